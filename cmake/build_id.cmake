@@ -1,0 +1,16 @@
+# Writes OUT only when its content changes, so that an unchanged revision compiles nothing.
+execute_process(COMMAND git -C ${SOURCE} describe --always --dirty --abbrev=10 --exclude=* OUTPUT_VARIABLE revision
+  OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+if(revision)
+  set(id "${VERSION}+${revision}")
+else()
+  set(id "${VERSION}")
+endif()
+set(content "constexpr char kBuildId[] = \"${id}\";\n")
+set(old "")
+if(EXISTS ${OUT})
+  file(READ ${OUT} old)
+endif()
+if(NOT old STREQUAL content)
+  file(WRITE ${OUT} "${content}")
+endif()

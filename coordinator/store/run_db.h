@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "coordinator/state/rows.h"
+#include "lockstep/journal.pb.h"
+#include "lockstep/telemetry.pb.h"
+
+namespace lockstep {
+
+struct EpochRow {
+  EpochDone done;
+  uint64_t expected_fingerprint = 0;
+};
+
+struct RankRow {
+  int rank = 0, incarnation = 0;
+  std::string host;
+  int64_t pid = 0;
+  double joined = 0, left = 0;  // left 0: still there
+  std::string why;
+};
+
+// run.db, the record that people read with pandas: tables and columns as in the README. Columns beyond those of the
+// design: `incarnation` and `survived` (0: rolled back by a resume) in step, rank_step, collective, epoch, evaluation.
+// One writer; a row written again (same key) replaces the old one. Not thread-safe.
+class RunDb {
+ public:
+  virtual ~RunDb() = default;
+  virtual absl::Status Write(const TelemetryRows& rows) = 0;
+  virtual absl::Status WriteEpoch(const EpochRow& row, int incarnation) = 0;
+  virtual absl::Status WriteEvaluation(const EvaluationResult& result, int incarnation) = 0;
+  virtual absl::Status WriteDecision(const Decision& decision, double time) = 0;
+  virtual absl::Status WriteCheckpoint(const CheckpointCommitted& checkpoint, double time) = 0;
+  virtual absl::Status WriteRank(const RankRow& row) = 0;
+  // Rows after `step` of incarnations before `incarnation` did not survive.
+  virtual absl::Status RollBack(int64_t step, int incarnation) = 0;
+};
+absl::StatusOr<std::unique_ptr<RunDb>> OpenRunDb(const std::string& path, std::string* warning);
+
+// What the summary and `status` of an ended run need, by SQL. All over surviving rows.
+struct PartSummary {
+  std::string part;  // data_wait … other, then step
+  double mean_s = 0, p50_s = 0, p95_s = 0, share = 0;  // over all ranks' steps; share of the step's mean
+};
+struct RunFigures {
+  int64_t steps = 0;
+  double samples_per_s = 0;  // over the time inside steps
+  double overlap_ratio = 0;
+  std::vector<PartSummary> parts;
+  int slowest_rank = -1;       // that arrived last most often
+  double slowest_share = 0;    // of the steps
+  std::string slowest_host;
+  double first_step_time = 0;  // seconds since 1970
+  std::optional<double> time_to_target_s;
+  std::vector<EvaluationResult> evaluations;
+  std::vector<Decision> decisions;
+  std::vector<EpochRow> epochs;  // surviving ones
+};
+class RunDbReader {
+ public:
+  virtual ~RunDbReader() = default;
+  virtual absl::StatusOr<RunFigures> Figures() = 0;
+};
+absl::StatusOr<std::unique_ptr<RunDbReader>> OpenRunDbReader(const std::string& path);
+
+}  // namespace lockstep

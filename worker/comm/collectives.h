@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace lockstep {
+
+enum class DType { kF32, kF64, kI64, kU64, kU8 };
+enum class ReduceOp { kSum, kMin, kMax };
+int DTypeSize(DType dtype);
+
+// What one step's ranks tell each other beside the gradient. Plain integers and doubles; merged over all ranks by
+// MergeTail, in rank order where the order of additions matters, so that every rank holds the same bits.
+struct StepTail {
+  double loss_sum = 0;
+  int64_t samples = 0;
+  uint64_t fingerprint = 0;       // sum modulo 2^64
+  int64_t control = 0;            // minimum: the highest directive that all ranks hold
+  int64_t non_finite_rank = -1;   // lowest rank whose loss or gradient is not finite; -1: none
+  double last_arrival = 0;        // seconds since 1970 on rank 0's clock, of the rank that came last …
+  int64_t last_rank = -1;         // … and which that is
+  double first_arrival = 0;
+  int64_t stop_signal = 0;        // maximum
+};
+void MergeTail(const StepTail& from, StepTail* into);
+
+// One collective under way. Owned by whoever started it; destroyed only once done, or when the process is about to
+// leave, since a peer may still write into its buffers.
+class Operation {
+ public:
+  virtual ~Operation() = default;
+  // Drives it forward, never blocks. True: done.
+  virtual absl::StatusOr<bool> Poll() = 0;
+};
+
+// Called with a span of reduced elements as soon as they are: [first_element, first_element + count).
+// Optimizers are such functions; an algorithm that reduces by slices calls it on this rank's slices alone and sees to it
+// that every rank gets the result.
+using ApplyFn = std::function<void(int64_t first_element, int64_t count)>;
+
+// Collective operations over bytes; knows no tensor. Every rank starts the same operations in the same order with the
+// same sizes. All calls come from one thread, the communication thread. Sums are bitwise the same on every rank and
+// from run to run.
+class Collectives {
+ public:
+  virtual ~Collectives() = default;
+  virtual int rank() const = 0;
+  virtual int world() const = 0;
+  virtual std::string algorithm() const = 0;
+  // In place; `data` stays valid and untouched until done.
+  virtual absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op) = 0;
+  // Reduces `data` by sum and calls `apply` on spans of it; done once every rank may read what `apply` has written.
+  // `apply` runs on the communication thread, inside Poll.
+  virtual absl::StatusOr<std::unique_ptr<Operation>> ReduceAndApply(absl::Span<std::byte> data, DType dtype,
+                                                                    ApplyFn apply) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Operation>> AllReduceTail(StepTail* tail) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Operation>> Broadcast(absl::Span<std::byte> data, int root) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Operation>> Barrier() = 0;
+  // Bytes that this rank sends to other processes for an all-reduce of `bytes`.
+  virtual int64_t WireBytes(int64_t bytes) const = 0;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,1 @@
+// Only so that the precompiled header of Torch has an owner.

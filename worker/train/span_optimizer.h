@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "lockstep/run_config.pb.h"
+#include "worker/train/layout.h"
+
+namespace lockstep {
+
+// An optimizer as a function over spans of flat arrays: Apply may be called on any cut of [0, elements), each element
+// once a step, by whichever thread holds that span. The arithmetic is that of torch::optim to the last few ulp.
+// SGD: Sutskever et al. 2013 in PyTorch's form; AdamW: Loshchilov and Hutter 2019. Knows no tensor.
+class SpanOptimizer {
+ public:
+  virtual ~SpanOptimizer() = default;
+  // Before the step's first Apply: its number (from 1), its learning rate, and a factor for every gradient (clipping).
+  virtual void BeginStep(int64_t step, double lr, double grad_scale) = 0;
+  // `parameters` and `gradients` are the flat arrays' beginnings.
+  virtual void Apply(float* parameters, const float* gradients, int64_t first, int64_t count) = 0;
+  // Arrays of the same shape as the parameters that are part of a checkpoint: {"momentum"} or {"exp_avg", "exp_avg_sq"}.
+  struct State {
+    std::string name;
+    absl::Span<float> values;  // owned by the optimizer
+  };
+  virtual std::vector<State> states() = 0;
+};
+
+std::unique_ptr<SpanOptimizer> CreateOptimizer(const Optimizer& config, const ParameterLayout* layout);
+
+// Learning rate of step (from 1), by the schedule.
+double LearningRate(const RunConfig& config, int64_t steps_per_epoch, int64_t step);
+
+}  // namespace lockstep
