@@ -28,7 +28,11 @@ struct RankRow {
 
 // run.db, the record that people read with pandas: tables and columns as in the README. Columns beyond those of the
 // design: `incarnation` and `survived` (0: rolled back by a resume) in step, rank_step, collective, epoch, evaluation.
-// One writer; a row written again (same key) replaces the old one. Not thread-safe.
+// One writer; a row written again (same key) replaces the old one, without bringing back one that was rolled back.
+// Every call is one transaction: all of it is there for readers afterwards, or after an error nothing. What a call
+// wrote outlives a killed process; a power cut may take the last seconds. Not thread-safe.
+//
+// What is not known or not finite is NULL: the interval of a first step, a gradient norm that nobody asked for.
 class RunDb {
  public:
   virtual ~RunDb() = default;
@@ -38,33 +42,46 @@ class RunDb {
   virtual absl::Status WriteDecision(const Decision& decision, double time) = 0;
   virtual absl::Status WriteCheckpoint(const CheckpointCommitted& checkpoint, double time) = 0;
   virtual absl::Status WriteRank(const RankRow& row) = 0;
-  // Rows after `step` of incarnations before `incarnation` did not survive.
+  // Rows after `step` of incarnations before `incarnation` did not survive; nor does an evaluation at `step` itself, or
+  // an epoch that ends there, once a later incarnation writes it again.
   virtual absl::Status RollBack(int64_t step, int incarnation) = 0;
 };
+// Creates the file if it is not there. `warning` as for OpenJournal.
 absl::StatusOr<std::unique_ptr<RunDb>> OpenRunDb(const std::string& path, std::string* warning);
 
 // What the summary and `status` of an ended run need, by SQL. All over surviving rows.
 struct PartSummary {
-  std::string part;  // data_wait … other, then step
-  double mean_s = 0, p50_s = 0, p95_s = 0, share = 0;  // over all ranks' steps; share of the step's mean
+  std::string part;             // data_wait … other, then step
+  double mean_s = 0;            // over all ranks' steps
+  double p50_s = 0, p95_s = 0;  // nearest rank, over the ranks' steps that are recorded (up to 64 ranks: all)
+  double share = 0;             // of the step's mean
 };
 struct RunFigures {
   int64_t steps = 0;
-  double samples_per_s = 0;  // over the time inside steps
+  int ranks = 0;  // of the latest incarnation
+  int incarnations = 0;
+  int64_t rolled_back_steps = 0;
+  double step_time_s = 0;         // inside surviving steps, mean over ranks
+  double rolled_back_time_s = 0;  // inside the others
+  double samples_per_s = 0;       // over the time inside steps
   double overlap_ratio = 0;
   std::vector<PartSummary> parts;
-  int slowest_rank = -1;       // that arrived last most often
-  double slowest_share = 0;    // of the steps
+  int slowest_rank = -1;     // that arrived last most often
+  double slowest_share = 0;  // of the steps in which the last one is known
   std::string slowest_host;
   double first_step_time = 0;  // seconds since 1970
+  // From the first launch to the stop by target, time between launches left out; unset: the target was not reached.
   std::optional<double> time_to_target_s;
   std::vector<EvaluationResult> evaluations;
   std::vector<Decision> decisions;
-  std::vector<EpochRow> epochs;  // surviving ones
+  std::vector<EpochRow> epochs;                  // surviving ones
+  std::vector<CheckpointCommitted> checkpoints;  // by step
 };
+// Reads a run that is under way, has ended or was killed, in a folder that can be written or not. Not thread-safe.
 class RunDbReader {
  public:
   virtual ~RunDbReader() = default;
+  // Of one moment, whatever is written meanwhile.
   virtual absl::StatusOr<RunFigures> Figures() = 0;
 };
 absl::StatusOr<std::unique_ptr<RunDbReader>> OpenRunDbReader(const std::string& path);

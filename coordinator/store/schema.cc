@@ -1,0 +1,64 @@
+#include "coordinator/store/schema.h"
+
+namespace lockstep {
+
+const char kJournalSchema[] = R"sql(
+CREATE TABLE "update" (
+  seq INTEGER PRIMARY KEY,
+  time REAL NOT NULL,
+  body BLOB NOT NULL,   -- lockstep.Update, serialized
+  json TEXT NOT NULL    -- the same, for people
+);
+)sql";
+
+// Without a rowid the rows lie in the order of the key, which is the order of writing: no second tree to keep.
+const char kRunDbSchema[] = R"sql(
+CREATE TABLE step (
+  step INTEGER NOT NULL, epoch INTEGER, time REAL, loss REAL, samples INTEGER, lr REAL,
+  step_s REAL, data_wait_s REAL, forward_s REAL, backward_s REAL, comm_exposed_s REAL, optimizer_s REAL, other_s REAL,
+  step_max_s REAL, comm_busy_s REAL, comm_wait_s REAL, comm_transfer_s REAL, overlap_ratio REAL, comm_interval_s REAL,
+  last_rank INTEGER, grad_bytes INTEGER, wire_bytes INTEGER, grad_norm REAL,
+  incarnation INTEGER NOT NULL, survived INTEGER NOT NULL,
+  PRIMARY KEY (incarnation, step)
+) WITHOUT ROWID;
+CREATE TABLE rank_step (
+  step INTEGER NOT NULL, rank INTEGER NOT NULL, start REAL,
+  step_s REAL, data_wait_s REAL, forward_s REAL, backward_s REAL, comm_exposed_s REAL, optimizer_s REAL, other_s REAL,
+  epoch INTEGER, loss REAL, samples INTEGER, arrival REAL,
+  comm_busy_s REAL, comm_overlap_s REAL, comm_wait_s REAL, comm_transfer_s REAL, comm_interval_s REAL,
+  grad_bytes INTEGER, wire_bytes INTEGER,
+  incarnation INTEGER NOT NULL, survived INTEGER NOT NULL,
+  PRIMARY KEY (incarnation, step, rank)
+) WITHOUT ROWID;
+CREATE TABLE collective (
+  step INTEGER NOT NULL, seq INTEGER NOT NULL, name TEXT, grad_bytes INTEGER, wire_bytes INTEGER, algorithm TEXT,
+  first_arrival REAL, last_arrival REAL, "end" REAL, last_rank INTEGER, algbw REAL, busbw REAL,
+  incarnation INTEGER NOT NULL, survived INTEGER NOT NULL,
+  PRIMARY KEY (incarnation, step, seq)
+) WITHOUT ROWID;
+CREATE TABLE epoch (
+  epoch INTEGER NOT NULL, steps INTEGER, samples INTEGER, fingerprint TEXT, expected_fingerprint TEXT, seconds REAL,
+  incarnation INTEGER NOT NULL, survived INTEGER NOT NULL,
+  PRIMARY KEY (incarnation, epoch)
+) WITHOUT ROWID;
+CREATE TABLE evaluation (
+  step INTEGER NOT NULL, epoch INTEGER, split TEXT NOT NULL, metric TEXT NOT NULL, value REAL,
+  samples INTEGER, seconds REAL,
+  incarnation INTEGER NOT NULL, survived INTEGER NOT NULL,
+  PRIMARY KEY (incarnation, step, split, metric)
+) WITHOUT ROWID;
+CREATE TABLE decision (
+  time REAL NOT NULL, step INTEGER NOT NULL, kind TEXT NOT NULL, rule TEXT NOT NULL, reason TEXT,
+  directive INTEGER, signal INTEGER, failure INTEGER,
+  UNIQUE (time, step, kind, rule)
+);
+CREATE TABLE checkpoint (
+  step INTEGER PRIMARY KEY, path TEXT, bytes INTEGER, snapshot_s REAL, write_s REAL, committed REAL, best INTEGER
+);
+CREATE TABLE rank (
+  rank INTEGER NOT NULL, incarnation INTEGER NOT NULL, host TEXT, pid INTEGER, joined REAL, "left" REAL, why TEXT,
+  PRIMARY KEY (incarnation, rank)
+) WITHOUT ROWID;
+)sql";
+
+}  // namespace lockstep
