@@ -42,11 +42,13 @@ class Dataset {
 
 enum class Split { kTrain, kValidation };
 
-// Opens a split of `data.path`: train-…, or val-…/t10k-…/test-…. NotFound says which names were looked for;
-// InvalidArgument names file, offset and what is wrong with it.
+// Opens a split of `data.path`: train-…, or the first there is of val-…, t10k-… and test-…; of a split the two files
+// that begin with -images or -inputs, and -labels or -targets. NotFound says which names were looked for;
+// InvalidArgument names file, offset and what is wrong with it, or what of `data` does not fit it (CheckDecoding).
+// Holds the data in memory.
 absl::StatusOr<std::unique_ptr<Dataset>> OpenDataset(const Data& data, Split split);
 
-// Classes: largest integer label + 1 over the dataset; for floating-point targets, values of one target.
+// Classes: largest label + 1 over the dataset where a target is one integer; else the values of one target.
 int64_t CountOutputs(const Dataset& dataset);
 
 }  // namespace lockstep

@@ -35,7 +35,7 @@ class MinibatchPlan {
   int32_t EpochOf(int64_t step) const;      // from 0
   int64_t EpochStepOf(int64_t step) const;  // 1 … steps_per_epoch
   bool IsLastOfEpoch(int64_t step) const { return EpochStepOf(step) == steps_per_epoch_; }
-  int64_t SamplesAt(int64_t step) const;    // over all ranks
+  int64_t SamplesAt(int64_t step) const;  // over all ranks
 
   // The ids of rank `rank` of `world` at `step`, in order.
   std::vector<int64_t> Slice(int64_t step, int rank, int world) const;
