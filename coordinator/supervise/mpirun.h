@@ -1,0 +1,42 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "coordinator/supervise/process.h"
+
+namespace lockstep {
+
+struct MpirunOptions {
+  int workers = 1;
+  int threads = 1;  // of a worker
+  std::string worker_program;
+  std::string address;  // the coordinator's
+  std::string token;
+  std::string scratch;
+  std::string output;
+  int cores = 1;  // of this machine
+};
+
+// How mpirun is started for workers on this machine. The token is in the environment alone.
+ChildOptions MpirunCommand(const MpirunOptions& options);
+
+// Cores that this process may run on.
+int UsableCores();
+
+// What mpirun says about the first process that ended badly.
+struct WorkerDeath {
+  int rank = -1;    // -1: not said
+  int64_t pid = 0;  // 0: not said
+  std::optional<int> signal;
+  std::optional<int> exit_code;
+};
+// "worker 1 (pid 123) was killed by SIGKILL".
+std::string DescribeWorkerDeath(const WorkerDeath& death);
+
+// Reads mpirun's output: "mpirun noticed that process rank 1 with PID 123 on node x exited on signal 9 (Killed)." and
+// "Process name: [[1,1],0]\n  Exit code:    3". Lines may be wrapped anywhere between words.
+std::optional<WorkerDeath> ParseMpirunOutput(absl::string_view output);
+
+}  // namespace lockstep

@@ -1,0 +1,175 @@
+#include "coordinator/supervise/runtime_record.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "common/base/file.h"
+#include "common/base/status.h"
+
+namespace lockstep {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int64_t kMaxRecordBytes = 64 << 10;
+
+std::string Canonical(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path canonical = std::filesystem::weakly_canonical(path, error);
+  std::string text = error ? path : canonical.string();
+  while (text.size() > 1 && text.back() == '/') text.pop_back();
+  return text;
+}
+
+Json ToJson(const ProcessId& process) { return {{"pid", process.pid}, {"start", process.start}}; }
+
+ProcessId ProcessFromJson(const Json& json) { return {json.at("pid").get<pid_t>(), json.at("start").get<int64_t>()}; }
+
+absl::StatusOr<RuntimeRecord> ReadRecord(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, FileSystem::Real()->Read(path, kMaxRecordBytes));
+  try {
+    const Json json = Json::parse(text);
+    RuntimeRecord record;
+    record.run_folder = json.at("run_folder").get<std::string>();
+    record.address = json.at("address").get<std::string>();
+    record.token = json.at("token").get<std::string>();
+    record.scratch = json.at("scratch").get<std::string>();
+    record.supervisor = ProcessFromJson(json.at("supervisor"));
+    record.coordinator = ProcessFromJson(json.at("coordinator"));
+    return record;
+  } catch (const Json::exception& error) {
+    return absl::DataLossError(absl::StrCat(path, ": not a runtime record: ", error.what()));
+  }
+}
+
+// A coordinator that outlives its supervisor for a moment still counts: it holds the run folder.
+bool IsLive(const RuntimeRecord& record) { return IsAlive(record.coordinator) || IsAlive(record.supervisor); }
+
+absl::Status CheckPrivate(const std::string& folder) {
+  struct stat info {};
+  if (lstat(folder.c_str(), &info) != 0) return ErrnoStatus(errno, folder);
+  if (!S_ISDIR(info.st_mode)) return absl::PermissionDeniedError(absl::StrCat(folder, ": is not a folder; remove it"));
+  if (info.st_uid != geteuid()) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(folder, ": belongs to another user; set XDG_RUNTIME_DIR to a folder of your own"));
+  }
+  if ((info.st_mode & 077) != 0) {
+    return absl::PermissionDeniedError(absl::StrCat(folder, ": is open to other users; run: chmod 700 ", folder));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+ProcessId IdentifyProcess(pid_t pid) {
+  if (pid <= 0) return {pid, 0};
+  const absl::StatusOr<std::string> stat = FileSystem::Real()->Read(absl::StrCat("/proc/", pid, "/stat"));
+  if (!stat.ok()) return {pid, 0};
+  // The name in brackets may hold spaces and brackets; what follows its last bracket begins with field 3.
+  const size_t bracket = stat->rfind(')');
+  if (bracket == std::string::npos) return {pid, 0};
+  const std::vector<absl::string_view> fields =
+      absl::StrSplit(absl::string_view(*stat).substr(bracket + 1), ' ', absl::SkipEmpty());
+  int64_t start = 0;
+  if (fields.size() < 20 || fields[0] == "Z" || fields[0] == "X" || !absl::SimpleAtoi(fields[19], &start))
+    return {pid, 0};
+  return {pid, start};
+}
+
+bool IsAlive(const ProcessId& process) {
+  return process.pid > 0 && process.start > 0 && IdentifyProcess(process.pid).start == process.start;
+}
+
+absl::StatusOr<RuntimeRecords> RuntimeRecords::Open() {
+  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+  if (runtime != nullptr && runtime[0] == '/' && access(runtime, W_OK | X_OK) == 0) {
+    return OpenAt(JoinPath(runtime, "lockstep"));
+  }
+  return OpenAt(absl::StrCat("/tmp/lockstep-", geteuid()));
+}
+
+absl::StatusOr<RuntimeRecords> RuntimeRecords::OpenAt(const std::string& folder) {
+  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return ErrnoStatus(errno, folder);
+  RETURN_IF_ERROR(CheckPrivate(folder));
+  return RuntimeRecords(folder);
+}
+
+std::string RuntimeRecords::RecordPath(const std::string& run_folder) const {
+  const std::string canonical = Canonical(run_folder);
+  return JoinPath(folder_, absl::StrFormat("run-%016x.json", XXH3_64bits(canonical.data(), canonical.size())));
+}
+
+std::string RuntimeRecords::TokenPath(const std::string& run_folder) const {
+  const std::string record = RecordPath(run_folder);
+  return absl::StrCat(record.substr(0, record.size() - 5), ".token");
+}
+
+absl::Status RuntimeRecords::Write(const RuntimeRecord& record) const {
+  const Json json = {{"run_folder", Canonical(record.run_folder)},
+                     {"address", record.address},
+                     {"token", record.token},
+                     {"scratch", record.scratch},
+                     {"supervisor", ToJson(record.supervisor)},
+                     {"coordinator", ToJson(record.coordinator)}};
+  return WriteFileAtomically(FileSystem::Real(), RecordPath(record.run_folder), json.dump(1) + "\n", 0600);
+}
+
+absl::StatusOr<RuntimeRecord> RuntimeRecords::Find(const std::string& run_folder) const {
+  absl::StatusOr<RuntimeRecord> record = ReadRecord(RecordPath(run_folder));
+  if (record.ok() && record->run_folder == Canonical(run_folder) && IsLive(*record)) return record;
+  if (record.ok()) Remove(run_folder);
+  return absl::NotFoundError(absl::StrCat(run_folder, ": no run is live there"));
+}
+
+void RuntimeRecords::Remove(const std::string& run_folder) const {
+  unlink(RecordPath(run_folder).c_str());
+  unlink(TokenPath(run_folder).c_str());
+}
+
+void RuntimeRecords::Sweep() const {
+  const absl::StatusOr<std::vector<std::string>> names = FileSystem::Real()->List(folder_);
+  if (!names.ok()) return;
+  for (const std::string& name : *names) {
+    if (!absl::StartsWith(name, "run-") || !absl::EndsWith(name, ".json")) continue;
+    const absl::StatusOr<RuntimeRecord> record = ReadRecord(JoinPath(folder_, name));
+    if (record.ok() && !IsLive(*record)) Remove(record->run_folder);
+  }
+}
+
+absl::StatusOr<std::string> RuntimeRecords::WriteTokenFile(const std::string& run_folder,
+                                                           const std::string& token) const {
+  const std::string path = TokenPath(run_folder);
+  RETURN_IF_ERROR(WriteFileAtomically(FileSystem::Real(), path, token + "\n", 0600));
+  return path;
+}
+
+absl::StatusOr<RunFolderLock> RunFolderLock::Take(const std::string& run_folder) {
+  const int fd = open(run_folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus(errno, run_folder);
+  RunFolderLock lock(fd);
+  // Some network file systems lock no folders; the runtime record still guards the run on this machine.
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(run_folder, ": a run is live there; stop it first with: lockstep stop ", run_folder));
+  }
+  return lock;
+}
+
+RunFolderLock::~RunFolderLock() {
+  if (fd_ >= 0) close(fd_);
+}
+
+}  // namespace lockstep

@@ -1,0 +1,51 @@
+#include "coordinator/supervise/signals.h"
+
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "common/base/file.h"
+
+namespace lockstep {
+
+absl::StatusOr<SignalWatch> SignalWatch::Start() {
+  sigset_t watched, old_mask;
+  sigemptyset(&watched);
+  for (const int number : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&watched, number);
+  struct sigaction hangup {};
+  if (sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaddset(&watched, SIGHUP);
+  signal(SIGPIPE, SIG_IGN);
+  if (pthread_sigmask(SIG_BLOCK, &watched, &old_mask) != 0) return ErrnoStatus(errno, "blocking signals");
+  const int fd = signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (fd < 0) return ErrnoStatus(errno, "watching for signals");
+  return SignalWatch(UniqueFd(fd), old_mask);
+}
+
+SignalWatch::SignalWatch(SignalWatch&& other) noexcept : fd_(std::move(other.fd_)), old_mask_(other.old_mask_) {}
+
+SignalWatch::~SignalWatch() {
+  if (fd_.get() >= 0) pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr);
+}
+
+std::vector<int> SignalWatch::Read() {
+  std::vector<int> signals;
+  signalfd_siginfo info;
+  while (read(fd_.get(), &info, sizeof(info)) == sizeof(info)) signals.push_back(static_cast<int>(info.ssi_signo));
+  return signals;
+}
+
+const char* SignalName(int number) {
+  switch (number) {
+    case SIGINT:
+      return "SIGINT";
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGHUP:
+      return "SIGHUP";
+    default:
+      return "a signal";
+  }
+}
+
+}  // namespace lockstep
