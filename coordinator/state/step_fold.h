@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "coordinator/state/rows.h"
@@ -11,37 +13,84 @@ namespace lockstep {
 
 // Folds the ranks' step records into rows over all ranks. Pure. Reports are idempotent by (rank, step): one that is
 // sent twice counts once. A step is ready once every rank has reported it; one that a lost report leaves open is
-// folded from what is there when `kMaxOpenSteps` newer ones are open, or at Flush.
+// folded from what is there when a step `kMaxOpenSteps` later is reported, or at Flush; what comes after that is late
+// and not counted. A report costs O(log open steps), whatever the world: sums are kept, not records.
 class StepFold {
  public:
   static constexpr int kMaxOpenSteps = 4096;
+  // Rows that nobody takes: more are dropped, and counted.
+  static constexpr int kMaxReady = 1 << 16;
   // Rank rows are kept for all ranks up to 64, then for every (world/64)-th and the rank that came last.
+  static constexpr int kMaxKeptRanks = 64;
   StepFold(int world, int incarnation);
 
+  // `rank` in [0, world).
   void Add(int rank, const StepBatch& batch);
   // The rows that became ready since the last call.
   TelemetryRows Take();
   // The rest as well, complete or not.
   TelemetryRows Flush();
 
-  // Over the last few seconds of folded steps, for GetStatus.
+  // Over the last few seconds of folded steps, for GetStatus. All 0: no step is folded yet.
   struct Recent {
     int64_t step = 0;
     double loss = 0, samples_per_s = 0, exposed_fraction = 0, step_s = 0;
   };
-  Recent recent() const { return recent_; }
-  int64_t dropped() const { return dropped_; }
-  int64_t last_step_of(int rank) const;
+  Recent recent() const;
+  // Over the folded steps of the latest epoch.
+  struct EpochFigures {
+    int32_t epoch = -1;  // -1: none yet
+    int64_t steps = 0;
+    double loss = 0, exposed_fraction = 0;
+  };
+  EpochFigures epoch() const;
+  // Records lost: by the workers' rings, and here.
+  int64_t dropped() const;
+  int64_t last_step_of(int rank) const { return last_step_[rank]; }
 
  private:
-  struct Open {
-    std::map<int, StepRecord> by_rank;
+  struct OpenCollective {
+    CollectiveRow row;
+    int ranks = 0;
   };
-  const int world_, incarnation_;
+  struct Open {
+    StepRecord sum;  // of what is averaged or added up
+    std::vector<bool> seen;
+    int ranks = 0;
+    double start = 0, step_max_s = 0;
+    double last_arrival = 0;
+    int last_rank = -1;
+    std::map<int, StepRecord> kept;  // of the ranks whose rows are kept
+    StepRecord last;                 // of last_rank
+    std::map<int, OpenCollective> collectives;
+  };
+  struct Point {  // of a folded step, for recent()
+    double end = 0, loss_sum = 0, step_s = 0, exposed_s = 0;
+    int64_t step = 0, samples = 0;
+  };
+
+  bool IsKept(int rank) const { return rank % keep_every_ == 0; }
+  void AddRecord(int rank, const StepRecord& record);
+  void AddTo(Open* open, int rank, const StepRecord& record);
+  void AddCollectives(Open* open, int rank, const StepRecord& record);
+  void Close(int64_t step, Open open);
+  void CloseThrough(int64_t step);
+  void MakeRankRows(int64_t step, Open* open);
+  void MakeCollectiveRows(Open* open);
+  void Remember(const StepRow& row);
+
+  const int world_, incarnation_, keep_every_;
   std::map<int64_t, Open> open_;
+  int64_t closed_through_ = 0;  // all steps up to this one are folded or too late
+  std::set<int64_t> closed_;    // those folded beyond it
+  int64_t newest_ = 0;
+  std::vector<int64_t> last_step_, dropped_by_;
+  int64_t dropped_here_ = 0;
   TelemetryRows ready_;
-  Recent recent_;
-  int64_t dropped_ = 0;
+  std::deque<Point> recent_;
+  Point epoch_sum_;
+  int32_t epoch_ = -1;
+  int64_t epoch_steps_ = 0;
 };
 
 }  // namespace lockstep

@@ -1,0 +1,239 @@
+#include "coordinator/state/step_fold.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace lockstep {
+namespace {
+
+// recent() looks back so far, and over so many steps at most.
+constexpr double kRecentSeconds = 3;
+constexpr size_t kRecentSteps = 512;
+
+// Calls `each` with the getter and setter of every duration that is averaged over the ranks.
+template <typename Each>
+void ForEachDuration(Each each) {
+  each(&StepRecord::step_s, &StepRecord::set_step_s);
+  each(&StepRecord::data_wait_s, &StepRecord::set_data_wait_s);
+  each(&StepRecord::forward_s, &StepRecord::set_forward_s);
+  each(&StepRecord::backward_s, &StepRecord::set_backward_s);
+  each(&StepRecord::comm_exposed_s, &StepRecord::set_comm_exposed_s);
+  each(&StepRecord::optimizer_s, &StepRecord::set_optimizer_s);
+  each(&StepRecord::other_s, &StepRecord::set_other_s);
+  each(&StepRecord::comm_busy_s, &StepRecord::set_comm_busy_s);
+  each(&StepRecord::comm_overlap_s, &StepRecord::set_comm_overlap_s);
+  each(&StepRecord::comm_wait_s, &StepRecord::set_comm_wait_s);
+  each(&StepRecord::comm_transfer_s, &StepRecord::set_comm_transfer_s);
+  each(&StepRecord::comm_interval_s, &StepRecord::set_comm_interval_s);
+}
+
+// algbw and busbw as nccl-tests defines them, from the last arrival on: before it nothing can be reduced.
+void SetBandwidth(int world, CollectiveRow* row) {
+  const double seconds = row->end - row->last_arrival;
+  if (seconds <= 0) return;
+  row->algbw = row->grad_bytes / seconds;
+  row->busbw = row->algbw * 2 * (world - 1) / world;
+}
+
+}  // namespace
+
+StepFold::StepFold(int world, int incarnation)
+    : world_(world),
+      incarnation_(incarnation),
+      keep_every_(std::max(1, (world + kMaxKeptRanks - 1) / kMaxKeptRanks)),
+      last_step_(world, 0),
+      dropped_by_(world, 0) {}
+
+void StepFold::Add(int rank, const StepBatch& batch) {
+  dropped_by_[rank] = std::max(dropped_by_[rank], batch.dropped());
+  for (const StepRecord& record : batch.steps()) AddRecord(rank, record);
+}
+
+void StepFold::AddRecord(int rank, const StepRecord& record) {
+  const int64_t step = record.step();
+  if (step <= closed_through_ || closed_.count(step) > 0) return;
+  last_step_[rank] = std::max(last_step_[rank], step);
+  Open& open = open_[step];
+  if (open.seen.empty()) open.seen.resize(world_);
+  if (open.seen[rank]) return;
+  open.seen[rank] = true;
+  AddTo(&open, rank, record);
+  if (open.ranks == world_) {
+    Open complete = std::move(open);
+    open_.erase(step);
+    Close(step, std::move(complete));
+  }
+  newest_ = std::max(newest_, step);
+  CloseThrough(newest_ - kMaxOpenSteps);
+}
+
+void StepFold::AddTo(Open* open, int rank, const StepRecord& record) {
+  StepRecord& sum = open->sum;
+  if (open->ranks++ == 0) {
+    sum.set_step(record.step());
+    sum.set_epoch(record.epoch());
+    sum.set_lr(record.lr());
+    sum.set_grad_norm(record.grad_norm());
+    sum.set_grad_bytes(record.grad_bytes());
+    open->start = record.start();
+  }
+  ForEachDuration([&](auto get, auto set) { (sum.*set)((sum.*get)() + (record.*get)()); });
+  sum.set_samples(sum.samples() + record.samples());
+  sum.set_wire_bytes(sum.wire_bytes() + record.wire_bytes());
+  sum.set_loss_sum(sum.loss_sum() + record.loss_sum());
+  open->start = std::min(open->start, record.start());
+  open->step_max_s = std::max(open->step_max_s, record.step_s());
+  if (record.arrival() > 0 && (open->last_rank < 0 || record.arrival() > open->last_arrival)) {
+    open->last_arrival = record.arrival();
+    open->last_rank = rank;
+    if (!IsKept(rank)) open->last = record;
+  }
+  if (IsKept(rank)) open->kept[rank] = record;
+  AddCollectives(open, rank, record);
+}
+
+void StepFold::AddCollectives(Open* open, int rank, const StepRecord& record) {
+  for (const CollectiveRecord& one : record.collectives()) {
+    OpenCollective& all = open->collectives[one.seq()];
+    CollectiveRow& row = all.row;
+    if (all.ranks++ == 0) {
+      row.step = record.step();
+      row.seq = one.seq();
+      row.incarnation = incarnation_;
+      row.name = one.name();
+      row.algorithm = one.algorithm();
+      row.grad_bytes = one.grad_bytes();
+      row.first_arrival = row.last_arrival = one.arrival();
+      row.last_rank = rank;
+    }
+    row.wire_bytes += one.wire_bytes();
+    row.first_arrival = std::min(row.first_arrival, one.arrival());
+    row.end = std::max(row.end, one.end());
+    if (one.arrival() > row.last_arrival) {
+      row.last_arrival = one.arrival();
+      row.last_rank = rank;
+    }
+  }
+}
+
+void StepFold::CloseThrough(int64_t step) {
+  if (step <= closed_through_) return;
+  while (!open_.empty() && open_.begin()->first <= step) {
+    auto first = open_.extract(open_.begin());
+    Close(first.key(), std::move(first.mapped()));
+  }
+  closed_through_ = step;
+  closed_.erase(closed_.begin(), closed_.upper_bound(step));
+}
+
+void StepFold::Close(int64_t step, Open open) {
+  closed_.insert(step);
+  while (!closed_.empty() && *closed_.begin() == closed_through_ + 1) {
+    ++closed_through_;
+    closed_.erase(closed_.begin());
+  }
+  StepRow row;
+  row.mean = open.sum;
+  ForEachDuration([&](auto get, auto set) { (row.mean.*set)((open.sum.*get)() / open.ranks); });
+  row.time = open.start;
+  row.loss = open.sum.samples() > 0 ? open.sum.loss_sum() / open.sum.samples() : 0;
+  row.step_max_s = open.step_max_s;
+  row.overlap_ratio = open.sum.comm_busy_s() > 0 ? open.sum.comm_overlap_s() / open.sum.comm_busy_s() : 0;
+  row.last_rank = open.last_rank;
+  row.incarnation = incarnation_;
+  Remember(row);
+  if (ready_.steps.size() >= kMaxReady) {
+    dropped_here_ += open.ranks;
+    return;
+  }
+  ready_.steps.push_back(std::move(row));
+  MakeRankRows(step, &open);
+  MakeCollectiveRows(&open);
+}
+
+void StepFold::MakeRankRows(int64_t step, Open* open) {
+  if (open->last_rank >= 0 && !IsKept(open->last_rank)) open->kept[open->last_rank] = std::move(open->last);
+  for (auto& [rank, record] : open->kept) {
+    record.clear_collectives();
+    ready_.rank_steps.push_back({std::move(record), rank, incarnation_});
+  }
+}
+
+void StepFold::MakeCollectiveRows(Open* open) {
+  for (auto& [seq, all] : open->collectives) {
+    SetBandwidth(world_, &all.row);
+    ready_.collectives.push_back(std::move(all.row));
+  }
+}
+
+void StepFold::Remember(const StepRow& row) {
+  Point point;
+  point.step = row.mean.step();
+  point.end = row.time + row.step_max_s;
+  point.loss_sum = row.mean.loss_sum();
+  point.samples = row.mean.samples();
+  point.step_s = row.mean.step_s();
+  point.exposed_s = row.mean.comm_exposed_s();
+  if (row.mean.epoch() > epoch_) {
+    epoch_ = row.mean.epoch();
+    epoch_steps_ = 0;
+    epoch_sum_ = Point();
+  }
+  if (row.mean.epoch() == epoch_) {
+    ++epoch_steps_;
+    epoch_sum_.loss_sum += point.loss_sum;
+    epoch_sum_.samples += point.samples;
+    epoch_sum_.step_s += point.step_s;
+    epoch_sum_.exposed_s += point.exposed_s;
+  }
+  if (!recent_.empty() && point.step < recent_.back().step) return;
+  recent_.push_back(point);
+  while (recent_.size() > kRecentSteps || recent_.front().end < point.end - kRecentSeconds) recent_.pop_front();
+}
+
+StepFold::Recent StepFold::recent() const {
+  Recent recent;
+  if (recent_.empty()) return recent;
+  Point sum;
+  for (const Point& point : recent_) {
+    sum.loss_sum += point.loss_sum;
+    sum.samples += point.samples;
+    sum.step_s += point.step_s;
+    sum.exposed_s += point.exposed_s;
+  }
+  recent.step = recent_.back().step;
+  recent.loss = sum.samples > 0 ? sum.loss_sum / sum.samples : 0;
+  recent.step_s = sum.step_s / recent_.size();
+  if (sum.step_s > 0) {
+    recent.samples_per_s = sum.samples / sum.step_s;
+    recent.exposed_fraction = sum.exposed_s / sum.step_s;
+  }
+  return recent;
+}
+
+StepFold::EpochFigures StepFold::epoch() const {
+  EpochFigures figures;
+  figures.epoch = epoch_;
+  figures.steps = epoch_steps_;
+  if (epoch_sum_.samples > 0) figures.loss = epoch_sum_.loss_sum / epoch_sum_.samples;
+  if (epoch_sum_.step_s > 0) figures.exposed_fraction = epoch_sum_.exposed_s / epoch_sum_.step_s;
+  return figures;
+}
+
+int64_t StepFold::dropped() const {
+  int64_t dropped = dropped_here_;
+  for (const int64_t by_rank : dropped_by_) dropped += by_rank;
+  return dropped;
+}
+
+TelemetryRows StepFold::Take() { return std::exchange(ready_, TelemetryRows()); }
+
+TelemetryRows StepFold::Flush() {
+  while (!open_.empty()) {
+    auto first = open_.extract(open_.begin());
+    Close(first.key(), std::move(first.mapped()));
+  }
+  return Take();
+}
+
+}  // namespace lockstep
