@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,14 +22,22 @@ int DTypeSize(DType dtype);
 struct StepTail {
   double loss_sum = 0;
   int64_t samples = 0;
-  uint64_t fingerprint = 0;       // sum modulo 2^64
-  int64_t control = 0;            // minimum: the highest directive that all ranks hold
-  int64_t non_finite_rank = -1;   // lowest rank whose loss or gradient is not finite; -1: none
-  double last_arrival = 0;        // seconds since 1970 on rank 0's clock, of the rank that came last …
-  int64_t last_rank = -1;         // … and which that is
-  double first_arrival = 0;
-  int64_t stop_signal = 0;        // maximum
+  uint64_t fingerprint = 0;      // sum modulo 2^64
+  int64_t control = 0;           // minimum: the highest directive that all ranks hold
+  int64_t non_finite_rank = -1;  // lowest rank whose loss or gradient is not finite; -1: none
+  double last_arrival = 0;       // seconds since 1970 on rank 0's clock, of the rank that came last …
+  int64_t last_rank = -1;        // … and which that is
+  double first_arrival = 0;      // minimum
+  int64_t stop_signal = 0;       // maximum
+
+  // Whether all ranks do the same. CommThread fills the first three in and turns a mismatch into an error.
+  int64_t rank = -1;           // of the first rank that was merged
+  int64_t number = 0;          // operations handed over since the start, the tail counted
+  uint64_t digest = 0;         // of kind, name and size of those since the previous tail
+  int64_t mismatch_rank = -1;  // the first one whose number or digest is another; -1: none
+  int64_t mismatch_number = 0;
 };
+static_assert(std::is_trivially_copyable_v<StepTail>);  // travels as bytes
 void MergeTail(const StepTail& from, StepTail* into);
 
 // One collective under way. Owned by whoever started it; destroyed only once done, or when the process is about to
@@ -40,14 +49,15 @@ class Operation {
   virtual absl::StatusOr<bool> Poll() = 0;
 };
 
-// Called with a span of reduced elements as soon as they are: [first_element, first_element + count).
-// Optimizers are such functions; an algorithm that reduces by slices calls it on this rank's slices alone and sees to it
-// that every rank gets the result.
+// Called with a span of reduced elements as soon as they are: [first_element, first_element + count). It may write into
+// that span. Spans come in any order, each element once.
+// Optimizers are such functions; an algorithm that reduces by slices calls it on this rank's slices alone and sees to
+// it that every rank gets the result.
 using ApplyFn = std::function<void(int64_t first_element, int64_t count)>;
 
 // Collective operations over bytes; knows no tensor. Every rank starts the same operations in the same order with the
 // same sizes. All calls come from one thread, the communication thread. Sums are bitwise the same on every rank and
-// from run to run.
+// from run to run. `data` is aligned to its type. An implementation outlives its operations.
 class Collectives {
  public:
   virtual ~Collectives() = default;
@@ -55,7 +65,8 @@ class Collectives {
   virtual int world() const = 0;
   virtual std::string algorithm() const = 0;
   // In place; `data` stays valid and untouched until done.
-  virtual absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype,
+                                                               ReduceOp op) = 0;
   // Reduces `data` by sum and calls `apply` on spans of it; done once every rank may read what `apply` has written.
   // `apply` runs on the communication thread, inside Poll.
   virtual absl::StatusOr<std::unique_ptr<Operation>> ReduceAndApply(absl::Span<std::byte> data, DType dtype,

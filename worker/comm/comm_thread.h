@@ -3,13 +3,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "common/base/mutex.h"
@@ -19,7 +19,7 @@ namespace lockstep {
 
 // What a collective did, for the step's record. Nanoseconds of MonotonicNanos.
 struct Span {
-  int32_t seq = 0;
+  int32_t seq = 0;  // from 0, counted anew after each TakeSpans
   std::string name;
   int64_t bytes = 0, wire_bytes = 0;
   int64_t start_ns = 0;  // handed over by the trainer
@@ -32,27 +32,89 @@ struct Span {
 // a core's time where there are no spare cores, so it naps between polls while the trainer computes and spins only
 // while the trainer stands still for it (Wait).
 //
-// Start… and Wait are called by the trainer alone. Any error (a peer that does not come within the deadline:
-// DeadlineExceeded, names the operation and how long) is final: every later Wait returns it.
+// Start… and Wait are called by the trainer alone, and do not allocate once names have had their usual length for a
+// while. Any error (a peer that does not come within the deadline: DeadlineExceeded, names the operation and how long)
+// is final: every later Wait returns it, and every later Start… does nothing. An operation's deadline counts from when
+// this rank handed it over. What is under way when an error comes or the thread is destroyed is never freed, since
+// peers may still write there; its data has to live until the process leaves.
 class CommThread {
  public:
   CommThread(Collectives* collectives, absl::Duration timeout);
+  // Ends the thread; what is under way is abandoned, so Wait first. After an error of a broken job leave by _exit.
   ~CommThread();
 
-  void StartAllReduce(std::string name, absl::Span<std::byte> data, DType dtype, ReduceOp op);
-  void StartReduceAndApply(std::string name, absl::Span<std::byte> data, DType dtype, ApplyFn apply);
+  void StartAllReduce(absl::string_view name, absl::Span<std::byte> data, DType dtype, ReduceOp op);
+  void StartReduceAndApply(absl::string_view name, absl::Span<std::byte> data, DType dtype, ApplyFn apply);
+  // Fills in the tail's own rank, number and digest; ranks that do not do the same get FailedPrecondition from Wait.
   void StartTail(StepTail* tail);
-  void StartBroadcast(std::string name, absl::Span<std::byte> data, int root);
-  void StartBarrier(std::string name);
+  void StartBroadcast(absl::string_view name, absl::Span<std::byte> data, int root);
+  void StartBarrier(absl::string_view name);
 
   // Until everything handed over so far is done.
   absl::Status Wait();
-  // The spans of what was done since the last call, in order. After Wait.
+  // The spans of what was done since the last call, in order; at most kMostSpans. After Wait.
   std::vector<Span> TakeSpans();
+  // The same without allocating in the long run: `spans` is overwritten and its memory used again.
+  void TakeSpans(std::vector<Span>* spans);
+
+  static constexpr int kQueueItems = 256;  // Start… waits for room beyond
+  static constexpr size_t kMostSpans = 4096;
 
  private:
-  struct Item;
-  // laid out by the author
+  enum class Kind { kAllReduce, kReduceAndApply, kTail, kBroadcast, kBarrier };
+  // A slot of the ring. The trainer writes it before `handed_over_` passes it, the thread reads it until `finished_`
+  // does.
+  struct Item {
+    Kind kind = Kind::kBarrier;
+    std::string name;
+    int64_t number = 0;
+    absl::Span<std::byte> data;
+    DType dtype = DType::kU8;
+    ReduceOp op = ReduceOp::kSum;
+    ApplyFn apply;
+    StepTail* tail = nullptr;
+    int root = 0;
+    int64_t start_ns = 0, begin_ns = 0, end_ns = 0;
+    std::unique_ptr<Operation> operation;  // null once done
+  };
+
+  static const char* KindName(Kind kind);
+  // The next slot, once there is room; null after an error.
+  Item* NewItem(Kind kind, absl::string_view name, absl::Span<std::byte> data);
+  void HandOver();
+  Item& At(int64_t number) { return items_[number % kQueueItems]; }
+
+  // The thread's side.
+  void Loop();
+  absl::Status StartOperation(Item* item);
+  absl::Status PollAll(bool* moved);
+  absl::Status Finish(Item* item);
+  absl::Status CheckDeadline(const Item& item, int64_t now_ns) const;
+  static absl::Status Describe(const Item& item, const absl::Status& status);
+  void Publish();
+  void Abandon();
+  // Between two polls, the last of which moved nothing or (`moved`) something.
+  void Rest(bool moved);
+
+  Collectives* const collectives_;
+  const absl::Duration timeout_;
+  std::vector<Item> items_;
+  int64_t next_ = 0;        // trainer: items made
+  uint64_t digest_ = 0;     // trainer: of the items since the last tail
+  int64_t begun_ = 0;       // thread: items started
+  int64_t first_open_ = 0;  // thread: every item before it is done
+  int64_t idle_polls_ = 0;  // thread: polls in a row that moved nothing
+
+  Mutex mutex_;
+  CondVar for_thread_, for_trainer_;
+  int64_t handed_over_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t finished_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool waiting_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Span> spans_ ABSL_GUARDED_BY(mutex_);
+  size_t span_count_ ABSL_GUARDED_BY(mutex_) = 0;  // spans_ keeps the slots beyond, for their memory
+  std::thread thread_;
 };
 
 }  // namespace lockstep

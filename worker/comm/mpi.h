@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -9,25 +10,40 @@
 
 namespace lockstep {
 
+// The defaults are for use; tests make them small.
+struct MpiOptions {
+  absl::Duration setup_timeout = absl::Seconds(60);  // until all ranks have come to make the communicator
+  int64_t segment_bytes = 256 << 10;                 // of one message; fits a core's second-level cache
+  int64_t one_shot_bytes = 64 << 10;  // reduced in one go while the data of all ranks together is at most this
+  int64_t scratch_bytes = 16 << 20;   // of one reduction; many ranks get smaller segments
+  int64_t broadcast_bytes = 1 << 30;  // of one broadcast call; MPI counts in int
+};
+
 // MPI itself, of which a process has one: initialised with MPI_THREAD_SERIALIZED, used by one thread at a time.
 // Names no MPI type, so that only worker/comm includes mpi.h.
 class MpiSession {
  public:
+  // FailedPrecondition: the library does not give MPI_THREAD_SERIALIZED.
   static absl::StatusOr<std::unique_ptr<MpiSession>> Create(int* argc, char*** argv);
-  // Finalises MPI. A process whose job is broken leaves by _exit instead.
+  // Finalises MPI, which waits for all ranks. A process whose job is broken calls Abandon or leaves by _exit instead.
   ~MpiSession();
+  // The job is broken: the destructor leaves MPI as it is.
+  void Abandon() { abandoned_ = true; }
   int rank() const { return rank_; }
   int world() const { return world_; }
   std::string library_version() const;
-  // The MPI library's own algorithms, by non-blocking calls. One communicator of its own.
-  absl::StatusOr<std::unique_ptr<Collectives>> NewCollectives();
+  // The algorithm `mpi` (mpi_collectives.cc), by non-blocking calls alone. All ranks call it together; each has a
+  // communicator of its own. Outlived by the session.
+  absl::StatusOr<std::unique_ptr<Collectives>> NewCollectives(const MpiOptions& options = MpiOptions());
   // Nanoseconds to add to this process's UnixNanos() to get rank 0's, by ping-pong with the smallest delay of a few
-  // rounds; `error_ns` gets half of that delay. All ranks call it together. 0 on rank 0.
+  // rounds; `error_ns` gets half of that delay. All ranks call it together, while no collective is under way. 0 on
+  // rank 0. DeadlineExceeded: a rank has not come.
   absl::StatusOr<int64_t> MeasureClockOffset(absl::Duration deadline, int64_t* error_ns);
 
  private:
   MpiSession(int rank, int world) : rank_(rank), world_(world) {}
   const int rank_, world_;
+  bool abandoned_ = false;
 };
 
 }  // namespace lockstep

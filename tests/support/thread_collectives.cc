@@ -1,0 +1,117 @@
+#include "tests/support/thread_collectives.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "worker/comm/reduce.h"
+
+namespace lockstep {
+namespace {
+
+class ThreadOperation : public Operation {
+ public:
+  ThreadOperation(ThreadGroup* group, int64_t number, ApplyFn apply, int64_t count)
+      : group_(group), number_(number), apply_(std::move(apply)), count_(count) {}
+
+  absl::StatusOr<bool> Poll() override {
+    ASSIGN_OR_RETURN(const bool done, group_->Done(number_));
+    if (done && apply_ && count_ > 0) apply_(0, count_);
+    if (done) apply_ = nullptr;
+    return done;
+  }
+
+ private:
+  ThreadGroup* const group_;
+  const int64_t number_;
+  ApplyFn apply_;
+  const int64_t count_;
+};
+
+class ThreadCollectives : public Collectives {
+ public:
+  ThreadCollectives(ThreadGroup* group, int rank) : group_(group), rank_(rank) {}
+  int rank() const override { return rank_; }
+  int world() const override { return group_->world(); }
+  std::string algorithm() const override { return "threads"; }
+
+  absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op) override {
+    return Start({absl::StrCat("all-reduce of ", data.size()), data, dtype, op}, nullptr, 0);
+  }
+  absl::StatusOr<std::unique_ptr<Operation>> ReduceAndApply(absl::Span<std::byte> data, DType dtype,
+                                                            ApplyFn apply) override {
+    return Start({absl::StrCat("reduce-and-apply of ", data.size()), data, dtype, ReduceOp::kSum}, std::move(apply),
+                 static_cast<int64_t>(data.size()) / DTypeSize(dtype));
+  }
+  absl::StatusOr<std::unique_ptr<Operation>> AllReduceTail(StepTail* tail) override {
+    ThreadGroup::Part part{"tail"};
+    part.tail = tail;
+    return Start(std::move(part), nullptr, 0);
+  }
+  absl::StatusOr<std::unique_ptr<Operation>> Broadcast(absl::Span<std::byte> data, int root) override {
+    ThreadGroup::Part part{absl::StrCat("broadcast of ", data.size()), data};
+    part.root = root;
+    return Start(std::move(part), nullptr, 0);
+  }
+  absl::StatusOr<std::unique_ptr<Operation>> Barrier() override { return Start({"barrier"}, nullptr, 0); }
+  int64_t WireBytes(int64_t) const override { return 0; }
+
+ private:
+  std::unique_ptr<Operation> Start(ThreadGroup::Part part, ApplyFn apply, int64_t count) {
+    const int64_t number = next_++;
+    group_->Arrive(number, rank_, std::move(part));
+    return std::make_unique<ThreadOperation>(group_, number, std::move(apply), count);
+  }
+
+  ThreadGroup* const group_;
+  const int rank_;
+  int64_t next_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Collectives> ThreadGroup::Rank(int rank) { return std::make_unique<ThreadCollectives>(this, rank); }
+
+void ThreadGroup::Arrive(int64_t number, int rank, Part part) {
+  MutexLock lock(&mutex_);
+  Meeting& meeting = meetings_[number];
+  meeting.parts.resize(world_);
+  meeting.parts[rank] = std::move(part);
+  if (++meeting.arrived < world_) return;
+  Carry(&meeting);
+  meeting.parts.clear();
+  meeting.done = true;
+}
+
+absl::StatusOr<bool> ThreadGroup::Done(int64_t number) {
+  MutexLock lock(&mutex_);
+  const Meeting& meeting = meetings_[number];
+  if (!meeting.status.ok()) return meeting.status;
+  return meeting.done;
+}
+
+void ThreadGroup::Carry(Meeting* meeting) {
+  std::vector<Part>& parts = meeting->parts;
+  for (const Part& part : parts) {
+    if (part.what == parts[0].what) continue;
+    meeting->status = absl::FailedPreconditionError(
+        absl::StrCat("ranks differ in what they start: ", parts[0].what, " and ", part.what));
+    return;
+  }
+  Part& first = parts[std::max(0, parts[0].root)];
+  const int64_t count = static_cast<int64_t>(first.data.size()) / DTypeSize(first.dtype);
+  if (first.root < 0) {
+    for (size_t i = 1; i < parts.size(); ++i) {
+      if (first.tail != nullptr) MergeTail(*parts[i].tail, first.tail);
+      Reduce(first.data.data(), parts[i].data.data(), count, first.dtype, first.op);
+    }
+  }
+  for (Part& part : parts) {
+    if (&part == &first) continue;
+    if (first.tail != nullptr) *part.tail = *first.tail;
+    std::copy(first.data.begin(), first.data.end(), part.data.begin());
+  }
+}
+
+}  // namespace lockstep

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/mutex.h"
+#include "worker/comm/collectives.h"
+
+namespace lockstep {
+
+// Collectives among the threads of one process, so that whatever sits on Collectives is tested without MPI and under
+// tsan. Rank(r) is used by one thread at a time; the group outlives what it gives out.
+class ThreadGroup {
+ public:
+  explicit ThreadGroup(int world) : world_(world) {}
+  std::unique_ptr<Collectives> Rank(int rank);
+  int world() const { return world_; }
+
+  // One rank's side of one operation.
+  struct Part {
+    std::string what;  // kind and size: has to be the same on every rank
+    absl::Span<std::byte> data;
+    DType dtype = DType::kU8;
+    ReduceOp op = ReduceOp::kSum;
+    StepTail* tail = nullptr;
+    int root = -1;
+  };
+  // Rank `rank`'s `number`-th operation is this one.
+  void Arrive(int64_t number, int rank, Part part);
+  // True: the results are in every rank's buffers.
+  absl::StatusOr<bool> Done(int64_t number);
+
+ private:
+  struct Meeting {
+    std::vector<Part> parts;
+    int arrived = 0;
+    bool done = false;
+    absl::Status status;
+  };
+  static void Carry(Meeting* meeting);
+
+  const int world_;
+  Mutex mutex_;
+  std::map<int64_t, Meeting> meetings_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace lockstep

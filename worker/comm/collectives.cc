@@ -1,0 +1,41 @@
+#include "worker/comm/collectives.h"
+
+#include <algorithm>
+
+namespace lockstep {
+
+int DTypeSize(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return 4;
+    case DType::kF64:
+    case DType::kI64:
+    case DType::kU64:
+      return 8;
+    case DType::kU8:
+      return 1;
+  }
+  return 0;
+}
+
+void MergeTail(const StepTail& from, StepTail* into) {
+  into->loss_sum += from.loss_sum;
+  into->samples += from.samples;
+  into->fingerprint += from.fingerprint;
+  into->control = std::min(into->control, from.control);
+  if (from.non_finite_rank >= 0 && (into->non_finite_rank < 0 || from.non_finite_rank < into->non_finite_rank)) {
+    into->non_finite_rank = from.non_finite_rank;
+  }
+  if (from.last_arrival > into->last_arrival) {
+    into->last_arrival = from.last_arrival;
+    into->last_rank = from.last_rank;
+  }
+  into->first_arrival = std::min(into->first_arrival, from.first_arrival);
+  into->stop_signal = std::max(into->stop_signal, from.stop_signal);
+  if (into->mismatch_rank < 0 && (from.number != into->number || from.digest != into->digest)) {
+    into->mismatch_rank = from.rank;
+    into->mismatch_number = from.number;
+  }
+}
+
+}  // namespace lockstep

@@ -1,0 +1,312 @@
+#include "worker/comm/comm_thread.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/clock.h"
+#include "common/base/stable_random.h"
+#include "common/base/status.h"
+
+namespace lockstep {
+namespace {
+
+// A poll that took longer moved data, and the next one will probably too: an idle one takes about 0.3 us an operation.
+constexpr int64_t kBusyPollNanos = 4'000;
+constexpr absl::Duration kShortestNap = absl::Microseconds(20);
+constexpr absl::Duration kLongestNap = absl::Microseconds(100);
+// Linux rounds a nap up by the thread's timer slack, 50 us unless told otherwise.
+constexpr unsigned long kTimerSlackNanos = 1'000;
+// How much longer than an operation's deadline the trainer waits for the thread to notice it.
+constexpr absl::Duration kStuck = absl::Seconds(10);
+
+void SpinBriefly() {
+  for (int i = 0; i < 32; ++i) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
+}
+
+// Never destroyed: see the class comment.
+void KeepForever(std::unique_ptr<Operation> operation) {
+  static Mutex* const mutex = new Mutex;
+  static auto* const kept = new std::vector<std::unique_ptr<Operation>>;
+  MutexLock lock(mutex);
+  kept->push_back(std::move(operation));
+}
+
+uint64_t DigestText(uint64_t digest, absl::string_view text) {
+  for (const char c : text) digest = (digest ^ static_cast<unsigned char>(c)) * 0x100000001b3;  // FNV-1a
+  return digest;
+}
+
+}  // namespace
+
+CommThread::CommThread(Collectives* collectives, absl::Duration timeout)
+    : collectives_(collectives), timeout_(timeout), items_(kQueueItems), thread_([this] { Loop(); }) {}
+
+CommThread::~CommThread() {
+  {
+    MutexLock lock(&mutex_);
+    stopped_ = true;
+    for_thread_.NotifyOne();
+  }
+  thread_.join();
+}
+
+// --- the trainer's side
+
+const char* CommThread::KindName(Kind kind) {
+  switch (kind) {
+    case Kind::kAllReduce:
+      return "all-reduce";
+    case Kind::kReduceAndApply:
+      return "reduce-and-apply";
+    case Kind::kTail:
+      return "step tail";
+    case Kind::kBroadcast:
+      return "broadcast";
+    case Kind::kBarrier:
+      return "barrier";
+  }
+  return "operation";
+}
+
+CommThread::Item* CommThread::NewItem(Kind kind, absl::string_view name, absl::Span<std::byte> data) {
+  {
+    MutexLock lock(&mutex_);
+    while (status_.ok() && next_ - finished_ >= kQueueItems) for_trainer_.WaitFor(&mutex_, timeout_);
+    if (!status_.ok()) return nullptr;
+  }
+  Item& item = At(next_);
+  item.kind = kind;
+  item.name.assign(name.data(), name.size());
+  item.number = next_++;
+  item.data = data;
+  item.start_ns = MonotonicNanos();
+  digest_ = Mix({DigestText(digest_, name), data.size(), static_cast<uint64_t>(kind)});
+  return &item;
+}
+
+void CommThread::HandOver() {
+  MutexLock lock(&mutex_);
+  handed_over_ = next_;
+  for_thread_.NotifyOne();
+}
+
+void CommThread::StartAllReduce(absl::string_view name, absl::Span<std::byte> data, DType dtype, ReduceOp op) {
+  Item* const item = NewItem(Kind::kAllReduce, name, data);
+  if (item == nullptr) return;
+  item->dtype = dtype;
+  item->op = op;
+  HandOver();
+}
+
+void CommThread::StartReduceAndApply(absl::string_view name, absl::Span<std::byte> data, DType dtype, ApplyFn apply) {
+  Item* const item = NewItem(Kind::kReduceAndApply, name, data);
+  if (item == nullptr) return;
+  item->dtype = dtype;
+  item->apply = std::move(apply);
+  HandOver();
+}
+
+void CommThread::StartTail(StepTail* tail) {
+  Item* const item = NewItem(Kind::kTail, "tail", {});
+  if (item == nullptr) return;
+  tail->rank = collectives_->rank();
+  tail->number = next_;
+  tail->digest = std::exchange(digest_, 0);
+  tail->mismatch_rank = -1;
+  item->tail = tail;
+  HandOver();
+}
+
+void CommThread::StartBroadcast(absl::string_view name, absl::Span<std::byte> data, int root) {
+  Item* const item = NewItem(Kind::kBroadcast, name, data);
+  if (item == nullptr) return;
+  item->root = root;
+  HandOver();
+}
+
+void CommThread::StartBarrier(absl::string_view name) {
+  if (NewItem(Kind::kBarrier, name, {}) != nullptr) HandOver();
+}
+
+absl::Status CommThread::Wait() {
+  const int64_t give_up_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(timeout_ + kStuck);
+  MutexLock lock(&mutex_);
+  waiting_ = true;
+  for_thread_.NotifyOne();
+  while (status_.ok() && finished_ < next_) {
+    const int64_t left_ns = give_up_ns - MonotonicNanos();
+    if (left_ns > 0) {
+      for_trainer_.WaitFor(&mutex_, absl::Nanoseconds(left_ns));
+      continue;
+    }
+    const Item& item = At(finished_);
+    status_ = absl::DeadlineExceededError(absl::StrCat("the communication thread is stuck inside a call of the ",
+                                                       collectives_->algorithm(), " library, at ", KindName(item.kind),
+                                                       " '", item.name, "' (number ", item.number, ")"));
+  }
+  waiting_ = false;
+  return status_;
+}
+
+std::vector<Span> CommThread::TakeSpans() {
+  std::vector<Span> spans;
+  TakeSpans(&spans);
+  return spans;
+}
+
+void CommThread::TakeSpans(std::vector<Span>* spans) {
+  MutexLock lock(&mutex_);
+  spans_.resize(span_count_);
+  spans->swap(spans_);
+  span_count_ = 0;
+}
+
+// --- the thread's side
+
+void CommThread::Loop() {
+  pthread_setname_np(pthread_self(), "communication");
+  prctl(PR_SET_TIMERSLACK, kTimerSlackNanos, 0, 0, 0);
+  absl::Status status;
+  while (status.ok()) {
+    int64_t handed_over = 0;
+    {
+      MutexLock lock(&mutex_);
+      while (handed_over_ == first_open_ && !stopped_) for_thread_.Wait(&mutex_);
+      if (stopped_) break;
+      handed_over = handed_over_;
+    }
+    while (status.ok() && begun_ < handed_over) status = StartOperation(&At(begun_++));
+    bool moved = false;
+    if (status.ok()) status = PollAll(&moved);
+    Publish();
+    if (status.ok()) Rest(moved);
+  }
+  Abandon();
+  MutexLock lock(&mutex_);
+  if (status_.ok()) status_ = status.ok() ? absl::CancelledError("the communication thread was ended") : status;
+  for_trainer_.NotifyOne();
+}
+
+absl::Status CommThread::StartOperation(Item* item) {
+  item->begin_ns = MonotonicNanos();
+  absl::StatusOr<std::unique_ptr<Operation>> operation;
+  switch (item->kind) {
+    case Kind::kAllReduce:
+      operation = collectives_->AllReduce(item->data, item->dtype, item->op);
+      break;
+    case Kind::kReduceAndApply:
+      operation = collectives_->ReduceAndApply(item->data, item->dtype, std::move(item->apply));
+      item->apply = nullptr;
+      break;
+    case Kind::kTail:
+      operation = collectives_->AllReduceTail(item->tail);
+      break;
+    case Kind::kBroadcast:
+      operation = collectives_->Broadcast(item->data, item->root);
+      break;
+    case Kind::kBarrier:
+      operation = collectives_->Barrier();
+      break;
+  }
+  if (!operation.ok()) return Describe(*item, operation.status());
+  item->operation = *std::move(operation);
+  return absl::OkStatus();
+}
+
+absl::Status CommThread::PollAll(bool* moved) {
+  const int64_t before_ns = MonotonicNanos();
+  for (int64_t number = first_open_; number < begun_; ++number) {
+    Item& item = At(number);
+    if (item.operation == nullptr) continue;
+    const absl::StatusOr<bool> done = item.operation->Poll();
+    if (!done.ok()) return Describe(item, done.status());
+    if (*done) {
+      *moved = true;
+      RETURN_IF_ERROR(Finish(&item));
+    }
+  }
+  const int64_t now_ns = MonotonicNanos();
+  *moved = *moved || now_ns - before_ns > kBusyPollNanos;
+  while (first_open_ < begun_ && At(first_open_).operation == nullptr) ++first_open_;
+  if (first_open_ == begun_) return absl::OkStatus();
+  // The first is the oldest: handed over before all others.
+  return CheckDeadline(At(first_open_), now_ns);
+}
+
+absl::Status CommThread::Finish(Item* item) {
+  item->operation.reset();
+  item->end_ns = MonotonicNanos();
+  if (item->kind != Kind::kTail || item->tail->mismatch_rank < 0) return absl::OkStatus();
+  const StepTail& tail = *item->tail;
+  return absl::FailedPreconditionError(absl::StrCat(
+      "ranks ", tail.rank, " and ", tail.mismatch_rank, " do not run the same collectives: the tail of rank ",
+      tail.rank, " is operation ", tail.number, ", that of rank ", tail.mismatch_rank, " is operation ",
+      tail.mismatch_number, tail.number == tail.mismatch_number ? ", with other names or sizes before it" : "",
+      "; check that both have the same build, config and model"));
+}
+
+absl::Status CommThread::CheckDeadline(const Item& item, int64_t now_ns) const {
+  const absl::Duration waited = absl::Nanoseconds(now_ns - item.start_ns);
+  if (waited <= timeout_) return absl::OkStatus();
+  return absl::DeadlineExceededError(
+      absl::StrCat(KindName(item.kind), " '", item.name, "' (number ", item.number, ") has waited ",
+                   absl::FormatDuration(absl::Trunc(waited, absl::Milliseconds(100))), " for its peers"));
+}
+
+absl::Status CommThread::Describe(const Item& item, const absl::Status& status) {
+  return Annotate(status, absl::StrCat(KindName(item.kind), " '", item.name, "' (number ", item.number, ")"));
+}
+
+void CommThread::Publish() {
+  MutexLock lock(&mutex_);
+  if (finished_ == first_open_) return;
+  for (; finished_ < first_open_; ++finished_) {
+    const Item& item = At(finished_);
+    if (span_count_ == kMostSpans) continue;
+    if (spans_.size() == span_count_) spans_.emplace_back();
+    Span& span = spans_[span_count_];
+    span.seq = static_cast<int32_t>(span_count_++);
+    span.name.assign(item.name);
+    const bool reduces = item.kind == Kind::kAllReduce || item.kind == Kind::kReduceAndApply;
+    span.bytes = item.kind == Kind::kTail ? sizeof(StepTail) : static_cast<int64_t>(item.data.size());
+    span.wire_bytes = reduces ? collectives_->WireBytes(span.bytes) : 0;
+    span.start_ns = item.start_ns;
+    span.begin_ns = item.begin_ns;
+    span.end_ns = item.end_ns;
+  }
+  for_trainer_.NotifyOne();
+}
+
+void CommThread::Abandon() {
+  for (int64_t number = first_open_; number < begun_; ++number) {
+    if (At(number).operation != nullptr) KeepForever(std::move(At(number).operation));
+  }
+}
+
+void CommThread::Rest(bool moved) {
+  idle_polls_ = moved ? 0 : idle_polls_ + 1;
+  if (moved || first_open_ == begun_) return;
+  {
+    MutexLock lock(&mutex_);
+    if (handed_over_ > begun_ || stopped_) return;
+    if (!waiting_) {
+      for_thread_.WaitFor(&mutex_, std::min(kLongestNap, kShortestNap * (1 + idle_polls_ / 8)));
+      return;
+    }
+  }
+  SpinBriefly();
+  if (idle_polls_ % 16 == 0) sched_yield();
+}
+
+}  // namespace lockstep

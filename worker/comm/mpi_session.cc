@@ -1,0 +1,121 @@
+#include <mpi.h>
+#include <sched.h>
+
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/clock.h"
+#include "common/base/status.h"
+#include "worker/comm/mpi.h"
+#include "worker/comm/mpi_check.h"
+
+namespace lockstep {
+namespace {
+
+constexpr int kClockRounds = 16;
+constexpr int kClockTag = 1;
+
+const char* ThreadLevelName(int level) {
+  return level == MPI_THREAD_SINGLE ? "MPI_THREAD_SINGLE" : "MPI_THREAD_FUNNELED";
+}
+
+// Until `request` is done, giving the core away between looks. Past the deadline it is cancelled: its buffer goes away.
+absl::Status WaitUntil(MPI_Request* request, int64_t until_ns, int peer) {
+  for (;;) {
+    int done = 0;
+    RETURN_IF_ERROR(CheckMpi(MPI_Test(request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
+    if (done) return absl::OkStatus();
+    if (MonotonicNanos() > until_ns) {
+      RETURN_IF_ERROR(CheckMpi(MPI_Cancel(request), "MPI_Cancel"));
+      RETURN_IF_ERROR(CheckMpi(MPI_Request_free(request), "MPI_Request_free"));
+      return absl::DeadlineExceededError(
+          absl::StrCat("measuring the clocks: rank ", peer, " has not answered in time"));
+    }
+    sched_yield();
+  }
+}
+
+absl::Status SendTime(int64_t time_ns, int peer, int64_t until_ns) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  RETURN_IF_ERROR(
+      CheckMpi(MPI_Isend(&time_ns, 1, MPI_INT64_T, peer, kClockTag, MPI_COMM_WORLD, &request), "MPI_Isend"));
+  return WaitUntil(&request, until_ns, peer);
+}
+
+absl::StatusOr<int64_t> ReceiveTime(int peer, int64_t until_ns) {
+  int64_t time_ns = 0;
+  MPI_Request request = MPI_REQUEST_NULL;
+  RETURN_IF_ERROR(
+      CheckMpi(MPI_Irecv(&time_ns, 1, MPI_INT64_T, peer, kClockTag, MPI_COMM_WORLD, &request), "MPI_Irecv"));
+  RETURN_IF_ERROR(WaitUntil(&request, until_ns, peer));
+  return time_ns;
+}
+
+absl::Status AnswerWithTime(int peer, int64_t until_ns) {
+  for (int round = 0; round < kClockRounds; ++round) {
+    RETURN_IF_ERROR(ReceiveTime(peer, until_ns).status());
+    RETURN_IF_ERROR(SendTime(UnixNanos(), peer, until_ns));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MpiSession>> MpiSession::Create(int* argc, char*** argv) {
+  int level = MPI_THREAD_SINGLE;
+  RETURN_IF_ERROR(CheckMpi(MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &level), "MPI_Init_thread"));
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
+  if (level < MPI_THREAD_SERIALIZED) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the MPI library gives only ", ThreadLevelName(level),
+                     ", and a communication thread needs MPI_THREAD_SERIALIZED; use an MPI built with thread support"));
+  }
+  int rank = 0, world = 0;
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank"));
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_size(MPI_COMM_WORLD, &world), "MPI_Comm_size"));
+  return std::unique_ptr<MpiSession>(new MpiSession(rank, world));
+}
+
+MpiSession::~MpiSession() {
+  if (abandoned_) return;
+  // Nobody is left who could be told.
+  const absl::Status ignored = CheckMpi(MPI_Finalize(), "MPI_Finalize");
+  (void)ignored;
+}
+
+std::string MpiSession::library_version() const {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0;
+  if (!CheckMpi(MPI_Get_library_version(text, &length), "MPI_Get_library_version").ok()) return "unknown MPI";
+  const std::string version(text, length);
+  return version.substr(0, version.find_first_of(",\n"));
+}
+
+absl::StatusOr<std::unique_ptr<Collectives>> MpiSession::NewCollectives(const MpiOptions& options) {
+  return NewMpiCollectives(options);
+}
+
+absl::StatusOr<int64_t> MpiSession::MeasureClockOffset(absl::Duration deadline, int64_t* error_ns) {
+  const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(deadline);
+  *error_ns = 0;
+  if (rank_ == 0) {
+    for (int peer = 1; peer < world_; ++peer) RETURN_IF_ERROR(AnswerWithTime(peer, until_ns));
+    return 0;
+  }
+  int64_t smallest_delay_ns = std::numeric_limits<int64_t>::max();
+  int64_t offset_ns = 0;
+  for (int round = 0; round < kClockRounds; ++round) {
+    const int64_t sent_ns = UnixNanos();
+    RETURN_IF_ERROR(SendTime(sent_ns, 0, until_ns));
+    ASSIGN_OR_RETURN(const int64_t theirs_ns, ReceiveTime(0, until_ns));
+    const int64_t received_ns = UnixNanos();
+    const int64_t delay_ns = received_ns - sent_ns;
+    if (delay_ns < 0 || delay_ns >= smallest_delay_ns) continue;
+    smallest_delay_ns = delay_ns;
+    offset_ns = theirs_ns - (sent_ns + delay_ns / 2);
+  }
+  *error_ns = smallest_delay_ns / 2;
+  return offset_ns;
+}
+
+}  // namespace lockstep
