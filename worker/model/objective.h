@@ -17,18 +17,18 @@ namespace lockstep {
 class Objective {
  public:
   virtual ~Objective() = default;
-  // Mean over the batch's samples, a scalar that has a gradient. InvalidArgument: outputs and targets do not go together
-  // (a label that the model has no output for, other shapes, …).
+  // Mean over the batch's samples, a scalar that has a gradient. InvalidArgument: outputs and targets do not go
+  // together (a label that the model has no output for, other shapes, …).
   virtual absl::StatusOr<torch::Tensor> MeanLoss(const torch::Tensor& output, const torch::Tensor& target) = 0;
 };
 absl::StatusOr<std::unique_ptr<Objective>> CreateObjective(const Loss& loss, const std::string& device);
 
-// Metrics as sums, so that shares of a validation set add up over batches and ranks exactly as one pass would: counts of
-// samples are whole numbers in doubles. Values are functions of the sums alone: {"loss": …, "accuracy": …}.
+// Metrics as sums, so that shares of a validation set add up over batches and ranks exactly as one pass would: counts
+// of samples are whole numbers in doubles. Values are functions of the sums alone: {"loss": …, "accuracy": …}.
 //
-// Accuracy: with labels, how often the largest output is the label's (of equal ones, the first); with one output, or with
-// floating-point targets of the output's shape, how often output > 0 where target > 0.5 (mean over a sample's outputs).
-// top5: the label's output is among the five largest. mae: mean absolute difference.
+// Accuracy: with labels, how often the largest output is the label's (of equal ones, the first); with one output, or
+// with floating-point targets of the output's shape, how often output > 0 where target > 0.5 (mean over a sample's
+// outputs). top5: the label's output is among the five largest. mae: mean absolute difference.
 class MetricSums {
  public:
   explicit MetricSums(std::vector<Metric> metrics);

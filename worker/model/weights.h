@@ -13,8 +13,8 @@
 
 namespace lockstep {
 
-// A network's state_dict: parameters, frozen ones and buffers in order of registration, then the names that share one of
-// these, with the same bytes again, so that Python's load_state_dict finds every name it looks for.
+// A network's state_dict: parameters, frozen ones and buffers in order of registration, then the names that share one
+// of these, with the same bytes again, so that Python's load_state_dict finds every name it looks for.
 struct SavedWeights {
   std::vector<TensorInfo> tensors;    // begin and end are MakeSafetensorsHeader's to fill in
   std::vector<torch::Tensor> values;  // in the same order; contiguous, in the CPU's memory

@@ -1,0 +1,145 @@
+#include "worker/model/native.h"
+
+#include <torch/nn.h>
+#include <torch/utils.h>
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/status.h"
+#include "worker/model/torch_status.h"
+
+namespace lockstep {
+namespace {
+
+class NativeNetwork : public Network {
+ public:
+  NativeNetwork(torch::nn::Sequential net, int64_t inputs) : net_(std::move(net)), inputs_(inputs) {
+    for (const auto& item : net_->named_parameters()) parameters_.push_back({item.key(), item.value()});
+  }
+
+  absl::StatusOr<torch::Tensor> Forward(const torch::Tensor& input) override {
+    const int64_t batch = input.dim() > 0 ? input.size(0) : 0;
+    if (batch == 0 || input.numel() != batch * inputs_) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the model takes ", inputs_, " values a sample, and was given a batch of shape [",
+                       absl::StrJoin(input.sizes(), ", "), "]: set model.inputs, or data that fit it"));
+    }
+    try {
+      return net_->forward(input.reshape({batch, inputs_}).to(torch::kFloat32));
+    } catch (const std::exception& error) {
+      return TorchStatus(error, "forward pass");
+    }
+  }
+
+  void SetTraining(bool training) override { net_->train(training); }
+  const std::vector<NamedTensor>& parameters() const override { return parameters_; }
+  const std::vector<NamedTensor>& buffers() const override { return buffers_; }
+  const std::vector<std::pair<std::string, std::string>>& tied() const override { return tied_; }
+
+ private:
+  torch::nn::Sequential net_;
+  const int64_t inputs_;
+  std::vector<NamedTensor> parameters_;
+  const std::vector<NamedTensor> buffers_;
+  const std::vector<std::pair<std::string, std::string>> tied_;
+};
+
+// Linear layers with ReLU between them.
+torch::nn::Sequential Perceptron(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs) {
+  torch::nn::Sequential net;
+  int64_t width = inputs;
+  for (int64_t size : hidden) {
+    net->push_back(torch::nn::Linear(width, size));
+    net->push_back(torch::nn::ReLU());
+    width = size;
+  }
+  net->push_back(torch::nn::Linear(width, outputs));
+  return net;
+}
+
+struct ImageShape {
+  int64_t channels = 1, height = 0, width = 0;
+};
+
+absl::StatusOr<ImageShape> ImageShapeOf(const RunConfig& config) {
+  const auto& shape = config.data().shape();
+  const int64_t inputs = config.model().inputs();
+  ImageShape image;
+  if (shape.size() == 2) {
+    image = {1, shape[0], shape[1]};
+  } else if (shape.size() == 3) {
+    image = {shape[0], shape[1], shape[2]};
+  } else {
+    const int64_t side = std::llround(std::sqrt(static_cast<double>(inputs)));
+    image = {1, side, side};
+  }
+  if (image.channels * image.height * image.width != inputs) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "model cnn takes images, and the ", inputs, " values of a sample make none of ", image.channels, " x ",
+        image.height, " x ", image.width, ": set data.shape to [height, width] or [channels, height, width]"));
+  }
+  if (image.height < 6 || image.width < 6) {
+    return absl::InvalidArgumentError(absl::StrCat("model cnn takes images of at least 6 x 6, and a sample's are ",
+                                                   image.height, " x ", image.width,
+                                                   ": set data.shape, or take model mlp"));
+  }
+  return image;
+}
+
+torch::nn::Sequential Convolutional(const ImageShape& image, int64_t outputs) {
+  namespace nn = torch::nn;
+  // Two convolutions of 3 x 3 take off 4 rows and columns, pooling halves what is left.
+  const int64_t features = 64 * ((image.height - 4) / 2) * ((image.width - 4) / 2);
+  const std::vector<int64_t> sizes = {image.channels, image.height, image.width};
+  return nn::Sequential(nn::Unflatten(nn::UnflattenOptions(1, sizes)),
+                        nn::Conv2d(nn::Conv2dOptions(image.channels, 32, 3)), nn::ReLU(),
+                        nn::Conv2d(nn::Conv2dOptions(32, 64, 3)), nn::ReLU(), nn::MaxPool2d(nn::MaxPool2dOptions(2)),
+                        nn::Flatten(), nn::Linear(features, 128), nn::ReLU(), nn::Linear(128, outputs));
+}
+
+std::vector<int64_t> HiddenSizes(const Model& model, int64_t default_size) {
+  if (model.hidden().empty()) return {default_size, default_size};
+  return {model.hidden().begin(), model.hidden().end()};
+}
+
+absl::StatusOr<torch::nn::Sequential> Build(const RunConfig& config) {
+  const Model& model = config.model();
+  switch (model.name()) {
+    case MODEL_NAME_LOGISTIC:
+      return Perceptron(model.inputs(), {}, model.outputs());
+    case MODEL_NAME_MLP:
+      return Perceptron(model.inputs(), HiddenSizes(model, 1024), model.outputs());
+    case MODEL_NAME_WIDE:
+      return Perceptron(model.inputs(), HiddenSizes(model, 4096), model.outputs());
+    case MODEL_NAME_CNN: {
+      ASSIGN_OR_RETURN(const ImageShape image, ImageShapeOf(config));
+      return Convolutional(image, model.outputs());
+    }
+    default:
+      return absl::InvalidArgumentError(
+          absl::StrCat("model ", static_cast<int>(model.name()), " is not a built-in one"));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Network>> CreateNativeModel(const RunConfig& config, const std::string& device) {
+  if (config.model().inputs() < 1 || config.model().outputs() < 1) {
+    return absl::InvalidArgumentError(
+        "the sizes of the model are not known: set model.inputs and model.outputs, or data to take them from");
+  }
+  try {
+    torch::manual_seed(config.run().seed());
+    ASSIGN_OR_RETURN(torch::nn::Sequential net, Build(config));
+    net->to(torch::Device(device));
+    return std::make_unique<NativeNetwork>(std::move(net), config.model().inputs());
+  } catch (const std::exception& error) {
+    return TorchStatus(error, absl::StrCat("making the model on ", device));
+  }
+}
+
+}  // namespace lockstep
