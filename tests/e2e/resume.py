@@ -1,0 +1,74 @@
+"""Going on from a checkpoint, bitwise as if nothing had happened."""
+import json
+import os
+import signal
+import unittest
+
+from support import Case, checkpoint, digits, rows, run, same_checkpoint, step_now, wait_for
+
+
+class Resume(Case):
+    def test_resume_in_mid_epoch_is_bitwise_the_run_that_was_not_stopped(self):
+        for optimizer in ("sgd", "adamw"):
+            with self.subTest(optimizer=optimizer):
+                settings = dict(optimizer__name=optimizer, optimizer__lr=0.01, data__augment="{shift: 2, noise: 0.1}",
+                                schedule__name="cosine", schedule__warmup_steps=5, checkpoint__every_steps=7)
+                whole, halves = self.folder / f"{optimizer}-whole", self.folder / f"{optimizer}-halves"
+                run("run", self.small(**settings), "--workers", 2, "--out", whole)
+                run("run", self.small(**settings, convergence__max_steps=28), "--workers", 2, "--out", halves)
+                run("run", "--resume", halves, "--set", "convergence.max_steps=0")
+                last = rows(whole, "select max(step) as s from step")[0]["s"]
+                self.assertEqual(last, 38)
+                name = f"step-{last:08d}"
+                self.assertIsNone(same_checkpoint(checkpoint(whole, name), checkpoint(halves, name)))
+                survived = rows(halves, "select step from step where survived = 1 order by step")
+                self.assertEqual([r["step"] for r in survived], list(range(1, last + 1)))
+                run("verify", halves)
+
+    def test_a_stop_by_ctrl_c_leaves_a_checkpoint_that_goes_on_bitwise(self):
+        settings = dict(convergence__max_epochs=30)
+        whole, cut = self.folder / "whole", self.folder / "cut"
+        run("run", self.small(**settings), "--workers", 2, "--out", whole)
+        job = self.start("run", self.small(**settings, inject="[{part: other, delay: 3ms}]"), "--workers", 2, "--out", cut)
+        wait_for(lambda: step_now(cut) > 30, "30 steps")
+        job.send_signal(signal.SIGINT)
+        self.assertEqual(job.wait(60), 3)
+        run("run", "--resume", cut, "--set", "inject=[]")
+        self.assertIsNone(same_checkpoint(checkpoint(whole), checkpoint(cut)))
+
+    def test_more_epochs_may_be_asked_for_and_what_is_trained_may_not_change(self):
+        out = self.folder / "out"
+        run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out)
+        done = run("run", "--resume", out, "--set", "optimizer.lr=0.5", code=2)
+        self.assertIn("optimizer.lr", done.stderr)
+        run("run", "--resume", out, "--set", "convergence.max_epochs=3")
+        self.assertEqual(len(rows(out, "select * from epoch where survived = 1")), 3)
+
+    def test_a_resume_on_another_number_of_workers_keeps_the_global_batch(self):
+        out = self.folder / "out"
+        run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out)
+        run("run", "--resume", out, "--workers", 3, "--set", "convergence.max_epochs=2")
+        self.assertEqual({r["samples"] for r in rows(out, "select samples from step where step % 19 <> 0")}, {64})
+
+    def test_a_damaged_last_checkpoint_is_passed_over_for_the_one_before(self):
+        out = self.folder / "out"
+        run("run", self.small(), "--workers", 2, "--out", out)
+        model = checkpoint(out) / "model.safetensors"
+        raw = bytearray(model.read_bytes())
+        raw[-1] ^= 1
+        model.write_bytes(raw)
+        done = run("run", "--resume", out, "--set", "convergence.max_epochs=3")
+        self.assertIn("model.safetensors", done.stdout + done.stderr)
+        self.assertEqual(len(rows(out, "select * from epoch where survived = 1")), 3)
+
+    def test_a_copied_run_folder_resumes_elsewhere(self):
+        import shutil
+        out, copy = self.folder / "out", self.folder / "elsewhere" / "copy"
+        run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out)
+        shutil.copytree(out, copy, symlinks=True)
+        shutil.rmtree(out)
+        run("run", "--resume", copy, "--set", "convergence.max_epochs=2")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

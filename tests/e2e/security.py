@@ -1,0 +1,68 @@
+"""Who may talk to a run, and what a run shows of its secret."""
+import os
+import pathlib
+import unittest
+
+from support import Case, digits, family, listening, processes, rows, run, status, step_now, traces, wait_for
+
+
+class Security(Case):
+    def live(self):
+        self.out = self.folder / "out"
+        before = listening()
+        self.job = self.start("run", self.small(convergence__max_epochs=1000000), "--workers", 2, "--out", self.out)
+        wait_for(lambda: step_now(self.out) > 3, "steps")
+        return listening() - before
+
+    def token(self):
+        coordinator = next(pid for pid, line in family(self.job.pid).items() if " serve " in line)
+        environment = pathlib.Path(f"/proc/{coordinator}/environ").read_bytes().split(b"\0")
+        return next(e.split(b"=", 1)[1] for e in environment if e.startswith(b"LOCKSTEP_TOKEN="))
+
+    def test_only_loopback_is_bound(self):
+        opened = self.live()
+        self.assertTrue(opened)
+        for address, _ in opened:
+            host = address.split(":")[0]
+            self.assertIn(host, ("0100007F", "00000000000000000000000001000000"), address)
+
+    def test_the_token_is_on_no_command_line_and_in_no_file_of_the_run(self):
+        self.live()
+        token = self.token()
+        self.assertGreaterEqual(len(token), 32)
+        for pid, (_, line) in processes().items():
+            self.assertNotIn(token.decode(), line)
+        for path in self.out.rglob("*"):
+            if path.is_file():
+                self.assertNotIn(token, path.read_bytes(), path)
+
+    def test_a_proxy_in_the_environment_is_ignored(self):
+        out = self.folder / "proxied"
+        dead = "http://127.0.0.1:9"
+        run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out,
+            env={"http_proxy": dead, "https_proxy": dead, "HTTP_PROXY": dead, "no_proxy": "", "grpc_proxy": dead})
+
+    def test_by_hand_a_worker_without_the_token_or_with_another_is_refused(self):
+        import subprocess
+        from support import BIN, LOCKSTEP
+        self.live()
+        address = None
+        for pid, line in family(self.job.pid).items():
+            words = line.split()
+            if "--coordinator" in words:
+                address = words[words.index("--coordinator") + 1]
+        self.assertTrue(address)
+        environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        for token in (None, "0" * 64):
+            extra = {} if token is None else {"LOCKSTEP_TOKEN": token}
+            environment.pop("LOCKSTEP_TOKEN", None)
+            done = subprocess.run([str(BIN / "lockstep-worker"), "--coordinator", address], env={**environment, **extra}, text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("token", done.stdout.lower())
+        before = step_now(self.out)
+        wait_for(lambda: step_now(self.out) > before, "the run to go on")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,207 @@
+"""What the end-to-end tests share: running the two binaries, reading what they leave behind."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import sqlite3
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ.get("LOCKSTEP_BIN", ROOT / "build" / "bin"))
+LOCKSTEP = str(BIN / "lockstep")
+EXAMPLES = ROOT / "deploy" / "examples"
+MNIST = ROOT.parent / "shared" / "data" / "mnist"
+
+_digits = {}
+
+
+def digits(train=1200, val=200, seed=1):
+    """A folder with drawn digits, made once a process."""
+    key = (train, val, seed)
+    if key not in _digits:
+        folder = tempfile.mkdtemp(prefix="lockstep-digits-")
+        run("dataset", "make", "digits", "--out", folder, "--train", train, "--val", val, "--seed", seed)
+        _digits[key] = folder
+        import atexit
+        atexit.register(shutil.rmtree, folder, True)
+    return _digits[key]
+
+
+def run(*args, code=0, timeout=240, env=None, cwd=None):
+    """Runs lockstep to its end; its exit code must be `code` (None: any)."""
+    done = subprocess.run([LOCKSTEP, *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=timeout, env={**os.environ, **(env or {})}, cwd=cwd)
+    if code is not None and done.returncode != code:
+        raise AssertionError(f"lockstep {' '.join(map(str, args))}: exit {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def start(*args, env=None, cwd=None, stdout=subprocess.PIPE):
+    return subprocess.Popen([LOCKSTEP, *map(str, args)], stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
+                            text=True, env={**os.environ, **(env or {})}, cwd=cwd)
+
+
+def wait_for(condition, what, timeout=60, every=0.02):
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        value = condition()
+        if value:
+            return value
+        time.sleep(every)  # between two looks at a condition that has a deadline
+    raise AssertionError(f"{what}: not within {timeout} s")
+
+
+def status(folder):
+    done = run("status", folder, "--json", code=None, timeout=20)
+    return json.loads(done.stdout) if done.returncode == 0 and done.stdout.strip() else None
+
+
+def rows(folder, sql, *parameters):
+    with sqlite3.connect(f"file:{folder}/run.db?mode=ro", uri=True) as db:
+        db.row_factory = sqlite3.Row
+        return [dict(row) for row in db.execute(sql, parameters)]
+
+
+def step_now(folder):
+    try:
+        return rows(folder, "select max(step) as s from step")[0]["s"] or 0
+    except sqlite3.Error:
+        return 0
+
+
+def safetensors(path):
+    """Name to (dtype, shape, bytes), read by hand."""
+    raw = pathlib.Path(path).read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8:8 + length])
+    data = raw[8 + length:]
+    return {name: (t["dtype"], t["shape"], data[slice(*t["data_offsets"])]) for name, t in header.items() if name != "__metadata__"}
+
+
+def tensors(path):
+    """Name to float32 numpy array."""
+    import numpy
+    return {name: numpy.frombuffer(data, numpy.float32).reshape(shape) for name, (dtype, shape, data) in safetensors(path).items()
+            if dtype == "F32"}
+
+
+def checkpoint(folder, which="latest"):
+    return pathlib.Path(folder) / "checkpoints" / which
+
+
+def same_checkpoint(one, other):
+    """None, or what differs between the tensors of two checkpoint folders."""
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        a, b = safetensors(pathlib.Path(one) / name), safetensors(pathlib.Path(other) / name)
+        if a.keys() != b.keys():
+            return f"{name}: names differ: {sorted(a.keys() ^ b.keys())}"
+        for key in a:
+            if a[key] != b[key]:
+                return f"{name}: {key} differs"
+    a, b = (json.loads((pathlib.Path(x) / "state.json").read_text()) for x in (one, other))
+    for key in ("cursor", "globalBatchSize", "seed", "bestStep", "bestValue"):
+        left, right = dict(a).get(key), dict(b).get(key)
+        if key == "cursor":
+            left, right = ({k: v for k, v in x.items() if not k.startswith(("epochSeconds", "epoch_seconds"))} for x in (left, right))
+        if left != right:
+            return f"state.json: {key}: {left} and {right}"
+    return None
+
+
+def processes():
+    """pid to (parent, command line) of every process whose command line names our binaries or mpirun."""
+    found = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if stat[0] != "Z" and any(word in line.split(" ")[0] for word in ("lockstep", "mpirun", "orted")):
+            found[int(entry.name)] = (int(stat[1]), line)
+    return found
+
+
+def family(pid):
+    """The processes below `pid`, by /proc."""
+    everyone = processes()
+    below, grown = {pid}, True
+    while grown:
+        more = {p for p, (parent, _) in everyone.items() if parent in below} - below
+        grown = bool(more)
+        below |= more
+    return {p: everyone[p][1] for p in below - {pid} if p in everyone}
+
+
+def traces():
+    """What a run could leave behind on the machine, outside its folder."""
+    runtime = pathlib.Path(os.environ.get("XDG_RUNTIME_DIR", f"/tmp/lockstep-{os.getuid()}"))
+    places = [*pathlib.Path("/dev/shm").glob("*"), *pathlib.Path("/tmp").glob("ompi.*"), *pathlib.Path("/tmp").glob("openmpi-*"),
+              *runtime.glob("*.json"), *(runtime / "lockstep").glob("*")]
+    return {str(p) for p in places if p.name != "lockstep"}
+
+
+def listening():
+    """Inodes of the listening TCP sockets of our processes."""
+    sockets = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in pathlib.Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                sockets.add((fields[1], fields[9]))
+    return sockets
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lockstep-e2e-"))
+        self.addCleanup(shutil.rmtree, self.folder, True)
+        self.started = []
+        self.addCleanup(self.end_all)
+
+    def end_all(self):
+        for child in self.started:
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+                child.send_signal(signal.SIGTERM)
+                try:
+                    child.wait(20)
+                except subprocess.TimeoutExpired:
+                    child.kill()
+            for pipe in (child.stdout, child.stderr):
+                if pipe:
+                    pipe.close()
+
+    def start(self, *args, **kwargs):
+        self.started.append(start(*args, **kwargs))
+        return self.started[-1]
+
+    def config(self, text, name="config.yaml"):
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def small(self, data=None, **settings):
+        """A config of a small mlp on drawn digits; settings by path with __ for the dot, as convergence__max_epochs=2."""
+        base = {"data.path": data or digits(), "data.batch_size": 32, "model.name": "mlp", "model.hidden": "[64]",
+                "optimizer.lr": 0.05, "convergence.max_epochs": 2, "run.seed": 3, "checkpoint.keep_last": 0}
+        base.update({key.replace("__", "."): value for key, value in settings.items()})
+        tree = {}
+        for key, value in base.items():
+            section, _, field = key.rpartition(".")
+            tree.setdefault(section, {})[field] = value
+        lines = []
+        for section, fields in tree.items():
+            indent = ""
+            if section:
+                lines.append(f"{section}:")
+                indent = "  "
+            lines += [f"{indent}{field}: {str(value).lower() if isinstance(value, bool) else value}" for field, value in fields.items()]
+        return self.config("\n".join(lines) + "\n", f"config-{len(list(self.folder.iterdir()))}.yaml")
