@@ -42,7 +42,7 @@ class CoordinatorLink {
   virtual void SendEvaluation(const EvaluationResult& result) = 0;
   virtual void SendEpochDone(const EpochDone& done) = 0;
   virtual void SendFailed(const Failed& failed) = 0;
-  virtual void SendCheckpointDue(const CheckpointDue& due) = 0;
+  virtual void SendCheckpointDue(const lockstep::CheckpointDue& due) = 0;
   // Any thread (a signal was seen).
   virtual void SendStopRequested(const StopRequested& request) = 0;
   virtual absl::StatusOr<Verdict> WaitForVerdict(int64_t step, absl::Duration timeout) = 0;

@@ -22,7 +22,7 @@ struct ParameterSegment {
 
 // Consecutive parameters whose gradients are handed to communication together.
 struct BucketRange {
-  int64_t first = 0, count = 0;      // elements, padding included
+  int64_t first = 0, count = 0;  // elements, padding included
   int first_segment = 0, segments = 0;
 };
 
@@ -36,7 +36,7 @@ class ParameterLayout {
   ParameterLayout(const std::vector<Parameter>& in_registration_order, const Optimizer& optimizer);
 
   const std::vector<ParameterSegment>& segments() const { return segments_; }
-  int64_t elements() const { return elements_; }  // of the flat array, padding included
+  int64_t elements() const { return elements_; }      // of the flat array, padding included
   int64_t parameters() const { return parameters_; }  // without padding
   // Cuts into buckets of at most `bucket_mb` MiB (a parameter is never split); the first at most 1 MiB, so that
   // communication starts early.

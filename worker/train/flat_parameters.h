@@ -1,0 +1,41 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "lockstep/run_config.pb.h"
+#include "worker/model/model.h"
+#include "worker/train/layout.h"
+
+namespace lockstep {
+
+// The network's trainable parameters, moved into one flat float32 array: its own tensors become views into it, so
+// that what an optimizer writes there is what the next forward pass reads. Trainer's thread alone.
+class FlatParameters {
+ public:
+  // InvalidArgument names a parameter that is not float32. The network lives as long as this.
+  static absl::StatusOr<std::unique_ptr<FlatParameters>> Create(const Network& network, const Optimizer& optimizer);
+
+  const ParameterLayout& layout() const { return layout_; }
+  // In host memory; padding is 0.
+  float* data() { return host_.data_ptr<float>(); }
+  // The parameter of segment `i`, on the network's device.
+  const torch::Tensor& parameter(size_t i) const { return parameters_[i]; }
+  // Makes what was written to data() visible to a network on another device, and the other way round after its own
+  // tensors were written. Nothing to do on the CPU.
+  void Publish();
+  void Fetch();
+
+ private:
+  FlatParameters(const ParameterLayout& layout, std::vector<torch::Tensor> parameters);
+
+  const ParameterLayout layout_;
+  const std::vector<torch::Tensor> parameters_;  // by segment
+  torch::Tensor host_, device_;                  // the same array on the CPU
+};
+
+}  // namespace lockstep

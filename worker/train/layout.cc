@@ -1,0 +1,77 @@
+#include "worker/train/layout.h"
+
+#include <algorithm>
+
+namespace lockstep {
+namespace {
+
+constexpr int64_t kAlignment = 16;  // elements: 64 bytes, a cache line
+constexpr double kBytesPerMiB = 1024.0 * 1024.0;
+constexpr double kFirstBucketMiB = 1;
+
+int64_t RoundUp(int64_t elements) { return (elements + kAlignment - 1) / kAlignment * kAlignment; }
+
+const ParameterGroup* FirstMatch(const Optimizer& optimizer, const std::string& name) {
+  for (const ParameterGroup& group : optimizer.groups()) {
+    if (MatchesPattern(group.pattern(), name)) return &group;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+bool MatchesPattern(const std::string& pattern, const std::string& name) {
+  // Greedy, with a way back to the last star: linear memory, quadratic time at worst.
+  size_t p = 0, n = 0, star = std::string::npos, resume = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      resume = n;
+    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
+      ++p, ++n;
+    } else if (star != std::string::npos) {
+      p = star + 1;
+      n = ++resume;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
+}
+
+ParameterLayout::ParameterLayout(const std::vector<Parameter>& in_registration_order, const Optimizer& optimizer) {
+  segments_.reserve(in_registration_order.size());
+  for (auto it = in_registration_order.rbegin(); it != in_registration_order.rend(); ++it) {
+    ParameterSegment segment;
+    segment.name = it->name;
+    segment.shape = it->shape;
+    segment.first = elements_;
+    segment.count = 1;
+    for (int64_t size : it->shape) segment.count *= size;
+    const ParameterGroup* group = FirstMatch(optimizer, it->name);
+    segment.weight_decay = group && group->has_weight_decay() ? group->weight_decay() : optimizer.weight_decay();
+    segment.lr_scale = group && group->has_lr_scale() ? group->lr_scale() : 1;
+    parameters_ += segment.count;
+    elements_ += RoundUp(segment.count);
+    segments_.push_back(std::move(segment));
+  }
+}
+
+std::vector<BucketRange> ParameterLayout::Buckets(double bucket_mb) const {
+  std::vector<BucketRange> buckets;
+  for (size_t i = 0; i < segments_.size(); ++i) {
+    const ParameterSegment& segment = segments_[i];
+    const int64_t count = RoundUp(segment.count);
+    const double cap_mb = buckets.size() <= 1 ? std::min(kFirstBucketMiB, bucket_mb) : bucket_mb;
+    const double grown = buckets.empty() ? 0 : static_cast<double>(buckets.back().count + count) * sizeof(float);
+    if (buckets.empty() || grown > cap_mb * kBytesPerMiB) {
+      buckets.push_back({segment.first, 0, static_cast<int>(i), 0});
+    }
+    buckets.back().count += count;
+    ++buckets.back().segments;
+  }
+  return buckets;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,60 @@
+#include "worker/train/replica.h"
+
+#include <torch/types.h>
+
+#include <cstddef>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "common/base/status.h"
+#include "common/checkpoint/safetensors.h"
+#include "worker/model/weights.h"
+
+namespace lockstep {
+namespace {
+
+absl::Span<std::byte> Bytes(float* values, int64_t count) {
+  return absl::MakeSpan(reinterpret_cast<std::byte*>(values), count * sizeof(float));
+}
+
+}  // namespace
+
+absl::Status BroadcastReplica(Network* network, FlatParameters* parameters, SpanOptimizer* optimizer,
+                              CommThread* comm) {
+  if (comm == nullptr) return absl::OkStatus();
+  torch::NoGradGuard no_grad;
+  comm->StartBroadcast("parameters", Bytes(parameters->data(), parameters->layout().elements()), /*root=*/0);
+  for (const SpanOptimizer::State& state : optimizer->states()) {
+    comm->StartBroadcast(state.name, Bytes(state.values.data(), static_cast<int64_t>(state.values.size())), /*root=*/0);
+  }
+  std::vector<NamedTensor> others = network->frozen();
+  others.insert(others.end(), network->buffers().begin(), network->buffers().end());
+  std::vector<torch::Tensor> hosts;
+  for (const NamedTensor& other : others) {
+    hosts.push_back(other.tensor.cpu().contiguous());
+    torch::Tensor& host = hosts.back();
+    if (host.nbytes() == 0) continue;
+    comm->StartBroadcast(other.name, absl::MakeSpan(static_cast<std::byte*>(host.data_ptr()), host.nbytes()),
+                         /*root=*/0);
+  }
+  RETURN_IF_ERROR(comm->Wait());
+  for (size_t i = 0; i < others.size(); ++i) {
+    if (!others[i].tensor.is_same(hosts[i])) others[i].tensor.copy_(hosts[i]);
+  }
+  parameters->Publish();
+  return absl::OkStatus();
+}
+
+absl::Status LoadInitialWeights(const Model& model, Network* network, FlatParameters* parameters,
+                                const std::function<void(const std::string&)>& log) {
+  absl::StatusOr<SafetensorsFile> file = ReadSafetensors(model.init_from());
+  if (!file.ok()) return file.status();
+  absl::StatusOr<LoadReport> report = LoadWeights(*file, model.init_match(), network);
+  if (!report.ok()) return Annotate(report.status(), model.init_from());
+  log(absl::StrCat("initial weights from ", model.init_from(), ": ", report->Summary()));
+  parameters->Fetch();
+  return absl::OkStatus();
+}
+
+}  // namespace lockstep

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "lockstep/run_config.pb.h"
+#include "worker/comm/comm_thread.h"
+#include "worker/model/model.h"
+#include "worker/train/flat_parameters.h"
+#include "worker/train/span_optimizer.h"
+
+namespace lockstep {
+
+// Gives every rank rank 0's bits: parameters, frozen ones, buffers, optimizer states. All ranks call it together;
+// `comm` null: nothing to do.
+absl::Status BroadcastReplica(Network* network, FlatParameters* parameters, SpanOptimizer* optimizer, CommThread* comm);
+
+// Reads `model.init_from` into the network and logs what was taken. InvalidArgument, NotFound name the file.
+absl::Status LoadInitialWeights(const Model& model, Network* network, FlatParameters* parameters,
+                                const std::function<void(const std::string&)>& log);
+
+}  // namespace lockstep

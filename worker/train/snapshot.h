@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "lockstep/journal.pb.h"
+#include "worker/coordinator_client/client.h"
+#include "worker/model/model.h"
+#include "worker/train/flat_parameters.h"
+#include "worker/train/span_optimizer.h"
+
+namespace lockstep {
+
+// The tensors of a checkpoint as they were at one moment, in memory that is used again for the next: model.safetensors,
+// with the names of the network's state_dict, and optimizer.safetensors, with `<state>/<parameter>` in the parameter's
+// shape. Neither depends on the number of workers or on how parameters lie in the flat array.
+class Snapshot {
+ public:
+  // All outlive this.
+  Snapshot(const Network* network, FlatParameters* parameters, SpanOptimizer* optimizer)
+      : network_(network), parameters_(parameters), optimizer_(optimizer) {}
+
+  // Copies. While training stands still.
+  absl::Status Take();
+
+  // Names and sizes, in the order of the bytes.
+  std::vector<Manifest::File> files() const;
+  // The bytes of all files, one after the other, at most 1 MiB a call; empty at the end. Valid until the next Take.
+  absl::string_view NextChunk();
+  // NextChunk starts at the front again.
+  void Rewind() { file_ = 0, position_ = 0; }
+
+ private:
+  struct File {
+    std::string name;
+    std::string bytes;
+  };
+  absl::Status TakeModel(File* file);
+  absl::Status TakeOptimizer(File* file);
+
+  const Network* const network_;
+  FlatParameters* const parameters_;
+  SpanOptimizer* const optimizer_;
+  std::vector<File> files_;
+  size_t file_ = 0, position_ = 0;
+};
+
+// The reverse: puts a checkpoint's tensors back where they came from. DataLoss names the file and what does not fit.
+absl::Status RestoreTensors(CoordinatorLink::Downloaded checkpoint, Network* network, FlatParameters* parameters,
+                            SpanOptimizer* optimizer);
+
+}  // namespace lockstep

@@ -1,0 +1,175 @@
+#include "worker/train/step_runner.h"
+
+#include <ATen/Parallel.h>
+
+#include <cmath>
+#include <exception>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/clock.h"
+#include "common/base/stable_random.h"
+#include "common/base/status.h"
+#include "worker/model/torch_status.h"
+
+namespace lockstep {
+namespace {
+
+constexpr uint64_t kForwardKey = 0x666f7277617264;  // "forward": dropout and the like
+constexpr int64_t kUpdateGrain = 1 << 16;           // elements; fewer are not worth a thread's start
+
+}  // namespace
+
+StepRunner::StepRunner(const Options& options, Network* network, Objective* objective, FlatParameters* parameters,
+                       SpanOptimizer* optimizer, CommThread* comm)
+    : options_(options),
+      network_(network),
+      objective_(objective),
+      parameters_(parameters),
+      optimizer_(optimizer),
+      comm_(comm),
+      delays_(options.config, options.rank),
+      buckets_(parameters, comm, options.config.communication().bucket_mb()),
+      buffers_(*network, comm) {}
+
+absl::StatusOr<StepOutcome> StepRunner::Run(int64_t step, int64_t step_samples, Prefetcher* batches,
+                                            const std::function<int64_t()>& held_directive) {
+  step_ = step;
+  outcome_ = StepOutcome();
+  if (comm_ != nullptr) comm_->TakeSpans(&spans_);  // of what was done between the steps
+  wall_ = WallClock::Now(options_.clock_offset_ns);
+  moments_.start = MonotonicNanos();
+  const Batch* batch = nullptr;
+  RETURN_IF_ERROR(GetBatch(batches, &batch));
+  RETURN_IF_ERROR(Forward(*batch, step_samples));
+  RETURN_IF_ERROR(Backward(*batch, step_samples, held_directive));
+  RETURN_IF_ERROR(Communicate());
+  Update();
+  delays_.Hold(STEP_PART_OTHER, step_);
+  moments_.end = MonotonicNanos();
+  Record(*batch);
+  return std::move(outcome_);
+}
+
+absl::Status StepRunner::GetBatch(Prefetcher* batches, const Batch** batch) {
+  delays_.Hold(STEP_PART_DATA_WAIT, step_);
+  ASSIGN_OR_RETURN(*batch, batches->Next(absl::Seconds(options_.config.control().timeout())));
+  if ((*batch)->step != step_) {
+    return absl::InternalError(absl::StrCat("the batch of step ", (*batch)->step, " came at step ", step_));
+  }
+  moments_.data = MonotonicNanos();
+  return absl::OkStatus();
+}
+
+absl::Status StepRunner::Forward(const Batch& batch, int64_t step_samples) {
+  delays_.Hold(STEP_PART_FORWARD, step_);
+  loss_value_ = 0;
+  if (batch.samples > 0) {
+    // Dropout has no state that would have to be saved: it follows from seed, step and rank.
+    torch::manual_seed(Mix({options_.config.run().seed(), kForwardKey, static_cast<uint64_t>(step_),
+                            static_cast<uint64_t>(options_.rank)}));
+    try {
+      ASSIGN_OR_RETURN(const torch::Tensor output, network_->Forward(batch.input));
+      ASSIGN_OR_RETURN(loss_, objective_->MeanLoss(output, batch.target));
+      loss_value_ = loss_.item<double>();
+    } catch (const std::exception& error) {
+      return TorchStatus(error, absl::StrCat("forward pass of step ", step_));
+    }
+  }
+  const double share = static_cast<double>(batch.samples) / static_cast<double>(step_samples);
+  buffers_.Start(share, /*some_idle=*/step_samples < options_.world);
+  moments_.forward = MonotonicNanos();
+  return absl::OkStatus();
+}
+
+absl::Status StepRunner::Backward(const Batch& batch, int64_t step_samples,
+                                  const std::function<int64_t()>& held_directive) {
+  delays_.Hold(STEP_PART_BACKWARD, step_);
+  buckets_.Begin(static_cast<double>(batch.samples) / static_cast<double>(step_samples));
+  if (batch.samples > 0) {
+    try {
+      loss_.backward();
+    } catch (const std::exception& error) {
+      return TorchStatus(error, absl::StrCat("backward pass of step ", step_));
+    }
+    loss_.reset();
+  }
+  buckets_.Finish();
+  moments_.arrival = MonotonicNanos();
+  HandOverTail(batch.samples, batch.fingerprint, held_directive());
+  moments_.backward = MonotonicNanos();
+  return absl::OkStatus();
+}
+
+void StepRunner::HandOverTail(int64_t samples, uint64_t fingerprint, int64_t held_directive) {
+  StepTail& tail = outcome_.tail;
+  tail.loss_sum = loss_value_ * static_cast<double>(samples);
+  tail.samples = samples;
+  tail.fingerprint = fingerprint;
+  tail.control = held_directive;
+  tail.first_arrival = tail.last_arrival = wall_.Seconds(moments_.arrival);
+  tail.last_rank = options_.rank;
+  if (!std::isfinite(loss_value_)) {
+    tail.non_finite_rank = options_.rank;
+    outcome_.not_finite = absl::StrCat("the loss is ", loss_value_);
+  }
+  outcome_.record.set_loss_sum(tail.loss_sum);
+  outcome_.record.set_samples(samples);
+  if (comm_ != nullptr) comm_->StartTail(&tail);
+}
+
+absl::Status StepRunner::Communicate() {
+  delays_.Hold(STEP_PART_COMM_EXPOSED, step_);
+  if (comm_ != nullptr) {
+    RETURN_IF_ERROR(comm_->Wait());
+    comm_->TakeSpans(&spans_);
+  }
+  moments_.exposed = MonotonicNanos();
+  return absl::OkStatus();
+}
+
+void StepRunner::Update() {
+  const double lr = LearningRate(options_.config, options_.steps_per_epoch, step_);
+  outcome_.record.set_lr(lr);
+  std::optional<double> scale = 1.0;
+  if (outcome_.tail.non_finite_rank < 0 && options_.config.optimizer().clip_norm() > 0) scale = ClipScale();
+  if (outcome_.tail.non_finite_rank < 0 && scale.has_value()) {
+    delays_.Hold(STEP_PART_OPTIMIZER, step_);
+    buffers_.Finish();
+    optimizer_->BeginStep(step_, lr, *scale);
+    buckets_.ForEachSpan([this](const float* gradients, int64_t first, int64_t count) {
+      at::parallel_for(first, first + count, kUpdateGrain, [&](int64_t begin, int64_t end) {
+        optimizer_->Apply(parameters_->data(), gradients, begin, end - begin);
+      });
+    });
+    parameters_->Publish();
+  }
+  buckets_.Release();
+  moments_.optimizer = MonotonicNanos();
+}
+
+std::optional<double> StepRunner::ClipScale() {
+  double squares = 0;
+  buckets_.ForEachSpan(
+      [&](const float* gradients, int64_t first, int64_t count) { squares += SquaredNorm(gradients + first, count); });
+  const double norm = std::sqrt(squares), most = options_.config.optimizer().clip_norm();
+  outcome_.record.set_grad_norm(norm);
+  if (!std::isfinite(norm)) {
+    outcome_.tail.non_finite_rank = 0;  // the same on all ranks: rank 0 speaks for them
+    outcome_.not_finite = absl::StrCat("the gradient's norm is ", norm);
+    return std::nullopt;
+  }
+  return norm > most ? most / (norm + 1e-6) : 1.0;  // as torch.nn.utils.clip_grad_norm_
+}
+
+void StepRunner::Record(const Batch& batch) {
+  StepRecord& record = outcome_.record;
+  record.set_step(step_);
+  record.set_epoch(static_cast<int32_t>((step_ - 1) / options_.steps_per_epoch));
+  record.set_grad_bytes(parameters_->layout().parameters() * static_cast<int64_t>(sizeof(float)));
+  FillTimes(moments_, spans_, outcome_.tail.last_arrival, wall_, &first_collective_ns_, &record);
+  const int sample_every = options_.config.profile().sample_every();
+  if (sample_every > 0 && step_ % sample_every == 0) FillCollectives(spans_, options_.algorithm, wall_, &record);
+}
+
+}  // namespace lockstep

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "lockstep/run_config.pb.h"
+#include "lockstep/telemetry.pb.h"
+#include "worker/comm/comm_thread.h"
+#include "worker/model/model.h"
+#include "worker/model/objective.h"
+#include "worker/train/buffer_average.h"
+#include "worker/train/delays.h"
+#include "worker/train/flat_parameters.h"
+#include "worker/train/gradient_buckets.h"
+#include "worker/train/prefetcher.h"
+#include "worker/train/span_optimizer.h"
+#include "worker/train/step_times.h"
+
+namespace lockstep {
+
+// What one step came to.
+struct StepOutcome {
+  StepTail tail;  // over all ranks
+  StepRecord record;
+  std::string not_finite;  // what is not, on this rank; tail.non_finite_rank says whether anything is on any
+};
+
+// One optimizer step, measured: batch, forward, backward with its buckets, what is left of communication, the tail, the
+// update. Trainer's thread alone.
+class StepRunner {
+ public:
+  struct Options {
+    RunConfig config;
+    int rank = 0, world = 1;
+    int64_t steps_per_epoch = 1;
+    int64_t clock_offset_ns = 0;  // to rank 0's clock
+    std::string algorithm;
+  };
+  // All pointers outlive this. `comm` null: alone.
+  StepRunner(const Options& options, Network* network, Objective* objective, FlatParameters* parameters,
+             SpanOptimizer* optimizer, CommThread* comm);
+
+  // Step `step` (from 1), the prefetcher's next. `step_samples`: over all ranks. `held_directive` is asked when the
+  // tail leaves. If something is not finite (tail.non_finite_rank ≥ 0), parameters have not changed; so too on an
+  // error.
+  absl::StatusOr<StepOutcome> Run(int64_t step, int64_t step_samples, Prefetcher* batches,
+                                  const std::function<int64_t()>& held_directive);
+
+ private:
+  // The parts in order; each ends with its moment.
+  absl::Status GetBatch(Prefetcher* batches, const Batch** batch);
+  absl::Status Forward(const Batch& batch, int64_t step_samples);
+  absl::Status Backward(const Batch& batch, int64_t step_samples, const std::function<int64_t()>& held_directive);
+  absl::Status Communicate();
+  void Update();
+  void Record(const Batch& batch);
+
+  void HandOverTail(int64_t samples, uint64_t fingerprint, int64_t held_directive);
+  // Factor that clips the reduced gradient's norm; nothing if that is not finite.
+  std::optional<double> ClipScale();
+
+  const Options options_;
+  Network* const network_;
+  Objective* const objective_;
+  FlatParameters* const parameters_;
+  SpanOptimizer* const optimizer_;
+  CommThread* const comm_;
+  const Delays delays_;
+  GradientBuckets buckets_;
+  BufferAverage buffers_;
+
+  // Of the step under way.
+  int64_t step_ = 0;
+  StepMoments moments_;
+  WallClock wall_;
+  StepOutcome outcome_;
+  torch::Tensor loss_;
+  double loss_value_ = 0;
+  std::vector<Span> spans_;
+  int64_t first_collective_ns_ = 0;  // of the step before
+};
+
+}  // namespace lockstep

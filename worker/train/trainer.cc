@@ -1,0 +1,277 @@
+#include "worker/train/trainer.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/clock.h"
+#include "common/base/status.h"
+#include "worker/model/torch_status.h"
+#include "worker/train/replica.h"
+#include "worker/train/together.h"
+
+namespace lockstep {
+
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerOptions options) {
+  std::unique_ptr<Trainer> trainer(new Trainer(std::move(options)));
+  try {
+    RETURN_IF_ERROR(trainer->Prepare());
+  } catch (const std::exception& error) {
+    return TorchStatus(error, "setting up training");
+  }
+  return trainer;
+}
+
+Trainer::Trainer(TrainerOptions options)
+    : options_(std::move(options)),
+      plan_(options_.train->size(), options_.config.data().global_batch_size(), options_.config.run().seed(),
+            options_.config.data().shuffle()),
+      decoder_(options_.config.data(), options_.train->input(), options_.train->target(),
+               options_.config.run().seed()) {}
+
+Trainer::~Trainer() = default;
+
+absl::Duration Trainer::beat() const {
+  return std::min(absl::Seconds(1), absl::Seconds(options_.config.communication().timeout()) / 4);
+}
+
+absl::Status Trainer::Prepare() {
+  const RunConfig& config = options_.config;
+  torch::set_num_threads(config.threads());
+  if (options_.world > 1) {
+    comm_ = std::make_unique<CommThread>(options_.collectives, absl::Seconds(config.communication().timeout()));
+  }
+  ASSIGN_OR_RETURN(parameters_, FlatParameters::Create(*options_.network, config.optimizer()));
+  optimizer_ = CreateOptimizer(config.optimizer(), &parameters_->layout());
+  StepRunner::Options step;
+  step.config = config;
+  step.rank = options_.rank;
+  step.world = options_.world;
+  step.steps_per_epoch = plan_.steps_per_epoch();
+  step.clock_offset_ns = options_.clock_offset_ns;
+  if (comm_ != nullptr) step.algorithm = options_.collectives->algorithm();
+  runner_ = std::make_unique<StepRunner>(step, options_.network.get(), options_.objective.get(), parameters_.get(),
+                                         optimizer_.get(), comm_.get());
+  evaluator_ =
+      std::make_unique<Evaluator>(config, options_.device, options_.validation.get(), options_.rank, comm_.get());
+  if (leads()) {
+    snapshot_ = std::make_unique<Snapshot>(options_.network.get(), parameters_.get(), optimizer_.get());
+    uploader_ = std::make_unique<CheckpointUploader>(options_.link, control_timeout());
+  }
+  if (options_.resume.has_value()) cursor_ = options_.resume->cursor();
+  step_ = cursor_.step();
+
+  Prefetcher::Options batches;
+  batches.data = options_.train.get();
+  batches.decoder = &decoder_;
+  batches.plan = &plan_;
+  batches.rank = options_.rank;
+  batches.world = options_.world;
+  batches.depth = config.data().prefetch();
+  batches.first_step = cursor_.step() + 1;
+  batches.device = options_.device;
+  ASSIGN_OR_RETURN(batches_, Prefetcher::Create(batches));
+  batches_->AllowThrough(options_.link->GrantedThrough(cursor_.step()));
+  return absl::OkStatus();
+}
+
+TrainingEnd Trainer::Run() {
+  torch::set_num_threads(options_.config.threads());  // of this thread
+  end_.tell = true;
+  end_.status = Train();
+  end_.step = cursor_.step();
+  if (!end_.status.ok()) end_.why = std::string(end_.status.message());
+  if (absl::IsAborted(end_.status) || absl::IsCancelled(end_.status)) end_.tell = false;  // the coordinator knows
+  return end_;
+}
+
+absl::Status Trainer::Train() {
+  Boundary boundary;
+  RETURN_IF_ERROR(Start());
+  if (options_.resume.has_value() && !cursor_.evaluated()) RETURN_IF_ERROR(EvaluateIfDue(&boundary));
+  while (!boundary.stop && cursor_.step() < options_.link->final_step()) RETURN_IF_ERROR(TakeStep(&boundary));
+  end_.why = boundary.stop ? boundary.why : absl::StrCat("step ", cursor_.step(), " is the plan's last");
+  if (boundary.stop && checkpointed_ != cursor_.step() &&
+      !(options_.resume.has_value() && cursor_.step() == options_.resume->cursor().step())) {
+    RETURN_IF_ERROR(Checkpoint(/*best=*/false));
+  }
+  return FinishUploads();
+}
+
+// Every rank starts from rank 0's bits.
+absl::Status Trainer::Start() {
+  if (options_.resume.has_value()) {
+    RETURN_IF_ERROR(DoOnRank0(options_.rank, comm_.get(), beat(), [this] { return Restore(); }));
+  } else if (!options_.config.model().init_from().empty()) {
+    RETURN_IF_ERROR(DoOnRank0(options_.rank, comm_.get(), beat(), [this] {
+      return LoadInitialWeights(options_.config.model(), options_.network.get(), parameters_.get(), options_.log);
+    }));
+  }
+  RETURN_IF_ERROR(BroadcastReplica(options_.network.get(), parameters_.get(), optimizer_.get(), comm_.get()));
+  epoch_start_ns_ = MonotonicNanos() - static_cast<int64_t>(cursor_.epoch_seconds() * 1e9);
+  if (options_.resume.has_value()) return absl::OkStatus();
+  return Checkpoint(/*best=*/false);
+}
+
+absl::Status Trainer::Restore() {
+  absl::StatusOr<CoordinatorLink::Downloaded> checkpoint = options_.link->DownloadCheckpoint();
+  if (!checkpoint.ok()) return Annotate(checkpoint.status(), "reading the checkpoint to go on from");
+  if (checkpoint->header.cursor().step() != cursor_.step() && checkpoint->header.has_cursor()) {
+    return absl::DataLossError(absl::StrCat("the checkpoint is of step ", checkpoint->header.cursor().step(),
+                                            ", the run goes on from step ", cursor_.step()));
+  }
+  return Annotate(RestoreTensors(*std::move(checkpoint), options_.network.get(), parameters_.get(), optimizer_.get()),
+                  absl::StrCat("checkpoint of step ", cursor_.step()));
+}
+
+absl::Status Trainer::TakeStep(Boundary* boundary) {
+  RETURN_IF_ERROR(AllowNextStep());
+  const int64_t step = cursor_.step() + 1;
+  options_.network->SetTraining(true);
+  ASSIGN_OR_RETURN(StepOutcome outcome, runner_->Run(step, plan_.SamplesAt(step), batches_.get(),
+                                                     [this] { return options_.link->HeldDirective(); }));
+  RETURN_IF_ERROR(CheckFinite(outcome));
+  options_.link->Report(std::move(outcome.record));
+  Advance(outcome.tail);
+
+  ObeyDirectives(outcome.tail.control, boundary);
+  if (plan_.IsLastOfEpoch(step)) EndEpoch();
+  RETURN_IF_ERROR(EvaluateIfDue(boundary));
+  return CheckpointIfDue(*boundary);
+}
+
+absl::Status Trainer::AllowNextStep() {
+  RETURN_IF_ERROR(options_.link->Alive());
+  const int64_t step = cursor_.step() + 1;
+  int64_t granted = options_.link->GrantedThrough(cursor_.step());
+  if (granted < step) {
+    RETURN_IF_ERROR(options_.link->WaitForGrant(step, control_timeout()));
+    granted = options_.link->GrantedThrough(cursor_.step());
+  }
+  batches_->AllowThrough(granted);
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::CheckFinite(const StepOutcome& outcome) {
+  const int64_t rank = outcome.tail.non_finite_rank;
+  if (rank < 0) return absl::OkStatus();
+  end_.non_finite = true;
+  const int64_t step = cursor_.step() + 1;
+  if (rank != options_.rank) {
+    return absl::AbortedError(absl::StrCat("step ", step, ": the loss is not finite on rank ", rank));
+  }
+  return absl::OutOfRangeError(
+      absl::StrCat(outcome.not_finite, " at step ", step, "; try a lower optimizer.lr, or optimizer.clip_norm"));
+}
+
+void Trainer::ObeyDirectives(int64_t through, Boundary* boundary) {
+  *boundary = Boundary();
+  for (; obeyed_ < through; ++obeyed_) {
+    const Directive directive = options_.link->GetDirective(obeyed_ + 1);
+    if (directive.has_checkpoint()) boundary->checkpoint = true;
+    if (directive.has_stop()) {
+      boundary->stop = true;
+      boundary->why = absl::StrCat("stopped by ", directive.stop().rule());
+    }
+  }
+}
+
+void Trainer::Advance(const StepTail& tail) {
+  cursor_.set_step(cursor_.step() + 1);
+  cursor_.set_epoch(plan_.EpochOf(cursor_.step()));
+  cursor_.set_epoch_step(plan_.EpochStepOf(cursor_.step()));
+  cursor_.set_fingerprint(cursor_.fingerprint() + tail.fingerprint);
+  cursor_.set_epoch_samples(cursor_.epoch_samples() + tail.samples);
+  cursor_.set_evaluated(false);
+  step_.store(cursor_.step(), std::memory_order_relaxed);
+}
+
+void Trainer::EndEpoch() {
+  const int64_t now_ns = MonotonicNanos();
+  if (leads()) {
+    EpochDone done;
+    done.set_epoch(cursor_.epoch());
+    done.set_steps(cursor_.epoch_step());
+    done.set_samples(cursor_.epoch_samples());
+    done.set_fingerprint(cursor_.fingerprint());
+    done.set_seconds(static_cast<double>(now_ns - epoch_start_ns_) * 1e-9);
+    options_.link->SendEpochDone(done);
+  }
+  cursor_.set_epoch(cursor_.epoch() + 1);
+  cursor_.set_epoch_step(0);
+  cursor_.set_fingerprint(0);
+  cursor_.set_epoch_samples(0);
+  epoch_start_ns_ = now_ns;
+}
+
+absl::Status Trainer::EvaluateIfDue(Boundary* boundary) {
+  const int64_t step = cursor_.step();
+  if (!options_.link->EvaluationDue(step)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(EvaluationResult result,
+                   evaluator_->Evaluate(options_.network.get(), options_.objective.get(), options_.world));
+  if (leads()) {
+    result.set_step(step);
+    result.set_epoch(plan_.EpochOf(step));
+    options_.link->SendEvaluation(result);
+  }
+  ASSIGN_OR_RETURN(const Verdict verdict, options_.link->WaitForVerdict(step, control_timeout()));
+  cursor_.set_evaluated(true);
+  boundary->checkpoint |= verdict.checkpoint();
+  boundary->best = verdict.best();
+  if (verdict.stop() && !boundary->stop) boundary->why = absl::StrCat("stopped after the evaluation at step ", step);
+  boundary->stop |= verdict.stop();
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::CheckpointIfDue(const Boundary& boundary) {
+  if (!boundary.checkpoint && !options_.link->CheckpointDue(cursor_.step())) return absl::OkStatus();
+  return Checkpoint(boundary.best);
+}
+
+// All ranks stand still until rank 0 has its copy, so that its time lies between steps on all of them.
+absl::Status Trainer::Checkpoint(bool best) {
+  if (checkpointed_ == cursor_.step()) return absl::OkStatus();
+  checkpointed_ = cursor_.step();
+  return DoOnRank0(options_.rank, comm_.get(), beat(), [this, best] { return SnapshotAndSend(best); });
+}
+
+absl::Status Trainer::SnapshotAndSend(bool best) {
+  CheckpointDue due;
+  due.set_step(cursor_.step());
+  due.set_epoch(cursor_.epoch());
+  due.set_epoch_end(cursor_.step() > 0 && plan_.IsLastOfEpoch(cursor_.step()));
+  options_.link->SendCheckpointDue(due);
+  RETURN_IF_ERROR(uploader_->WaitIdle());
+  LogUpload();
+
+  const int64_t start_ns = MonotonicNanos();
+  RETURN_IF_ERROR(snapshot_->Take());
+  CheckpointChunk::Header header;
+  header.set_incarnation(options_.incarnation);
+  *header.mutable_cursor() = cursor_;
+  header.mutable_cursor()->set_epoch_seconds(static_cast<double>(start_ns - epoch_start_ns_) * 1e-9);
+  header.set_snapshot_s(static_cast<double>(MonotonicNanos() - start_ns) * 1e-9);
+  header.set_best(best);
+  for (const Manifest::File& file : snapshot_->files()) *header.add_files() = file;
+  uploader_->Start(header, snapshot_.get());
+  uploading_ = cursor_.step();
+  return absl::OkStatus();
+}
+
+void Trainer::LogUpload() {
+  if (uploading_ >= 0 && !uploader_->last().ok()) {
+    options_.log(absl::StrCat("the checkpoint of step ", uploading_,
+                              " was not written; training goes on: ", uploader_->last().message()));
+  }
+  uploading_ = -1;
+}
+
+absl::Status Trainer::FinishUploads() {
+  return DoOnRank0(options_.rank, comm_.get(), beat(), [this]() -> absl::Status {
+    RETURN_IF_ERROR(uploader_->WaitIdle());
+    return Annotate(uploader_->last(), absl::StrCat("the last checkpoint (step ", checkpointed_, ") was not written"));
+  });
+}
+
+}  // namespace lockstep

@@ -1,0 +1,120 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/data/dataset.h"
+#include "common/data/plan.h"
+#include "lockstep/control.pb.h"
+#include "worker/comm/comm_thread.h"
+#include "worker/coordinator_client/client.h"
+#include "worker/model/model.h"
+#include "worker/model/objective.h"
+#include "worker/train/checkpoint_uploader.h"
+#include "worker/train/evaluator.h"
+#include "worker/train/flat_parameters.h"
+#include "worker/train/prefetcher.h"
+#include "worker/train/snapshot.h"
+#include "worker/train/step_runner.h"
+
+namespace lockstep {
+
+struct TrainerOptions {
+  RunConfig config;  // resolved
+  int rank = 0, world = 1;
+  int32_t incarnation = 1;
+  std::string device = "cpu";
+  std::optional<CheckpointState> resume;  // start from the coordinator's checkpoint; else from the network's weights
+  int64_t clock_offset_ns = 0;            // to rank 0's clock
+  Collectives* collectives = nullptr;     // null: world is 1
+  CoordinatorLink* link = nullptr;
+  std::unique_ptr<Network> network;
+  std::unique_ptr<Objective> objective;
+  std::unique_ptr<Dataset> train, validation;
+  std::function<void(const std::string&)> log = [](const std::string&) {};  // a line for people
+};
+
+// How training ended on this rank.
+struct TrainingEnd {
+  absl::Status status;  // OK: a stop, obeyed, with its checkpoint committed
+  int64_t step = 0;     // completed
+  std::string why;      // of the stop, or the status's message
+  bool tell = false;    // on an error: this rank is the one that tells the coordinator
+  bool non_finite = false;
+};
+
+// The training loop of one rank, as DESIGN.md sections 7 to 9 tell it. Steps go on as far as they are granted; between
+// two steps, at the same one on every rank: directives, the end of an epoch, evaluation and its verdict, checkpoint,
+// stop. Rank 0 speaks for all of them to the coordinator.
+//
+// After an error the job is broken: the process leaves without destroying this (a collective may be under way).
+class Trainer {
+ public:
+  // InvalidArgument, ResourceExhausted: network, data and config do not go together, or do not fit.
+  static absl::StatusOr<std::unique_ptr<Trainer>> Create(TrainerOptions options);
+  ~Trainer();
+
+  TrainingEnd Run();
+
+  // Any thread: steps completed.
+  int64_t step() const { return step_.load(std::memory_order_relaxed); }
+  const Cursor& cursor() const { return cursor_; }
+  FlatParameters& parameters() { return *parameters_; }
+
+ private:
+  struct Boundary {  // what is to be done between two steps
+    bool stop = false, checkpoint = false, best = false;
+    std::string why;
+  };
+
+  explicit Trainer(TrainerOptions options);
+  absl::Status Prepare();
+  absl::Status Train();
+  absl::Status Start();
+  absl::Status TakeStep(Boundary* boundary);
+  absl::Status AllowNextStep();
+  absl::Status CheckFinite(const StepOutcome& outcome);
+
+  void ObeyDirectives(int64_t through, Boundary* boundary);
+  void Advance(const StepTail& tail);
+  void EndEpoch();
+  absl::Status EvaluateIfDue(Boundary* boundary);
+  absl::Status CheckpointIfDue(const Boundary& boundary);
+  absl::Status Checkpoint(bool best);
+  absl::Status SnapshotAndSend(bool best);
+  absl::Status FinishUploads();
+  void LogUpload();
+
+  absl::Status Restore();
+  absl::Duration control_timeout() const { return absl::Seconds(options_.config.control().timeout()); }
+  absl::Duration beat() const;
+  bool leads() const { return options_.rank == 0; }
+
+  TrainerOptions options_;
+  const MinibatchPlan plan_;
+  const Decoder decoder_;
+  std::unique_ptr<CommThread> comm_;  // null: alone
+  std::unique_ptr<FlatParameters> parameters_;
+  std::unique_ptr<SpanOptimizer> optimizer_;
+  std::unique_ptr<StepRunner> runner_;
+  std::unique_ptr<Evaluator> evaluator_;
+  std::unique_ptr<Prefetcher> batches_;
+  std::unique_ptr<Snapshot> snapshot_;
+  std::unique_ptr<CheckpointUploader> uploader_;
+
+  std::atomic<int64_t> step_{0};
+  Cursor cursor_;
+  int64_t epoch_start_ns_ = 0;
+  int64_t obeyed_ = 0;         // directives up to this number
+  int64_t checkpointed_ = -1;  // step of the last checkpoint taken
+  int64_t uploading_ = -1;     // step of the upload whose end has not been logged
+  TrainingEnd end_;
+};
+
+}  // namespace lockstep
