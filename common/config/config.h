@@ -27,11 +27,16 @@ absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<
 absl::StatusOr<RunConfig> ParseConfig(const std::string& yaml, const std::string& file_name,
                                       const std::vector<Override>& overrides);
 
+// A run's own config.yaml: checked like any other, but no path in it has to exist here, since the run may have been
+// made on another machine. What a resume starts from, and what reads a run that is over.
+absl::StatusOr<RunConfig> ReadRunConfig(const std::string& path);
+
 // Applies overrides to a run's own config on a resume: only fields marked `resumable`, else InvalidArgument that says
 // why: `--set optimizer.lr: cannot change on a resume, since it changes what is trained; …`.
 absl::Status OverrideForResume(const std::vector<Override>& overrides, RunConfig* config);
 
-// Rules over several fields, which no single field's range can state. LoadConfig calls it.
+// Rules over several fields, which no single field's range can state. LoadConfig calls it. InvalidArgument begins with
+// the setting's path.
 absl::Status CheckConfig(const RunConfig& config);
 
 // What the data say, for Resolve.
@@ -48,11 +53,16 @@ absl::Status ResolveConfig(const DataFacts& facts, int workers, RunConfig* confi
 // YAML that ParseConfig reads back to the same message; fields in the proto's order.
 std::string ConfigToYaml(const RunConfig& config);
 
-// XXH3-128 over all that changes what is trained (fields not `resumable`), as 32 hexadecimal digits.
+// XXH3-128 over all that changes what is trained (fields not `resumable`), as 32 hexadecimal digits. Of a path only
+// whether there is one counts, since a run may be copied to another machine; a field at its default does not count, so
+// that a version with more settings has the same digest.
 std::string ConfigDigest(const RunConfig& config);
 
-// Every setting with type, default, range and meaning, for `lockstep run --settings`.
+// Every setting with type, default, range and meaning, for `lockstep run --settings`: at most 100 columns.
 std::string DescribeSettings();
+
+// Dotted paths of every setting that `--set` takes, in the proto's order; for shell completion.
+std::vector<std::string> SettingNames();
 
 // "accuracy" of METRIC_ACCURACY, for any enum of RunConfig: lower case, without the enum's prefix.
 std::string EnumWord(const google::protobuf::EnumDescriptor* type, int value);
