@@ -193,16 +193,20 @@ class SqliteRunDbReader : public RunDbReader {
   }
 
   // Run time from the first launch to the moment `at`. A launch lasts from its first join to its last leave, or, when
-  // the coordinator was killed with it, to its last recorded step.
+  // the coordinator was killed with it, to its last recorded step; the one that holds `at` counts up to there.
   absl::Status ReadTimeTo(double at, std::optional<double>* seconds) {
-    return Each(
-        "SELECT incarnation, MIN(joined), MAX(\"left\"), (SELECT MAX(time + step_max_s) FROM step WHERE "
-        "step.incarnation = rank.incarnation) FROM rank GROUP BY incarnation",
-        [&](const Statement& row) {
-          const double start = row.Real(1), end = std::min(at, std::max(row.Real(2), row.Real(3)));
-          const bool holds_it = start <= at && (row.IsNull(2) || row.Real(2) >= at);
-          *seconds = seconds->value_or(0) + std::max((holds_it ? at : end) - start, 0.0);
-        });
+    double before = 0, start = at, end = at;  // time of the launches before the present one, and that one's ends
+    RETURN_IF_ERROR(
+        Each("SELECT MIN(joined) AS start, MAX(\"left\"), (SELECT MAX(time + step_max_s) FROM step WHERE "
+             "step.incarnation = rank.incarnation) FROM rank GROUP BY incarnation ORDER BY start",
+             [&](const Statement& row) {
+               if (row.Real(0) > at) return;
+               before += std::max(end - start, 0.0);
+               start = row.Real(0);
+               end = std::max(row.Real(1), row.Real(2));
+             }));
+    *seconds = before + (at - start);
+    return absl::OkStatus();
   }
 
   absl::Status ReadCheckpoints(RunFigures* figures) {

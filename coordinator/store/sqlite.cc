@@ -43,11 +43,9 @@ absl::Status SqliteStatus(sqlite3* database, int result, const std::string& path
       if (error != 0) return ErrnoStatus(error, path);
       return absl::UnavailableError(absl::StrCat(path, ": ", reason));
     }
-    case SQLITE_IOERR: {
-      const int error = database != nullptr ? sqlite3_system_errno(database) : 0;
-      if (error != 0) return ErrnoStatus(error, path);
-      return absl::UnavailableError(absl::StrCat(path, ": ", reason));
-    }
+    case SQLITE_IOERR:
+      return absl::UnavailableError(
+          absl::StrCat(path, ": ", reason, " (SQLite's code ", result, "); see to the disk and resume the run"));
     default:
       return absl::InternalError(absl::StrCat(path, ": ", reason));
   }

@@ -1,0 +1,273 @@
+#include "coordinator/store/run_db.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "absl/strings/str_split.h"
+#include "tests/coordinator/store/run_db_testing.h"
+#include "tests/coordinator/store/store_testing.h"
+
+namespace lockstep {
+namespace {
+
+using absl::StatusCode;
+
+TEST(RunDbTest, HasTheTablesAndColumnsOfTheDesign) {
+  // DESIGN.md, section 4, word by word; a public interface.
+  const std::map<std::string, std::string> tables = {
+      {"step",
+       "step, epoch, time, loss, samples, lr, step_s, data_wait_s, forward_s, backward_s, comm_exposed_s, optimizer_s, "
+       "other_s, step_max_s, comm_busy_s, comm_wait_s, comm_transfer_s, overlap_ratio, comm_interval_s, last_rank, "
+       "grad_bytes, wire_bytes, incarnation, survived"},
+      {"rank_step",
+       "step, rank, start, step_s, data_wait_s, forward_s, backward_s, comm_exposed_s, optimizer_s, other_s, "
+       "comm_busy_s, comm_wait_s, comm_transfer_s, comm_interval_s, grad_bytes, wire_bytes, incarnation, survived"},
+      {"collective",
+       "step, seq, name, grad_bytes, wire_bytes, algorithm, first_arrival, last_arrival, end, last_rank, algbw, busbw, "
+       "incarnation, survived"},
+      {"epoch", "epoch, steps, samples, fingerprint, expected_fingerprint, seconds, incarnation, survived"},
+      {"evaluation", "step, epoch, split, metric, value, incarnation, survived"},
+      {"decision", "time, step, kind, rule, reason"},
+      {"checkpoint", "step, path, bytes, snapshot_s, write_s, committed"},
+      {"rank", "rank, incarnation, host, pid, joined, left, why"}};
+  const TempFolder folder;
+  Open(folder / "run.db");
+  for (const auto& [table, columns] : tables) {
+    const std::vector<std::string> there =
+        absl::StrSplit(Query(folder / "run.db", "SELECT name FROM pragma_table_info('" + table + "')"), ' ');
+    for (const std::string& column : std::vector<std::string>(absl::StrSplit(columns, ", "))) {
+      EXPECT_NE(std::find(there.begin(), there.end(), column), there.end()) << table << "." << column;
+    }
+  }
+}
+
+TEST(RunDbTest, EveryValueOfAStepLiesInItsOwnColumn) {
+  const TempFolder folder;
+  ASSERT_TRUE(Open(folder / "run.db")->Write({{Step(7, 2)}, {}, {}}).ok());
+  const std::map<std::string, std::string> expected = {{"step", "7"},
+                                                       {"epoch", "3"},
+                                                       {"time", "1.18"},
+                                                       {"loss", "1.19"},
+                                                       {"samples", "64"},
+                                                       {"lr", "1.16"},
+                                                       {"step_s", "1.02"},
+                                                       {"data_wait_s", "1.03"},
+                                                       {"forward_s", "1.04"},
+                                                       {"backward_s", "1.05"},
+                                                       {"comm_exposed_s", "1.06"},
+                                                       {"optimizer_s", "1.07"},
+                                                       {"other_s", "1.08"},
+                                                       {"step_max_s", "1.2"},
+                                                       {"comm_busy_s", "1.09"},
+                                                       {"comm_wait_s", "1.11"},
+                                                       {"comm_transfer_s", "1.12"},
+                                                       {"overlap_ratio", "1.21"},
+                                                       {"comm_interval_s", "1.13"},
+                                                       {"last_rank", "1"},
+                                                       {"grad_bytes", "1001"},
+                                                       {"wire_bytes", "1002"},
+                                                       {"grad_norm", "1.17"},
+                                                       {"incarnation", "2"},
+                                                       {"survived", "1"}};
+  for (const auto& [column, value] : expected) {
+    EXPECT_EQ(Query(folder / "run.db", "SELECT " + column + " FROM step"), value) << column;
+  }
+  EXPECT_EQ(Query(folder / "run.db", "SELECT COUNT(*) FROM pragma_table_info('step')"), absl::StrCat(expected.size()));
+}
+
+TEST(RunDbTest, EveryValueOfARanksStepLiesInItsOwnColumn) {
+  const TempFolder folder;
+  ASSERT_TRUE(Open(folder / "run.db")->Write({{}, {RankStep(7, 5, 2)}, {}}).ok());
+  const std::map<std::string, std::string> expected = {{"step", "7"},
+                                                       {"rank", "5"},
+                                                       {"start", "1.01"},
+                                                       {"step_s", "1.02"},
+                                                       {"data_wait_s", "1.03"},
+                                                       {"forward_s", "1.04"},
+                                                       {"backward_s", "1.05"},
+                                                       {"comm_exposed_s", "1.06"},
+                                                       {"optimizer_s", "1.07"},
+                                                       {"other_s", "1.08"},
+                                                       {"epoch", "3"},
+                                                       {"loss", "1.15"},
+                                                       {"samples", "64"},
+                                                       {"arrival", "1.14"},
+                                                       {"comm_busy_s", "1.09"},
+                                                       {"comm_overlap_s", "1.1"},
+                                                       {"comm_wait_s", "1.11"},
+                                                       {"comm_transfer_s", "1.12"},
+                                                       {"comm_interval_s", "1.13"},
+                                                       {"grad_bytes", "1001"},
+                                                       {"wire_bytes", "1002"},
+                                                       {"incarnation", "2"},
+                                                       {"survived", "1"}};
+  for (const auto& [column, value] : expected) {
+    EXPECT_EQ(Query(folder / "run.db", "SELECT " + column + " FROM rank_step"), value) << column;
+  }
+  EXPECT_EQ(Query(folder / "run.db", "SELECT COUNT(*) FROM pragma_table_info('rank_step')"),
+            absl::StrCat(expected.size()));
+}
+
+TEST(RunDbTest, EveryOtherRowLiesInItsColumns) {
+  const TempFolder folder;
+  const std::string path = folder / "run.db";
+  auto db = Open(path);
+  CheckpointCommitted checkpoint;
+  checkpoint.set_step(7);
+  checkpoint.set_path("checkpoints/step-00000007");
+  checkpoint.set_bytes(99);
+  checkpoint.set_snapshot_s(0.1);
+  checkpoint.set_write_s(0.2);
+  ASSERT_TRUE(db->Write({{}, {}, {Collective(7, 2)}}).ok());
+  ASSERT_TRUE(db->WriteEpoch(Epoch(2, 10), 2).ok());
+  ASSERT_TRUE(db->WriteEvaluation(Evaluation(7, 0.75), 2).ok());
+  ASSERT_TRUE(db->WriteDecision(StopByTarget(7), 1000.5).ok());
+  ASSERT_TRUE(db->WriteCheckpoint(checkpoint, 1001.5).ok());
+  ASSERT_TRUE(db->WriteRank({1, 2, "node", 4711, 1002.5, 1003.5, "done"}).ok());
+  EXPECT_EQ(Query(path,
+                  "SELECT concat FROM (SELECT step||' '||seq||' '||name||' '||grad_bytes||' '||wire_bytes||' '||"
+                  "algorithm||' '||first_arrival||' '||last_arrival||' '||\"end\"||' '||last_rank||' '||algbw||' '||"
+                  "busbw||' '||incarnation||' '||survived AS concat FROM collective)"),
+            "7 2 bucket.2 11 12 mpi 13.0 14.0 15.0 1 16.0 17.0 2 1");
+  EXPECT_EQ(Query(path,
+                  "SELECT epoch||' '||steps||' '||samples||' '||fingerprint||' '||expected_fingerprint||' '||"
+                  "seconds||' '||incarnation||' '||survived FROM epoch"),
+            "2 10 640 fedcba9876543210 000000000000001f 12.5 2 1");
+  EXPECT_EQ(Query(path,
+                  "SELECT step||' '||epoch||' '||split||' '||metric||' '||IFNULL(value, 'null')||' '||samples||' '||"
+                  "seconds||' '||incarnation||' '||survived FROM evaluation ORDER BY metric"),
+            "7 2 val accuracy 0.75 1000 0.5 2 1 7 2 val loss null 1000 0.5 2 1");
+  EXPECT_EQ(Query(path,
+                  "SELECT time||' '||step||' '||kind||' '||rule||' '||reason||' '||directive||' '||signal||' '||"
+                  "failure FROM decision"),
+            "1000.5 7 stop target accuracy 0.98 at step 30 4 0 0");
+  EXPECT_EQ(Query(path,
+                  "SELECT step||' '||path||' '||bytes||' '||snapshot_s||' '||write_s||' '||committed||' '||best "
+                  "FROM checkpoint"),
+            "7 checkpoints/step-00000007 99 0.1 0.2 1001.5 0");
+  EXPECT_EQ(
+      Query(path, "SELECT rank||' '||incarnation||' '||host||' '||pid||' '||joined||' '||left||' '||why FROM rank"),
+      "1 2 node 4711 1002.5 1003.5 done");
+}
+
+TEST(RunDbTest, WhatIsNotKnownOrNotFiniteIsNull) {
+  const TempFolder folder;
+  StepRow row = Step(1, 1);
+  row.loss = std::nan("");
+  row.mean.set_comm_interval_s(0);
+  row.mean.set_grad_norm(0);
+  RankStepRow idle = RankStep(1, 0, 1);
+  idle.record.set_samples(0);
+  auto db = Open(folder / "run.db");
+  ASSERT_TRUE(db->Write({{row}, {idle}, {}}).ok());
+  ASSERT_TRUE(db->WriteRank({0, 1, "node", 1, 5, 0, ""}).ok());
+  for (const char* cell : {"loss FROM step", "comm_interval_s FROM step", "grad_norm FROM step", "loss FROM rank_step",
+                           "left FROM rank"}) {
+    EXPECT_EQ(Query(folder / "run.db", absl::StrCat("SELECT ", cell)), "null") << cell;
+  }
+}
+
+TEST(RunDbTest, ARowWrittenAgainCountsOnceAndTheLastOneStays) {
+  const TempFolder folder;
+  const std::string path = folder / "run.db";
+  auto db = Open(path);
+  for (int time = 0; time < 2; ++time) {
+    TelemetryRows rows = Steps(1, 5, 1);
+    for (StepRow& row : rows.steps) row.loss = 10 + time;
+    ASSERT_TRUE(db->Write(rows).ok());
+    ASSERT_TRUE(db->WriteEpoch(Epoch(0, 5), 1).ok());
+    ASSERT_TRUE(db->WriteEvaluation(Evaluation(5, 0.5 + time), 1).ok());
+    ASSERT_TRUE(db->WriteDecision(StopByTarget(5), 7).ok());
+    ASSERT_TRUE(db->WriteRank({0, 1, "node", 1, 5, time * 6.0, ""}).ok());
+  }
+  const std::map<std::string, std::string> counts = {{"step", "5"},  {"rank_step", "10"}, {"collective", "5"},
+                                                     {"epoch", "1"}, {"evaluation", "2"}, {"decision", "1"},
+                                                     {"rank", "1"}};
+  for (const auto& [table, count] : counts) EXPECT_EQ(Query(path, "SELECT COUNT(*) FROM " + table), count) << table;
+  EXPECT_EQ(Query(path, "SELECT DISTINCT loss FROM step"), "11.0");
+  EXPECT_EQ(Query(path, "SELECT value FROM evaluation WHERE metric = 'accuracy'"), "1.5");
+  EXPECT_EQ(Query(path, "SELECT left FROM rank"), "6.0");
+}
+
+TEST(RunDbTest, RollBackMarksWhatCameAfterTheStepInEarlierIncarnations) {
+  const TempFolder folder;
+  const std::string path = folder / "run.db";
+  auto db = Open(path);
+  ASSERT_TRUE(db->Write(Steps(1, 20, 1)).ok());
+  for (const int epoch : {0, 1, 2, 3}) ASSERT_TRUE(db->WriteEpoch(Epoch(epoch, 5), 1).ok());
+  for (const int step : {5, 10, 15, 20}) ASSERT_TRUE(db->WriteEvaluation(Evaluation(step, 0.5), 1).ok());
+  ASSERT_TRUE(db->RollBack(12, 2).ok());
+  ASSERT_TRUE(db->Write(Steps(13, 14, 2)).ok());
+  EXPECT_EQ(Query(path, "SELECT MAX(step) FROM step WHERE survived AND incarnation = 1"), "12");
+  EXPECT_EQ(Query(path, "SELECT MAX(step) FROM rank_step WHERE survived AND incarnation = 1"), "12");
+  EXPECT_EQ(Query(path, "SELECT MAX(step) FROM collective WHERE survived AND incarnation = 1"), "12");
+  EXPECT_EQ(Query(path, "SELECT epoch FROM epoch WHERE survived"), "0 1");
+  EXPECT_EQ(Query(path, "SELECT DISTINCT step FROM evaluation WHERE survived"), "5 10");
+  EXPECT_EQ(Query(path, "SELECT step FROM step WHERE survived AND incarnation = 2"), "13 14");
+  const RunFigures figures = FiguresOf(path);
+  EXPECT_EQ(figures.steps, 14);
+  EXPECT_EQ(figures.rolled_back_steps, 8);
+  EXPECT_NEAR(figures.rolled_back_time_s, 8 * 1.02, 1e-9);
+}
+
+TEST(RunDbTest, ARowThatComesLateDoesNotUndoTheRollBack) {
+  const TempFolder folder;
+  auto db = Open(folder / "run.db");
+  ASSERT_TRUE(db->Write(Steps(1, 20, 1)).ok());
+  ASSERT_TRUE(db->RollBack(12, 2).ok());
+  ASSERT_TRUE(db->Write(Steps(11, 22, 1)).ok());
+  EXPECT_EQ(Query(folder / "run.db", "SELECT MAX(step) FROM step WHERE survived"), "12");
+}
+
+TEST(RunDbTest, WhatALaterIncarnationEvaluatesAgainCountsOnce) {
+  const TempFolder folder;
+  auto db = Open(folder / "run.db");
+  ASSERT_TRUE(db->WriteEvaluation(Evaluation(10, 0.5), 1).ok());
+  ASSERT_TRUE(db->WriteEpoch(Epoch(1, 5), 1).ok());
+  ASSERT_TRUE(db->RollBack(10, 2).ok());
+  ASSERT_TRUE(db->WriteEvaluation(Evaluation(10, 0.5), 2).ok());
+  ASSERT_TRUE(db->WriteEpoch(Epoch(1, 5), 2).ok());
+  const RunFigures figures = FiguresOf(folder / "run.db");
+  EXPECT_EQ(figures.evaluations.size(), 1u);
+  EXPECT_EQ(figures.epochs.size(), 1u);
+}
+
+TEST(RunDbTest, AWriteThatFailsLeavesNothingOfItself) {
+  const TempFolder folder;
+  const std::string path = folder / "run.db";
+  auto db = Open(path);
+  ASSERT_TRUE(db->Write(Steps(1, 1, 1)).ok());
+  auto other = *Database::OpenToWrite(path, kRunDbIdentity, kRunDbSchema, Database::Durability::kMostCommits, nullptr);
+  ASSERT_TRUE(
+      other->Execute("CREATE TRIGGER t BEFORE INSERT ON step WHEN NEW.step = 8 BEGIN SELECT RAISE(ABORT, 'no'); END")
+          .ok());
+  EXPECT_TRUE(Fails(db->Write(Steps(2, 9, 1)), StatusCode::kAlreadyExists, {"run.db", "no"}));
+  EXPECT_EQ(Query(path, "SELECT COUNT(*) FROM step"), "1");
+  EXPECT_TRUE(db->Write(Steps(2, 7, 1)).ok());
+  EXPECT_EQ(Query(path, "SELECT COUNT(*) FROM step"), "7");
+}
+
+TEST(RunDbTest, GoesOnWhereAnEarlierCoordinatorStopped) {
+  const TempFolder folder;
+  ASSERT_TRUE(Open(folder / "run.db")->Write(Steps(1, 5, 1)).ok());
+  ASSERT_TRUE(Open(folder / "run.db")->Write(Steps(4, 9, 1)).ok());
+  EXPECT_EQ(FiguresOf(folder / "run.db").steps, 9);
+}
+
+TEST(RunDbTest, LeavesOneFileWhenItCloses) {
+  const TempFolder folder;
+  {
+    auto db = Open(folder / "run.db");
+    ASSERT_TRUE(db->Write(Steps(1, 5, 1)).ok());
+    EXPECT_EQ(folder.FileCount(), 3);
+  }
+  EXPECT_EQ(folder.FileCount(), 1);
+  EXPECT_EQ(FiguresOf(folder / "run.db").steps, 5);
+  EXPECT_EQ(folder.FileCount(), 1);
+}
+
+}  // namespace
+}  // namespace lockstep
