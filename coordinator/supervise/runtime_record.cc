@@ -18,6 +18,7 @@
 #include "absl/strings/str_split.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
+#include "coordinator/supervise/process.h"
 
 namespace lockstep {
 namespace {
@@ -156,20 +157,9 @@ absl::StatusOr<std::string> RuntimeRecords::WriteTokenFile(const std::string& ru
   return path;
 }
 
-absl::StatusOr<RunFolderLock> RunFolderLock::Take(const std::string& run_folder) {
-  const int fd = open(run_folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(errno, run_folder);
-  RunFolderLock lock(fd);
-  // Some network file systems lock no folders; the runtime record still guards the run on this machine.
-  if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(run_folder, ": a run is live there; stop it first with: lockstep stop ", run_folder));
-  }
-  return lock;
-}
-
-RunFolderLock::~RunFolderLock() {
-  if (fd_ >= 0) close(fd_);
+bool IsRunFolderHeld(const std::string& run_folder) {
+  const UniqueFd fd(open(run_folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return fd.get() >= 0 && flock(fd.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
 }  // namespace lockstep

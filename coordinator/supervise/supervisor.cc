@@ -66,6 +66,7 @@ void Supervisor::StartMpirun(const std::string& address) {
   const absl::StatusOr<pid_t> pid = StartChild(options_.mpirun(address));
   if (pid.ok()) {
     mpirun_.pid = *pid;
+    view_->OnStarted();
     return;
   }
   const bool missing = absl::IsNotFound(pid.status());

@@ -21,6 +21,8 @@ class SupervisorView {
   virtual ~SupervisorView() = default;
   // The coordinator answers calls at `address`; its process is `coordinator`.
   virtual absl::Status OnReady(const std::string& address, pid_t coordinator) = 0;
+  // mpirun is started; from here on nothing is forked any more, so threads may be.
+  virtual void OnStarted() = 0;
   // A line for the person.
   virtual void OnNotice(const std::string& line) = 0;
   // The run is over and the coordinator still answers: the time to ask it for the last news.

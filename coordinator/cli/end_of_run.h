@@ -1,0 +1,13 @@
+#pragma once
+
+#include <string>
+
+#include "lockstep/control.pb.h"
+
+namespace lockstep {
+
+// Prints the summary of a run that has ended, out of run.db and the coordinator's last status; for a run that failed,
+// one line on standard error that says why and how to go on. Returns `exit_code`.
+int PrintEndOfRun(const std::string& run_folder, const StatusReply& last, int exit_code, const std::string& why);
+
+}  // namespace lockstep

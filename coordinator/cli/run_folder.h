@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "lockstep/journal.pb.h"
+#include "lockstep/run_config.pb.h"
+
+namespace lockstep {
+
+// Where runs lie unless --out says otherwise: $LOCKSTEP_RUNS, else "runs" in the working folder.
+std::string RunsFolder();
+
+// The folder of RUN as a person types it: a run's folder, or its name in RunsFolder(). NotFound says what was looked
+// for and what may have been meant.
+absl::StatusOr<std::string> FindRunFolder(const std::string& run);
+
+// Names in RunsFolder() that are runs, sorted.
+std::vector<std::string> ListRuns();
+
+// RunConfig of a run's config.yaml.
+absl::StatusOr<RunConfig> ReadRunConfig(const std::string& run_folder);
+
+// Makes the folder of a new run with log/ and config.yaml in it. `out` must be new or empty (AlreadyExists otherwise);
+// empty: RunsFolder()/<name>-<time>.
+absl::StatusOr<std::string> MakeRunFolder(const std::string& out, const RunConfig& config, absl::Time now);
+
+// Replaces the config.yaml of a run, on a resume with other settings.
+absl::Status SaveRunConfig(const std::string& run_folder, const RunConfig& config);
+
+// What a run's journal and checkpoints say about it, live or not.
+struct RunOverview {
+  std::string name, folder;
+  bool live = false;
+  bool ended = false;  // as it should; neither: it can be resumed
+  std::string why;     // how the last launch ended; empty: it was cut off, or is live
+  int exit_code = 1;
+  int64_t step = 0;  // of the last checkpoint, or of the last evaluation after it
+  int64_t last_checkpoint = -1;
+  int64_t best_step = -1;
+  double best_value = 0;
+  std::string metric;
+  double started = 0;  // first launch, seconds since 1970; 0: not known
+  double elapsed_s = 0;
+  std::optional<Decision> stop;
+};
+absl::StatusOr<RunOverview> ReadOverview(const std::string& run_folder);
+bool IsLive(const std::string& run_folder);
+
+// "live", "ended" or "resumable".
+std::string StateWord(const RunOverview& overview);
+
+// "last checkpoint: step 120; go on with: lockstep run --resume runs/x".
+std::string HowToGoOn(const std::string& run_folder);
+
+}  // namespace lockstep

@@ -1,0 +1,204 @@
+#include <unistd.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+#include <optional>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/base/status.h"
+#include "coordinator/cli/command.h"
+#include "coordinator/cli/end_of_run.h"
+#include "coordinator/cli/prepare.h"
+#include "coordinator/cli/run_folder.h"
+#include "coordinator/cli/serve_loop.h"
+#include "coordinator/cli/worker_program.h"
+#include "coordinator/observe/text.h"
+#include "coordinator/service/server.h"
+#include "coordinator/supervise/aftermath.h"
+#include "coordinator/supervise/runtime_record.h"
+#include "coordinator/supervise/token.h"
+
+namespace lockstep {
+namespace {
+
+// By hand, people need time to type the workers' command.
+constexpr absl::Duration kJoinByHand = absl::Minutes(10);
+constexpr absl::Duration kAftermathPatience = absl::Milliseconds(1500);
+// A coordinator without a supervisor is gone by then, whatever hangs.
+constexpr unsigned kOrphanSeconds = 5;
+
+struct ServeArguments {
+  std::string config, resume, out, listen = "127.0.0.1:0";
+  std::vector<std::string> set;
+  std::optional<int> workers;
+  // From `lockstep run`: the folder and its config.yaml are there, the data were looked at.
+  std::string run_folder, scratch;
+  int ready_fd = -1, lifeline_fd = -1;
+  int64_t train_samples = 0, val_samples = 0;
+  bool go_on = false;
+};
+
+ServerOptions OptionsOf(const PreparedRun& run, const std::string& folder, const std::string& token) {
+  ServerOptions options;
+  options.run_folder = folder;
+  options.token = token;
+  options.config = run.config;
+  options.config_digest = run.digest;
+  options.world = run.config.workers();
+  options.train_samples = run.train_samples;
+  options.val_samples = run.val_samples;
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartSupervised(const ServeArguments& arguments,
+                                                                   const std::string& token) {
+  PreparedRun run;
+  ASSIGN_OR_RETURN(run.config, ReadRunConfig(arguments.run_folder));
+  run.digest = ConfigDigest(run.config);
+  run.train_samples = arguments.train_samples;
+  run.val_samples = arguments.val_samples;
+  ServerOptions options = OptionsOf(run, arguments.run_folder, token);
+  options.resume = arguments.go_on;
+  return CoordinatorServer::Start(std::move(options));
+}
+
+// With its supervisor dead, this process answers for what the run leaves behind.
+int EndAsOrphan(const ServeArguments& arguments, const std::string& token) {
+  alarm(kOrphanSeconds);
+  const absl::StatusOr<RuntimeRecords> records = RuntimeRecords::Open();
+  if (!records.ok()) return Fail(records.status());
+  CleanUpAfterSupervisor(token, arguments.scratch, arguments.run_folder, *records, kAftermathPatience);
+  return kExitFailed;
+}
+
+int ServeSupervised(const ServeArguments& arguments) {
+  absl::StatusOr<SignalWatch> signals = SignalWatch::Start();
+  if (!signals.ok()) return Fail(signals.status());
+  const char* variable = std::getenv(kTokenVariable);
+  const std::string token = variable == nullptr ? "" : variable;
+  LifelineReader lifeline((UniqueFd(arguments.lifeline_fd)));
+  const UniqueFd report(arguments.ready_fd);
+  absl::StatusOr<std::unique_ptr<CoordinatorServer>> server = StartSupervised(arguments, token);
+  if (!server.ok()) {
+    const LifelineMessage refused{"refused", ExitCodeOf(server.status()), std::string(server.status().message())};
+    WriteLifelineMessage(report.get(), refused).IgnoreError();
+    return Fail(server.status());
+  }
+  // Where the supervisor is gone already, the lifeline says so at once.
+  WriteLifelineMessage(report.get(), {"ready", 0, (*server)->address()}).IgnoreError();
+  const ServeLoopEnd end = ServeUntilEnded({server->get(), &*signals, &lifeline, report.get()});
+  if (end.supervisor_gone) {
+    const int code = EndAsOrphan(arguments, token);
+    server->reset();
+    return code;
+  }
+  return end.ended.exit_code();
+}
+
+bool IsLoopback(const std::string& address) {
+  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
+         absl::StartsWith(address, "[::1]");
+}
+
+// The address that workers elsewhere can use: an any-address names every host, and so none.
+std::string AddressForWorkers(const std::string& address) {
+  for (const char* any : {"0.0.0.0:", "[::]:"}) {
+    if (!absl::StartsWith(address, any)) continue;
+    char host[256] = "";
+    gethostname(host, sizeof(host) - 1);
+    return absl::StrCat(host, ":", address.substr(std::string(any).size()));
+  }
+  return address;
+}
+
+void PrintWhatToType(const PreparedRun& run, const std::string& folder, const std::string& address,
+                     const std::string& token_file) {
+  std::cout << folder << ": waiting at " << address << " for " << CountText(int64_t{run.config.workers()}, "worker")
+            << "; start " << (run.config.workers() == 1 ? "it" : "them") << " with:\n  " << kTokenVariable << "=$(cat "
+            << ShellWord(token_file) << ") mpirun -np " << run.config.workers() << " -x " << kTokenVariable
+            << " lockstep-worker --coordinator " << AddressForWorkers(address) << "\n";
+  if (!IsLoopback(address)) {
+    std::cout << "Listening beyond this machine: the token travels unencrypted, so use a network that you trust.\n";
+  }
+  std::cout << std::flush;
+}
+
+absl::StatusOr<PreparedRun> PrepareByHand(const ServeArguments& arguments, std::string* folder) {
+  if (!arguments.resume.empty()) {
+    ASSIGN_OR_RETURN(*folder, FindRunFolder(arguments.resume));
+    ASSIGN_OR_RETURN(PreparedRun resumed, PrepareResume(*folder, arguments.set, arguments.workers));
+    RETURN_IF_ERROR(SaveRunConfig(*folder, resumed.config));
+    return resumed;
+  }
+  ASSIGN_OR_RETURN(PreparedRun run, PrepareRun(arguments.config, arguments.set, arguments.workers));
+  ASSIGN_OR_RETURN(*folder, MakeRunFolder(arguments.out, run.config, absl::Now()));
+  return run;
+}
+
+absl::StatusOr<int> ServeByHand(const ServeArguments& arguments, SignalWatch* signals) {
+  std::string folder;
+  ASSIGN_OR_RETURN(const PreparedRun run, PrepareByHand(arguments, &folder));
+  ASSIGN_OR_RETURN(const RuntimeRecords records, RuntimeRecords::Open());
+  records.Sweep();
+  ASSIGN_OR_RETURN(const std::string token, MakeToken());
+  ServerOptions options = OptionsOf(run, folder, token);
+  options.listen = arguments.listen;
+  options.resume = !arguments.resume.empty();
+  options.join_timeout = kJoinByHand;
+  ASSIGN_OR_RETURN(const std::unique_ptr<CoordinatorServer> server, CoordinatorServer::Start(std::move(options)));
+  RuntimeRecord record;
+  record.run_folder = folder;
+  record.address = server->address();
+  record.token = token;
+  record.coordinator = IdentifyProcess(getpid());
+  RETURN_IF_ERROR(records.Write(record));
+  ASSIGN_OR_RETURN(const std::string token_file, records.WriteTokenFile(folder, token));
+  PrintWhatToType(run, folder, server->address(), token_file);
+  const ServeLoopEnd end = ServeUntilEnded({server.get(), signals, nullptr, -1});
+  records.Remove(folder);
+  return PrintEndOfRun(folder, server->Status(0), end.ended.exit_code(), end.ended.why());
+}
+
+int Serve(const ServeArguments& arguments) {
+  if (arguments.ready_fd >= 0) return ServeSupervised(arguments);
+  if (arguments.config.empty() == arguments.resume.empty()) {
+    return Fail(absl::InvalidArgumentError("lockstep serve takes either a CONFIG or --resume RUN"));
+  }
+  if (!arguments.resume.empty() && !arguments.out.empty()) {
+    return Fail(absl::InvalidArgumentError("--out: a resumed run keeps its folder; leave it out"));
+  }
+  absl::StatusOr<SignalWatch> signals = SignalWatch::Start();
+  if (!signals.ok()) return Fail(signals.status());
+  const absl::StatusOr<int> code = ServeByHand(arguments, &*signals);
+  return code.ok() ? *code : Fail(code.status());
+}
+
+}  // namespace
+
+void AddServe(CLI::App* app, Action* action) {
+  CLI::App* command = app->add_subcommand("serve", "The coordinator alone, for launching workers by hand");
+  auto arguments = std::make_shared<ServeArguments>();
+  command->add_option("CONFIG", arguments->config, "YAML file of the run");
+  command->add_option("--resume", arguments->resume, "Go on with this run from its last checkpoint")->type_name("RUN");
+  command->add_option("--listen", arguments->listen, "Address for the workers (default 127.0.0.1, any free port)")
+      ->type_name("H:P");
+  command->add_option("--workers", arguments->workers, "Worker processes")->type_name("N")->check(CLI::Range(1, 100000));
+  command->add_option("--out", arguments->out, "The run's folder: new or empty")->type_name("DIR");
+  command->add_option("--set", arguments->set, "Override a setting: path.to.field=value")
+      ->type_name("K=V")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->add_option("--run-folder", arguments->run_folder)->group("");
+  command->add_option("--scratch", arguments->scratch)->group("");
+  command->add_option("--ready-fd", arguments->ready_fd)->group("");
+  command->add_option("--lifeline-fd", arguments->lifeline_fd)->group("");
+  command->add_option("--train-samples", arguments->train_samples)->group("");
+  command->add_option("--val-samples", arguments->val_samples)->group("");
+  command->add_flag("--go-on", arguments->go_on)->group("");
+  command->callback([=] { *action = [arguments] { return Serve(*arguments); }; });
+}
+
+}  // namespace lockstep

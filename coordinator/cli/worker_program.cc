@@ -1,0 +1,65 @@
+#include "coordinator/cli/worker_program.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/file.h"
+#include "common/base/status.h"
+#include "coordinator/supervise/process.h"
+
+namespace lockstep {
+namespace {
+
+constexpr char kName[] = "lockstep-worker";
+// Loading LibTorch from a cold disk takes several seconds.
+constexpr absl::Duration kTimeout = absl::Seconds(60);
+
+absl::Status Mend(const absl::Status& status) {
+  if (!absl::IsNotFound(status)) return status;
+  return absl::FailedPreconditionError(
+      absl::StrCat(status.message(), "; put it beside lockstep, in PATH, or name it in LOCKSTEP_WORKER"));
+}
+
+}  // namespace
+
+std::string WorkerProgram() {
+  const char* named = std::getenv("LOCKSTEP_WORKER");
+  if (named != nullptr && named[0] != '\0') return named;
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (!error) {
+    const std::string beside = self.parent_path() / kName;
+    if (access(beside.c_str(), X_OK) == 0) return beside;
+  }
+  return kName;
+}
+
+absl::StatusOr<std::string> AskWorker(const std::vector<std::string>& arguments, const std::string& input) {
+  ChildOptions child;
+  child.argv = arguments;
+  child.argv.insert(child.argv.begin(), WorkerProgram());
+  const absl::StatusOr<Captured> captured = RunAndCapture(child, input, kTimeout);
+  if (!captured.ok()) return Mend(captured.status());
+  if (captured->exit_code == 0) return captured->output;
+  const std::string what =
+      absl::StrCat(kName, " ", absl::StrJoin(arguments, " "), " ended with exit code ", captured->exit_code);
+  return captured->exit_code == 2 ? absl::FailedPreconditionError(what) : absl::InternalError(what);
+}
+
+absl::Status BecomeWorker(const std::vector<std::string>& arguments) {
+  const std::string program = WorkerProgram();
+  std::vector<char*> argv = {const_cast<char*>(program.c_str())};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  std::cout << std::flush;
+  execvp(program.c_str(), argv.data());
+  return Mend(ErrnoStatus(errno, absl::StrCat("starting ", program)));
+}
+
+}  // namespace lockstep

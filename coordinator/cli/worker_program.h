@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace lockstep {
+
+// lockstep-worker: $LOCKSTEP_WORKER, else beside this program, else in PATH (the bare name).
+std::string WorkerProgram();
+
+// Runs lockstep-worker on its own, without MPI, and returns what it printed. FailedPrecondition: it ended with 2 (bad
+// config or input, it said why on standard error).
+absl::StatusOr<std::string> AskWorker(const std::vector<std::string>& arguments, const std::string& input);
+
+// Becomes lockstep-worker. Returns only if that is impossible.
+absl::Status BecomeWorker(const std::vector<std::string>& arguments);
+
+}  // namespace lockstep
