@@ -39,8 +39,10 @@ namespace {
 constexpr int64_t kWindow = 4;
 // Slices begin at multiples of this many elements, so that no cache line has two owners.
 constexpr int64_t kSliceElements = 64;
-// MPI promises that tags up to 32767 are there.
-constexpr int64_t kTags = 32766;
+// Lanes overtake each other, so each has its own tags: one for parts, one for sums.
+constexpr int64_t kTagsEach = 2 * kWindow;
+// MPI promises that tags up to 32767 are there; by the time that they come round again, their messages are gone.
+constexpr int64_t kTagged = 32768 / kTagsEach;
 
 using Buffer = std::unique_ptr<std::byte[]>;
 
@@ -87,7 +89,7 @@ struct Reduction {
 
 class SegmentedAllReduce : public Operation {
  public:
-  // `tag` and the one after it are this operation's own on every rank.
+  // The kTagsEach tags from `tag` on are this operation's own on every rank.
   SegmentedAllReduce(Group* group, Reduction reduction, int tag);
   ~SegmentedAllReduce() override { group_->pool.Give(scratch_bytes_, std::move(scratch_)); }
   absl::Status Start();
@@ -114,6 +116,8 @@ class SegmentedAllReduce : public Operation {
   int PeerIndex(int peer) const { return peer < group_->rank ? peer : peer - 1; }
   int PeerAt(int64_t index) const { return static_cast<int>(index < group_->rank ? index : index + 1); }
   // A lane of the own slice has one request for each peer; so have, after them, the lanes of the peers' slices.
+  int PartTag(int64_t lane) const { return static_cast<int>(tag_ + 2 * lane); }
+  int SumTag(int64_t lane) const { return PartTag(lane) + 1; }
   MPI_Request* OwnRequest(int64_t lane, int peer) { return &requests_[lane * peers_ + PeerIndex(peer)]; }
   MPI_Request* PeerRequest(int64_t lane, int peer) { return &requests_[(kWindow + lane) * peers_ + PeerIndex(peer)]; }
 
@@ -186,7 +190,8 @@ absl::Status SegmentedAllReduce::BeginOwn(int64_t lane, int64_t segment) {
   own_[lane] = {segment, false, peers_};
   for (int64_t i = 0; i < peers_; ++i) {
     const int peer = PeerAt(i);
-    RETURN_IF_ERROR(Receive(Part(lane, peer), Count(group_->rank, segment), peer, tag_, OwnRequest(lane, peer)));
+    RETURN_IF_ERROR(
+        Receive(Part(lane, peer), Count(group_->rank, segment), peer, PartTag(lane), OwnRequest(lane, peer)));
   }
   return absl::OkStatus();
 }
@@ -194,7 +199,7 @@ absl::Status SegmentedAllReduce::BeginOwn(int64_t lane, int64_t segment) {
 absl::Status SegmentedAllReduce::BeginPeers(int64_t lane, int peer, int64_t segment) {
   if (segment >= Segments(peer)) return absl::OkStatus();
   peers_lanes_[lane * peers_ + PeerIndex(peer)] = {segment, false, 1};
-  return Send(At(First(peer, segment)), Count(peer, segment), peer, tag_, PeerRequest(lane, peer));
+  return Send(At(First(peer, segment)), Count(peer, segment), peer, PartTag(lane), PeerRequest(lane, peer));
 }
 
 // x0 + x1 + … in rank order. Only the parts may be overwritten on the way up to the own rank.
@@ -219,7 +224,7 @@ absl::Status SegmentedAllReduce::OwnCameIn(int64_t lane) {
   own.pending = peers_;
   for (int64_t i = 0; i < peers_; ++i) {
     const int peer = PeerAt(i);
-    RETURN_IF_ERROR(Send(At(First(group_->rank, own.segment)), Count(group_->rank, own.segment), peer, tag_ + 1,
+    RETURN_IF_ERROR(Send(At(First(group_->rank, own.segment)), Count(group_->rank, own.segment), peer, SumTag(lane),
                          OwnRequest(lane, peer)));
   }
   return absl::OkStatus();
@@ -232,7 +237,8 @@ absl::Status SegmentedAllReduce::PeersCameIn(int64_t lane, int peer) {
     return BeginPeers(lane, peer, theirs.segment + kWindow);
   }
   theirs.returning = true;
-  return Receive(At(First(peer, theirs.segment)), Count(peer, theirs.segment), peer, tag_ + 1, PeerRequest(lane, peer));
+  return Receive(At(First(peer, theirs.segment)), Count(peer, theirs.segment), peer, SumTag(lane),
+                 PeerRequest(lane, peer));
 }
 
 void SegmentedAllReduce::SegmentDone(int owner, int64_t segment) {
@@ -352,7 +358,7 @@ class MpiCollectives : public Collectives {
 
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::Start(Reduction reduction) {
   if (OneShot(static_cast<int64_t>(reduction.data.size()))) return StartOneShot(std::move(reduction));
-  const int tag = static_cast<int>(2 * segmented_++ % kTags);
+  const int tag = static_cast<int>(segmented_++ % kTagged * kTagsEach);
   auto operation = std::make_unique<SegmentedAllReduce>(group_.get(), std::move(reduction), tag);
   RETURN_IF_ERROR(operation->Start());
   return operation;
