@@ -158,8 +158,8 @@ absl::Status Reader::ReadItem(const YAML::Node& node, const std::string& path, c
 
 absl::Status Reader::ReadScalar(const YAML::Node& node, const std::string& path, const FieldDescriptor* field,
                                 Message* message) {
-  if (node.IsNull()) {
-    return Wrong(node, path, absl::StrCat("has no value; it must be ", TypeInWords(field)));
+  if (node.IsNull()) {  // its own place is where the next thing begins
+    return SettingError(*sources_, file_name_, path, absl::StrCat("has no value; it must be ", TypeInWords(field)));
   }
   if (!node.IsScalar()) {
     return Wrong(node, path, absl::StrCat("must be ", TypeInWords(field), ", not ", Found(node)));
@@ -207,7 +207,10 @@ std::string SyntaxError(const std::string& yaml, const std::string& file_name, c
       return absl::StrCat(file_name, ":", i + 1, ": a tab in the indentation; YAML takes spaces only");
     }
   }
-  return absl::StrCat(file_name, ":", line + 1, ": not valid YAML: ", absl::StrReplaceAll(error.msg, {{"\n", " "}}),
+  // yaml-cpp stops at a depth of 500, and calls that a bad file.
+  const bool deep = dynamic_cast<const YAML::DeepRecursion*>(&error) != nullptr;
+  const std::string what = deep ? "nested too deep" : absl::StrReplaceAll(error.msg, {{"\n", " "}});
+  return absl::StrCat(file_name, ":", line + 1, ": not valid YAML: ", what,
                       "; check the indentation, colons, quotes and brackets here");
 }
 

@@ -111,6 +111,8 @@ std::optional<Violation> CheckMetric(const std::string& path, Metric metric, Los
 }
 
 std::optional<Violation> CheckMetrics(const RunConfig& config) {
+  const Convergence& convergence = config.convergence();
+  if (auto wrong = CheckMetric("convergence.metric", convergence.metric(), config.loss().name())) return wrong;
   for (int i = 0; i < config.metrics_size(); ++i) {
     const std::string path = absl::StrCat("metrics[", i, "]");
     for (int before = 0; before < i; ++before) {
@@ -119,8 +121,6 @@ std::optional<Violation> CheckMetrics(const RunConfig& config) {
     }
     if (auto wrong = CheckMetric(path, config.metrics(i), config.loss().name())) return wrong;
   }
-  const Convergence& convergence = config.convergence();
-  if (auto wrong = CheckMetric("convergence.metric", convergence.metric(), config.loss().name())) return wrong;
   const bool share = convergence.metric() == METRIC_ACCURACY || convergence.metric() == METRIC_TOP5;
   if (convergence.has_target() && share && (convergence.target() < 0 || convergence.target() > 1)) {
     return Violation{"convergence.target", absl::StrCat("must be from 0 to 1 for ", Word(convergence.metric()),
