@@ -1,5 +1,6 @@
 #include "common/config/parse.h"
 
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
