@@ -15,15 +15,15 @@
 namespace lockstep {
 
 struct ServerOptions {
-  std::string run_folder;           // exists; the server creates what is missing in it
+  std::string run_folder;  // exists; the server creates what is missing in it
   std::string listen = "127.0.0.1:0";
-  std::string token;                // every call must carry it
-  RunConfig config;                 // resolved
+  std::string token;  // every call must carry it
+  RunConfig config;   // resolved
   std::string config_digest;
   int world = 1;
   int64_t train_samples = 0, val_samples = 0;
-  bool resume = false;              // go on from the last checkpoint that verifies; the journal is continued
-  absl::Duration join_timeout = absl::Seconds(120);   // until all ranks are there
+  bool resume = false;  // go on from the last checkpoint that verifies; the journal is continued
+  absl::Duration join_timeout = absl::Seconds(120);  // until all ranks are there
   absl::Duration heartbeat = absl::Milliseconds(250);
   Clock* clock = Clock::Real();
   FileSystem* files = FileSystem::Real();

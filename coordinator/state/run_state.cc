@@ -8,84 +8,64 @@
 #include "coordinator/state/convergence.h"
 
 namespace lockstep {
-namespace {
-
-absl::Status Wrong(absl::string_view what) { return absl::InvalidArgumentError(what); }
-
-}  // namespace
-
 absl::Status RunState::Apply(const Update& update) {
-  absl::Status applied =
-      update.seq() == last_seq_ + 1 ? ApplyKind(update) : Wrong(absl::StrCat("its number should be ", last_seq_ + 1));
-  if (!applied.ok()) return Annotate(applied, absl::StrCat("journal update ", update.seq()));
+  RETURN_IF_ERROR(Check(update));
+  if (update.has_run_started()) {
+    ApplyRunStarted(update.run_started(), update.time());
+  } else {
+    ApplyFact(update);
+  }
   last_seq_ = update.seq();
   last_time_ = update.time();
   return absl::OkStatus();
 }
 
-absl::Status RunState::ApplyKind(const Update& update) {
-  if (update.kind_case() == Update::kRunStarted) return ApplyRunStarted(update.run_started(), update.time());
-  if (!started_) return Wrong("before the run has started");
-  if (ended_) return Wrong("after the run's end");
-  return ApplyFact(update);
-}
-
-absl::Status RunState::ApplyFact(const Update& update) {
+void RunState::ApplyFact(const Update& update) {
   switch (update.kind_case()) {
     case Update::kWorkerJoined:
       return ApplyWorkerJoined(update.worker_joined());
     case Update::kWorkerLeft:
       return ApplyWorkerLeft(update.worker_left());
     case Update::kGranted:
-      return ApplyGranted(update.granted());
+      granted_through_ = update.granted().through_step();
+      return;
     case Update::kEvaluated:
       return ApplyEvaluated(update.evaluated());
-    case Update::kEpochDone:
-      return absl::OkStatus();
     case Update::kStopRequested:
       if (!stop_requested_) stop_requested_ = update.stop_requested();
-      return absl::OkStatus();
+      return;
     case Update::kCheckpointRequested:
       request_undecided_ = update.checkpoint_requested();
-      return absl::OkStatus();
+      return;
     case Update::kCheckpointDue:
-      return ApplyCheckpointDue(update.checkpoint_due());
+      return ApplyCheckpointDue(update.checkpoint_due().step());
     case Update::kFailed:
       if (!failure_) failure_ = update.failed();
-      return absl::OkStatus();
+      return;
     case Update::kTimeReached:
       if (!time_reached_) time_reached_ = update.time_reached();
-      return absl::OkStatus();
+      return;
     case Update::kDecision:
       return ApplyDecision(update.decision());
     case Update::kCheckpointCommitted:
       return ApplyCheckpointCommitted(update.checkpoint_committed());
     case Update::kRunEnded:
       ended_ = update.run_ended();
-      return absl::OkStatus();
+      return;
     case Update::kProblem:
       problem_ = update.problem();
-      return absl::OkStatus();
+      return;
+    case Update::kEpochDone:  // recorded for people; nothing follows from it
     case Update::kRunStarted:
     case Update::KIND_NOT_SET:
-      break;
+      return;
   }
-  return Wrong("of a kind that this version does not know");
 }
 
-absl::Status RunState::ApplyRunStarted(const RunStarted& started, double time) {
-  if (started.incarnation() != incarnation_ + 1) {
-    return Wrong(absl::StrCat("incarnation ", started.incarnation(), " after ", incarnation_));
-  }
-  const Data& data = started.config().data();
-  if (started.world() <= 0 || started.train_samples() <= 0 || data.global_batch_size() <= 0) {
-    return Wrong("a run without workers, samples or a batch size");
-  }
-  if (started.has_from() && started.from().cursor().step() < 0) return Wrong("a start before step 0");
+void RunState::ApplyRunStarted(const RunStarted& started, double time) {
   if (started_) elapsed_before_ += std::max(0.0, ended_ ? ended_->seconds() : last_time_ - started_time_);
   started_time_ = time;
   RollBackTo(started);
-  return absl::OkStatus();
 }
 
 void RunState::RollBackTo(const RunStarted& started) {
@@ -117,69 +97,37 @@ void RunState::RollBackTo(const RunStarted& started) {
   *this = std::move(fresh);
 }
 
-absl::Status RunState::ApplyWorkerJoined(const WorkerJoined& joined) {
-  if (joined.incarnation() != incarnation_) return Wrong("a worker of another incarnation");
-  if (joined.rank() < 0 || joined.rank() >= world_) return Wrong("a rank outside of the world");
+void RunState::ApplyWorkerJoined(const WorkerJoined& joined) {
   Worker& worker = workers_[joined.rank()];
-  if (worker.joined) return Wrong(absl::StrCat("rank ", joined.rank(), " joins twice"));
   worker.joined = true;
   worker.host = joined.host();
   worker.pid = joined.pid();
   ++present_;
-  return absl::OkStatus();
 }
 
-absl::Status RunState::ApplyWorkerLeft(const WorkerLeft& left) {
-  const auto found = workers_.find(left.rank());
-  if (left.incarnation() != incarnation_ || found == workers_.end() || !found->second.left.empty()) {
-    return Wrong(absl::StrCat("rank ", left.rank(), " leaves and is not there"));
-  }
-  found->second.left = left.why().empty() ? "done" : left.why();
+void RunState::ApplyWorkerLeft(const WorkerLeft& left) {
+  workers_[left.rank()].left = left.why().empty() ? "done" : left.why();
   --present_;
   // Nobody leaves a run that goes on.
   if ((left.lost() || !stop_) && !loss_) loss_ = left;
-  return absl::OkStatus();
 }
 
-absl::Status RunState::ApplyGranted(const Granted& granted) {
-  if (granted.through_step() <= granted_through_ || granted.through_step() > final_step()) {
-    return Wrong(absl::StrCat("a grant through step ", granted.through_step(), " after ", granted_through_));
-  }
-  granted_through_ = granted.through_step();
-  return absl::OkStatus();
-}
-
-absl::Status RunState::ApplyEvaluated(const EvaluationResult& result) {
-  if (absl::Status right = CheckEvaluation(result); !right.ok()) return Wrong(right.message());
+void RunState::ApplyEvaluated(const EvaluationResult& result) {
   const Metric metric = config_.convergence().metric();
   evaluations_.push_back(result);
-  if (LastIsBest(evaluations_, metric)) {
-    best_step_ = result.step();
-    best_value_ = MetricOf(result, metric);
-    best_undecided_ = true;
-  }
-  return absl::OkStatus();
+  if (!LastIsBest(evaluations_, metric)) return;
+  best_step_ = result.step();
+  best_value_ = MetricOf(result, metric);
+  best_undecided_ = true;
 }
 
-std::string RunState::CheckpointRule(int64_t step) const {
-  if (step < start_step_ || step > granted_through_ || (step == start_step_ && resumed_from_)) return "";
-  const std::string rule = schedule_->CheckpointRule(step);
-  if (!rule.empty()) return rule;
-  if (stop_ && !stop_->failure()) return "stop";
-  return unconsumed_requests_ > 0 ? "request" : "";
-}
-
-absl::Status RunState::ApplyCheckpointDue(const CheckpointDue& due) {
-  if (IsCheckpointDue(due.step())) return absl::OkStatus();
-  const std::string rule = CheckpointRule(due.step());
-  if (rule.empty()) return Wrong(absl::StrCat("nothing asks for a checkpoint at step ", due.step()));
-  if (rule == "request") {
-    --unconsumed_requests_;  // it was decided when it was requested
-    AddDue(due.step());
-  } else {
-    due_undecided_ = due.step();
+void RunState::ApplyCheckpointDue(int64_t step) {
+  if (CheckpointRule(step) != "request") {
+    due_undecided_ = step;
+    return;
   }
-  return absl::OkStatus();
+  --unconsumed_requests_;  // it was decided when it was requested
+  AddDue(step);
 }
 
 void RunState::AddDue(int64_t step) {
@@ -187,40 +135,36 @@ void RunState::AddDue(int64_t step) {
   if (due_.size() > kMaxDue) due_.erase(due_.begin());
 }
 
-absl::Status RunState::ApplyCheckpointCommitted(const CheckpointCommitted& committed) {
-  if (!IsCheckpointDue(committed.step())) {
-    return Wrong(absl::StrCat("the checkpoint of step ", committed.step(), " was not decided"));
-  }
+void RunState::ApplyCheckpointCommitted(const CheckpointCommitted& committed) {
   last_checkpoint_ = committed.step();
   due_.erase(due_.begin(), due_.upper_bound(committed.step()));
   request_pending_ = false;
-  return absl::OkStatus();
 }
 
-absl::Status RunState::ApplyDecision(const Decision& decision) {
-  if (decision.directive() != 0 && decision.directive() != NextDirective()) {
-    return Wrong(absl::StrCat("directive ", decision.directive(), " where ", NextDirective(), " is next"));
-  }
-  if (decision.kind() == "checkpoint") return ApplyCheckpointDecision(decision);
-  if (decision.kind() == "warning") {
+void RunState::ApplyDecision(const Decision& decision) {
+  if (decision.kind() == "checkpoint") {
+    ApplyCheckpointDecision(decision);
+  } else if (decision.kind() == "stop") {
+    ApplyStop(decision);
+  } else {
     problem_.reset();
-    return absl::OkStatus();
   }
-  if (decision.kind() != "stop") return Wrong(absl::StrCat("a decision of unknown kind '", decision.kind(), "'"));
-  if (stop_ && (stop_->failure() || !decision.failure())) return Wrong("a second stop");
-  stop_ = decision;
-  if (decision.directive() != 0) {
-    Directive directive;
-    directive.set_number(decision.directive());
-    directive.mutable_stop()->set_rule(decision.rule());
-    directives_.push_back(directive);
-  }
-  return absl::OkStatus();
 }
 
-absl::Status RunState::ApplyCheckpointDecision(const Decision& decision) {
-  if (decision.rule() == "request") {
-    if (decision.directive() == 0) return Wrong("a requested checkpoint without a directive");
+void RunState::ApplyStop(const Decision& decision) {
+  stop_ = decision;
+  if (decision.directive() == 0) return;
+  Directive directive;
+  directive.set_number(decision.directive());
+  directive.mutable_stop()->set_rule(decision.rule());
+  directives_.push_back(directive);
+}
+
+void RunState::ApplyCheckpointDecision(const Decision& decision) {
+  if (decision.rule() == "best") {
+    AddDue(decision.step());
+    best_undecided_ = false;
+  } else if (decision.rule() == "request") {
     Directive directive;
     directive.set_number(decision.directive());
     directive.mutable_checkpoint();
@@ -228,81 +172,19 @@ absl::Status RunState::ApplyCheckpointDecision(const Decision& decision) {
     request_undecided_.reset();
     request_pending_ = true;
     ++unconsumed_requests_;
-    return absl::OkStatus();
-  }
-  AddDue(decision.step());
-  if (decision.rule() == "best") {
-    best_undecided_ = false;
   } else {
+    AddDue(decision.step());
     due_undecided_.reset();
   }
-  return absl::OkStatus();
 }
 
-absl::Status RunState::CheckJoin(const JoinRequest& request) const {
-  if (!started_) return absl::UnavailableError("the coordinator is starting; try again");
-  if (ended_) return absl::FailedPreconditionError(absl::StrCat("the run has ended: ", ended_->why()));
-  if (failed()) return absl::FailedPreconditionError(absl::StrCat("the run has failed: ", stop_->reason()));
-  if (request.rank() < 0 || request.rank() >= world_) {
-    return absl::OutOfRangeError(absl::StrCat("rank ", request.rank(), " is not in [0, ", world_, ")"));
-  }
-  if (request.world() != world_) {
-    return absl::FailedPreconditionError(absl::StrCat("this worker was started as one of ", request.world(),
-                                                      ", the run has ", world_, " workers: start mpirun with -n ",
-                                                      world_));
-  }
-  if (request.incarnation() != incarnation_) {
-    return absl::FailedPreconditionError(absl::StrCat("this worker belongs to incarnation ", request.incarnation(),
-                                                      ", the run is in incarnation ", incarnation_,
-                                                      ": start the worker anew"));
-  }
-  if (request.config_digest() != config_digest_) {
-    return absl::FailedPreconditionError(absl::StrCat("this worker's config has digest ", request.config_digest(),
-                                                      ", the run's has ", config_digest_,
-                                                      ": start both from the same config"));
-  }
-  if (request.build() != build_) {
-    return absl::FailedPreconditionError(absl::StrCat("this worker is build ", request.build(),
-                                                      ", the coordinator is build ", build_,
-                                                      ": install the same on every host"));
-  }
-  if (const auto found = workers_.find(request.rank()); found != workers_.end()) {
-    return absl::AlreadyExistsError(absl::StrCat("rank ", request.rank(), " has joined already, from ",
-                                                 found->second.host, " (pid ", found->second.pid, ")"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status RunState::CheckSender(int rank, int incarnation) const {
-  if (!started_) return absl::UnavailableError("the coordinator is starting; try again");
-  if (incarnation != incarnation_) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("a message of incarnation ", incarnation, ", the run is in incarnation ", incarnation_));
-  }
-  const auto found = workers_.find(rank);
-  if (found == workers_.end()) {
-    return absl::FailedPreconditionError(absl::StrCat("rank ", rank, " has not joined: call Join first"));
-  }
-  if (!found->second.left.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat("rank ", rank, " has left: ", found->second.left));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status RunState::CheckEvaluation(const EvaluationResult& result) const {
-  const int64_t step = result.step();
-  if (step <= start_step_ || step > granted_through_ || !EvaluationDue(step)) {
-    return absl::FailedPreconditionError(absl::StrCat("no evaluation is due at step ", step));
-  }
-  if (!evaluations_.empty() && step <= evaluations_.back().step()) {
-    return absl::AlreadyExistsError(absl::StrCat("step ", evaluations_.back().step(), " is evaluated already"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status RunState::CheckCheckpointDue(int64_t step) const {
-  if (IsCheckpointDue(step) || !CheckpointRule(step).empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat("nothing asks for a checkpoint at step ", step));
+std::string RunState::CheckpointRule(int64_t step) const {
+  // Checkpoints come in the order of their steps.
+  if (step <= last_checkpoint_ || step < start_step_ || step > granted_through_) return "";
+  const std::string rule = schedule_->CheckpointRule(step);
+  if (!rule.empty()) return rule;
+  if (stop_ && !stop_->failure()) return "stop";
+  return unconsumed_requests_ > 0 ? "request" : "";
 }
 
 int64_t RunState::NextGrantThrough(int64_t through) const {

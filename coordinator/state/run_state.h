@@ -28,7 +28,10 @@ class RunState {
     std::string left;  // why; empty: there
   };
 
-  // InvalidArgument: an update that no correct journal holds here (wrong seq, before RunStarted …); state unchanged.
+  // Whether `update` may come next. InvalidArgument: no correct journal holds it here (wrong seq, before RunStarted …).
+  // FailedPrecondition or AlreadyExists: a fact that a worker told and that does not hold (not due, told before).
+  absl::Status Check(const Update& update) const;
+  // As Check says; after an error the state is unchanged.
   absl::Status Apply(const Update& update);
 
   // What follows from the state now and has not been decided yet, in order. Deterministic. Empty: nothing to decide.
@@ -45,7 +48,7 @@ class RunState {
   absl::Status CheckJoin(const JoinRequest& request) const;
   absl::Status CheckSender(int rank, int incarnation) const;
   absl::Status CheckEvaluation(const EvaluationResult& result) const;
-  // Whether schedule, stop or a request explains a checkpoint at `step`.
+  // Whether schedule, stop or a request explains a checkpoint at `step`, and it has not been announced before.
   absl::Status CheckCheckpointDue(int64_t step) const;
 
   // How far grants may reach when a worker that holds `through` asks for more: at most the plan's end. The service
@@ -97,18 +100,27 @@ class RunState {
   // Of checkpoints that were announced and never came, so many are remembered.
   static constexpr int kMaxDue = 1024;
 
-  absl::Status ApplyKind(const Update& update);
-  absl::Status ApplyRunStarted(const RunStarted& started, double time);
+  absl::Status CheckKind(const Update& update) const;
+  absl::Status CheckFact(const Update& update) const;
+  absl::Status CheckRunStarted(const RunStarted& started) const;
+  absl::Status CheckWorkerJoined(const WorkerJoined& joined) const;
+  absl::Status CheckWorkerLeft(const WorkerLeft& left) const;
+  absl::Status CheckGranted(const Granted& granted) const;
+  absl::Status CheckCheckpointCommitted(const CheckpointCommitted& committed) const;
+  absl::Status CheckDecision(const Decision& decision) const;
+
+  // What Check let through.
+  void ApplyRunStarted(const RunStarted& started, double time);
   void RollBackTo(const RunStarted& started);
-  absl::Status ApplyFact(const Update& update);
-  absl::Status ApplyWorkerJoined(const WorkerJoined& joined);
-  absl::Status ApplyWorkerLeft(const WorkerLeft& left);
-  absl::Status ApplyGranted(const Granted& granted);
-  absl::Status ApplyEvaluated(const EvaluationResult& result);
-  absl::Status ApplyCheckpointDue(const CheckpointDue& due);
-  absl::Status ApplyCheckpointCommitted(const CheckpointCommitted& committed);
-  absl::Status ApplyDecision(const Decision& decision);
-  absl::Status ApplyCheckpointDecision(const Decision& decision);
+  void ApplyFact(const Update& update);
+  void ApplyWorkerJoined(const WorkerJoined& joined);
+  void ApplyWorkerLeft(const WorkerLeft& left);
+  void ApplyEvaluated(const EvaluationResult& result);
+  void ApplyCheckpointDue(int64_t step);
+  void ApplyCheckpointCommitted(const CheckpointCommitted& committed);
+  void ApplyDecision(const Decision& decision);
+  void ApplyStop(const Decision& decision);
+  void ApplyCheckpointDecision(const Decision& decision);
   void AddDue(int64_t step);
   // The rule that explains a checkpoint at `step`; empty: none.
   std::string CheckpointRule(int64_t step) const;

@@ -1,0 +1,97 @@
+// What follows from time passing.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "coordinator/service/core.h"
+
+namespace lockstep {
+namespace {
+
+constexpr int kMaxNamedRanks = 8;
+
+}  // namespace
+
+void Core::Tick() {
+  {
+    MutexLock lock(&mutex_);
+    if (incarnation_ == 0 || flushed_) return;
+    if (!ended_) {
+      const absl::Duration now = options_.clock->Monotonic();
+      WatchSilence(now);
+      WatchJoins(now);
+      WatchMaxTime();
+      Settle();
+      WatchJournal(now);
+      last_tick_ = now;
+    }
+    if (!ended_) return;
+  }
+  recorder_->Flush();
+  MutexLock lock(&mutex_);
+  flushed_ = true;
+  flushed_changed_.NotifyAll();
+}
+
+void Core::WatchSilence(absl::Duration now) {
+  const absl::Duration limit = std::max(absl::Seconds(20), 40 * options_.heartbeat);
+  // Whoever stopped this process for a while made the silence: what was sent meanwhile is still to be read.
+  const bool was_away = now - last_tick_ > limit / 4;
+  for (const auto& [rank, worker] : state_.workers()) {
+    if (!worker.left.empty()) continue;
+    std::atomic<int64_t>& heard = pulses_[rank].heard_ns;
+    if (was_away) heard.store(absl::ToInt64Nanoseconds(now), std::memory_order_relaxed);
+    if (now - absl::Nanoseconds(heard.load(std::memory_order_relaxed)) <= limit) continue;
+    if (places_[rank].link != nullptr) std::exchange(places_[rank].link, nullptr)->Drop();
+    return Lose(rank, absl::StrCat("nothing was heard of it for ", absl::FormatDuration(limit), " after step ",
+                                   pulses_[rank].step.load(std::memory_order_relaxed)));
+  }
+}
+
+std::string Core::MissingRanks() const {
+  std::vector<int> missing;
+  for (int rank = 0; rank < state_.world() && static_cast<int>(missing.size()) < kMaxNamedRanks; ++rank) {
+    if (state_.workers().count(rank) == 0) missing.push_back(rank);
+  }
+  const int count = state_.world() - static_cast<int>(state_.workers().size());
+  const int more = count - static_cast<int>(missing.size());
+  return absl::StrCat(count == 1 ? "rank " : "ranks ", absl::StrJoin(missing, ", "),
+                      more > 0 ? absl::StrCat(" and ", more, " more") : "", " of ", state_.world(),
+                      count == 1 ? " has" : " have");
+}
+
+void Core::WatchJoins(absl::Duration now) {
+  if (static_cast<int>(state_.workers().size()) == state_.world() || state_.failed()) return;
+  if (now - begun_ < options_.join_timeout) return;
+  Update update;
+  update.mutable_failed()->set_rank(-1);
+  update.mutable_failed()->set_what(
+      absl::StrCat(MissingRanks(), " not joined within ", absl::FormatDuration(options_.join_timeout)));
+  Submit(std::move(update));
+}
+
+void Core::WatchMaxTime() {
+  const double max_time = state_.config().convergence().max_time();
+  const double elapsed = state_.ElapsedAt(Now());
+  if (max_time <= 0 || elapsed < max_time || state_.stop() || ended_) return;
+  Update update;
+  update.mutable_time_reached()->set_seconds(elapsed);
+  update.mutable_time_reached()->set_step(recorder_->recent().step);
+  Submit(std::move(update));
+}
+
+void Core::WatchJournal(absl::Duration now) {
+  if (ended_ || journal_error_.ok()) return;
+  const absl::Duration patience = absl::Seconds(state_.config().control().timeout());
+  if (now - journal_failing_since_ < patience) return;
+  RunEnded ended;
+  ended.set_exit_code(1);
+  ended.set_why(absl::StrCat("journal.db could not be written for ", absl::FormatDuration(patience), ": ",
+                             journal_error_.message()));
+  ended.set_seconds(absl::ToDoubleSeconds(now - begun_));
+  AnnounceAbort(ended.why());
+  End(std::move(ended));
+}
+
+}  // namespace lockstep

@@ -1,0 +1,112 @@
+#include "coordinator/service/launch.h"
+
+#include <unistd.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/build_info.h"
+#include "common/base/status.h"
+
+namespace lockstep {
+namespace {
+
+absl::Status OpenRecords(const ServerOptions& options, Launch* launch) {
+  for (const char* folder : {"checkpoints", "events", "log"}) {
+    RETURN_IF_ERROR(options.files->MakeFolders(JoinPath(options.run_folder, folder)));
+  }
+  std::string warning;
+  ASSIGN_OR_RETURN(launch->journal, OpenJournal(JoinPath(options.run_folder, "journal.db"), &warning));
+  ASSIGN_OR_RETURN(launch->db, OpenRunDb(JoinPath(options.run_folder, "run.db"), &warning));
+  if (!warning.empty()) launch->notes.push_back(warning);
+  return absl::OkStatus();
+}
+
+absl::Status ReplayJournal(const ServerOptions& options, Launch* launch) {
+  if (!options.resume && launch->journal->last_seq() > 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(options.run_folder, " holds a run already: go on with it by --resume, or choose another --out"));
+  }
+  RETURN_IF_ERROR(launch->journal->Replay([&](const Update& update) { return launch->state.Apply(update); }));
+  if (options.resume && !launch->state.started()) {
+    launch->notes.push_back("the run was stopped before it had begun: it starts afresh");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSameRun(const ServerOptions& options, const FoundCheckpoint& from) {
+  const CheckpointState& state = from.state;
+  if (state.config_digest() != options.config_digest) {
+    return absl::FailedPreconditionError(absl::StrCat(from.folder, " was trained with the config of digest ",
+                                                      state.config_digest(), ", this one has ", options.config_digest,
+                                                      ": resume with the run's own config.yaml"));
+  }
+  if (state.train_samples() != options.train_samples) {
+    return absl::FailedPreconditionError(absl::StrCat(from.folder, " was trained on ", state.train_samples(),
+                                                      " samples, ", options.config.data().path(), " holds ",
+                                                      options.train_samples, " now: put the run's data back"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FindStart(const ServerOptions& options, Launch* launch) {
+  const std::string folder = JoinPath(options.run_folder, "checkpoints");
+  absl::StatusOr<FoundCheckpoint> found = FindLastCheckpoint(options.files, folder);
+  if (absl::IsNotFound(found.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(found.status());
+  RETURN_IF_ERROR(CheckSameRun(options, *found));
+  for (const std::string& word : found->passed_over) launch->notes.push_back(word);
+  // A launch that was killed may have left them pointing elsewhere.
+  RETURN_IF_ERROR(PointLink(options.files, folder, "latest", found->state.cursor().step()));
+  const int64_t best = found->state.best_step();
+  if (best >= 0 && options.files->Exists(JoinPath(folder, CheckpointName(best)))) {
+    RETURN_IF_ERROR(PointLink(options.files, folder, "best", best));
+  }
+  launch->from = *std::move(found);
+  return absl::OkStatus();
+}
+
+void FillRunStarted(const ServerOptions& options, Launch* launch) {
+  RunStarted& started = launch->started;
+  started.set_incarnation(launch->state.incarnation() + 1);
+  *started.mutable_config() = options.config;
+  started.set_config_digest(options.config_digest);
+  started.set_world(options.world);
+  started.set_train_samples(options.train_samples);
+  started.set_val_samples(options.val_samples);
+  started.set_resumed(options.resume);
+  started.set_build(BuildVersion());
+  if (launch->from) *started.mutable_from() = launch->from->state;
+}
+
+void OpenEvents(const ServerOptions& options, Launch* launch) {
+  char host[256] = "localhost";
+  gethostname(host, sizeof(host) - 1);
+  auto events = EventFile::Create(options.files, JoinPath(options.run_folder, "events"),
+                                  UnixSeconds(options.clock->Now()), host, absl::StrCat(launch->started.incarnation()));
+  if (events.ok()) {
+    launch->events = *std::move(events);
+  } else {
+    launch->notes.push_back(absl::StrCat("no event file: ", events.status().message()));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<Launch> PrepareLaunch(const ServerOptions& options) {
+  Launch launch;
+  std::string warning;
+  ASSIGN_OR_RETURN(launch.lock, FolderLock::Take(options.run_folder, &warning));
+  if (!warning.empty()) launch.notes.push_back(warning);
+  RETURN_IF_ERROR(OpenRecords(options, &launch));
+  RETURN_IF_ERROR(ReplayJournal(options, &launch));
+  if (options.resume) RETURN_IF_ERROR(FindStart(options, &launch));
+  FillRunStarted(options, &launch);
+  if (options.resume) {
+    RETURN_IF_ERROR(launch.db->RollBack(launch.started.from().cursor().step(), launch.started.incarnation()));
+  }
+  OpenEvents(options, &launch);
+  return launch;
+}
+
+}  // namespace lockstep

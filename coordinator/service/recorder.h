@@ -1,0 +1,81 @@
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "common/base/mutex.h"
+#include "common/base/periodic.h"
+#include "coordinator/observe/event_file.h"
+#include "coordinator/state/step_fold.h"
+#include "coordinator/store/run_db.h"
+
+namespace lockstep {
+
+struct RecorderOptions {
+  int world = 1;
+  int incarnation = 1;
+  int64_t train_samples = 0;
+  absl::Duration period = absl::Milliseconds(200);
+  std::function<void(const std::string& what)> on_problem;  // must not call back
+};
+
+// Everything that is only measured: folds the workers' reports and writes run.db and the event files behind the
+// coordinator's back, a few times a second. Disk errors are told once and the run goes on: what is folded meanwhile is
+// lost to the record, the other rows are kept (up to a bound) and tried again. Thread-safe; no method but Flush waits
+// for a disk.
+class Recorder {
+ public:
+  // `events` may be null: no event file could be made.
+  Recorder(RecorderOptions options, std::unique_ptr<RunDb> db, std::unique_ptr<EventFile> events);
+  ~Recorder();  // flushes
+
+  // `rank` in [0, world).
+  void Report(int rank, const StepBatch& batch);
+  void Epoch(const EpochDone& done);
+  void Evaluation(const EvaluationResult& result, double time);
+  void Decided(const Decision& decision, double time);
+  void Checkpoint(const CheckpointCommitted& checkpoint, double time);
+  void Rank(const RankRow& row);
+
+  StepFold::Recent recent();
+  StepFold::EpochFigures epoch();
+  // All that came so far is written (or told to on_problem), complete steps or not.
+  void Flush();
+
+ private:
+  // So many rows wait for a disk that does not take them; then the oldest go.
+  static constexpr size_t kMaxWaiting = 100000;
+  using Row = std::function<absl::Status()>;
+
+  void Push(Row row);
+  void Write(bool flush);
+  void WriteRows() ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  void WriteTelemetry(const TelemetryRows& rows) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  void WriteScalars(const TelemetryRows& rows) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  void WriteScalarsOf(const EvaluationResult& result, double time) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  // True: OK. Tells a problem when it begins, not while it lasts.
+  bool Succeeded(const absl::Status& status, bool* failing, const char* what)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+
+  const RecorderOptions options_;
+
+  Mutex fold_mutex_;
+  StepFold fold_ ABSL_GUARDED_BY(fold_mutex_);
+
+  Mutex rows_mutex_;
+  std::deque<Row> rows_ ABSL_GUARDED_BY(rows_mutex_);
+
+  Mutex write_mutex_;  // held while writing: taken before the other two
+  const std::unique_ptr<RunDb> db_ ABSL_PT_GUARDED_BY(write_mutex_);
+  const std::unique_ptr<EventFile> events_ ABSL_PT_GUARDED_BY(write_mutex_);
+  double next_scalars_ ABSL_GUARDED_BY(write_mutex_) = 0;
+  bool db_failing_ ABSL_GUARDED_BY(write_mutex_) = false;
+  bool events_failing_ ABSL_GUARDED_BY(write_mutex_) = false;
+
+  PeriodicTask task_;
+};
+
+}  // namespace lockstep
