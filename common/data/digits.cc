@@ -59,11 +59,11 @@ Hand MakeHand(StableRandom* random) {
   hand.slant = 140 + Around(random, 480);
   hand.tilt = Around(random, 260);
   hand.middle = {Around(random, 4 * kUnit), Around(random, 4 * kUnit)};
-  hand.wobble = Between(random, 16, 56);
+  hand.wobble = Between(random, 24, 190);
   hand.radius = Between(random, 130, 420);
   hand.edge = Between(random, 200, 420);
-  hand.ink = Between(random, 150, 255);
-  hand.grain = Between(random, 4, 40);
+  hand.ink = Between(random, 120, 255);
+  hand.grain = Between(random, 8, 56);
   return hand;
 }
 
