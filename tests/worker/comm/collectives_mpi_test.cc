@@ -1,0 +1,276 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/stable_random.h"
+#include "tests/support/mpi_main.h"
+#include "worker/comm/collectives.h"
+
+namespace lockstep {
+namespace {
+
+// Segments so small that modest data has many, and a one-shot limit that leaves both ways in use.
+MpiOptions SmallOptions() {
+  MpiOptions options;
+  options.segment_bytes = 4096;
+  options.one_shot_bytes = 1024;
+  options.broadcast_bytes = 1000;
+  return options;
+}
+
+std::unique_ptr<Collectives> NewCollectives(const MpiOptions& options = MpiOptions()) {
+  absl::StatusOr<std::unique_ptr<Collectives>> made = TestSession().NewCollectives(options);
+  EXPECT_TRUE(made.ok()) << made.status();
+  return *std::move(made);
+}
+
+absl::Status Finish(const std::vector<Operation*>& operations) {
+  const int64_t until_ns = MonotonicNanos() + 30'000'000'000;
+  std::vector<bool> done(operations.size(), false);
+  while (std::find(done.begin(), done.end(), false) != done.end()) {
+    if (MonotonicNanos() > until_ns) return absl::DeadlineExceededError("the operations have not ended");
+    for (size_t i = 0; i < operations.size(); ++i) {
+      if (done[i]) continue;
+      const absl::StatusOr<bool> polled = operations[i]->Poll();
+      if (!polled.ok()) return polled.status();
+      done[i] = *polled;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Finish(absl::StatusOr<std::unique_ptr<Operation>> operation) {
+  return operation.ok() ? Finish({operation->get()}) : operation.status();
+}
+
+template <typename T>
+absl::Span<std::byte> Bytes(std::vector<T>& values) {
+  return absl::MakeSpan(reinterpret_cast<std::byte*>(values.data()), values.size() * sizeof(T));
+}
+
+template <typename T>
+DType TypeOf() {
+  if constexpr (std::is_same_v<T, float>) return DType::kF32;
+  if constexpr (std::is_same_v<T, double>) return DType::kF64;
+  if constexpr (std::is_same_v<T, int64_t>) return DType::kI64;
+  if constexpr (std::is_same_v<T, uint64_t>) return DType::kU64;
+  if constexpr (std::is_same_v<T, uint8_t>) return DType::kU8;
+}
+
+// What rank `rank` brings to element i: small whole numbers, so that sums are exact in every type.
+template <typename T>
+T Value(int rank, size_t i) {
+  const int64_t value = static_cast<int64_t>(Mix({static_cast<uint64_t>(rank), i}) % 32);
+  return static_cast<T>(std::is_signed_v<T> ? value - 16 : value);
+}
+
+template <typename T>
+T Expected(int world, size_t i, ReduceOp op) {
+  T result = Value<T>(0, i);
+  for (int rank = 1; rank < world; ++rank) {
+    const T value = Value<T>(rank, i);
+    if (op == ReduceOp::kSum) result = static_cast<T>(result + value);
+    if (op == ReduceOp::kMin) result = std::min(result, value);
+    if (op == ReduceOp::kMax) result = std::max(result, value);
+  }
+  return result;
+}
+
+std::vector<size_t> Sizes(int world) {
+  return {0, 1, 3, static_cast<size_t>(world - 1), 63, 255, 1025, 4096, 10007, 300001};
+}
+
+template <typename T>
+class AllReduceTest : public testing::Test {};
+using Types = testing::Types<float, double, int64_t, uint64_t, uint8_t>;
+TYPED_TEST_SUITE(AllReduceTest, Types);
+
+TYPED_TEST(AllReduceTest, GivesTheExactResultForEverySizeAndOperation) {
+  for (const MpiOptions& options : {MpiOptions(), SmallOptions()}) {
+    std::unique_ptr<Collectives> collectives = NewCollectives(options);
+    for (const size_t size : Sizes(collectives->world())) {
+      for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax}) {
+        std::vector<TypeParam> data(size);
+        for (size_t i = 0; i < size; ++i) data[i] = Value<TypeParam>(collectives->rank(), i);
+        ASSERT_TRUE(Finish(collectives->AllReduce(Bytes(data), TypeOf<TypeParam>(), op)).ok());
+        for (size_t i = 0; i < size; ++i) {
+          ASSERT_EQ(data[i], Expected<TypeParam>(collectives->world(), i, op)) << "element " << i << " of " << size;
+        }
+      }
+    }
+  }
+}
+
+// Numbers of very different size, so that another order of additions gives other bits.
+std::vector<float> Rough(int rank, size_t size) {
+  std::vector<float> data(size);
+  for (size_t i = 0; i < size; ++i) {
+    const uint64_t bits = Mix({17, static_cast<uint64_t>(rank), i});
+    data[i] = std::ldexp(static_cast<float>(bits % 20011) - 10005.0f, static_cast<int>(bits >> 32) % 24);
+  }
+  return data;
+}
+
+TEST(CollectivesTest, AddsInRankOrderWhateverTheSegments) {
+  for (const MpiOptions& options : {MpiOptions(), SmallOptions()}) {
+    std::unique_ptr<Collectives> collectives = NewCollectives(options);
+    for (const size_t size : {77, 50021, 600011}) {
+      std::vector<float> expected = Rough(0, size);
+      for (int rank = 1; rank < collectives->world(); ++rank) {
+        const std::vector<float> theirs = Rough(rank, size);
+        for (size_t i = 0; i < size; ++i) expected[i] += theirs[i];
+      }
+      for (int repeat = 0; repeat < 3; ++repeat) {
+        std::vector<float> data = Rough(collectives->rank(), size);
+        ASSERT_TRUE(Finish(collectives->AllReduce(Bytes(data), DType::kF32, ReduceOp::kSum)).ok());
+        // Every rank compares with the same expected bits, so all ranks hold the same.
+        ASSERT_EQ(std::memcmp(data.data(), expected.data(), size * sizeof(float)), 0) << size << " values";
+      }
+    }
+  }
+}
+
+TEST(CollectivesTest, ANotANumberOfOneRankReachesEveryRankThroughEveryOperation) {
+  std::unique_ptr<Collectives> collectives = NewCollectives(SmallOptions());
+  for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax}) {
+    for (int bad = 0; bad < collectives->world(); ++bad) {
+      std::vector<float> data(5000, 1.0f);
+      if (collectives->rank() == bad) data[4321] = std::numeric_limits<float>::quiet_NaN();
+      ASSERT_TRUE(Finish(collectives->AllReduce(Bytes(data), DType::kF32, op)).ok());
+      EXPECT_TRUE(std::isnan(data[4321])) << "from rank " << bad;
+      EXPECT_FALSE(std::isnan(data[4320]));
+    }
+  }
+}
+
+TEST(CollectivesTest, ReduceAndApplyCallsForEveryElementOnceWithItsSum) {
+  for (const size_t size : {size_t{0}, size_t{5}, size_t{9001}, size_t{200003}}) {
+    std::unique_ptr<Collectives> collectives = NewCollectives(SmallOptions());
+    std::vector<float> gradient(size), parameters(size, 0.0f);
+    for (size_t i = 0; i < size; ++i) gradient[i] = Value<float>(collectives->rank(), i);
+    const ApplyFn apply = [&](int64_t first, int64_t count) {
+      for (int64_t i = first; i < first + count; ++i) {
+        parameters[i] += gradient[i] + 1000.0f;
+        gradient[i] = -1.0f;  // allowed: nobody else may see this
+      }
+    };
+    ASSERT_TRUE(Finish(collectives->ReduceAndApply(Bytes(gradient), DType::kF32, apply)).ok());
+    for (size_t i = 0; i < size; ++i) {
+      ASSERT_EQ(parameters[i], Expected<float>(collectives->world(), i, ReduceOp::kSum) + 1000.0f) << i;
+    }
+  }
+}
+
+TEST(CollectivesTest, SeveralOperationsUnderWayAtOnceDoNotMix) {
+  std::unique_ptr<Collectives> collectives = NewCollectives(SmallOptions());
+  const int rank = collectives->rank(), world = collectives->world();
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    std::vector<std::vector<double>> data;
+    for (const size_t size : {40000, 3, 40000, 9000, 1, 25013}) data.emplace_back(size);
+    std::vector<uint8_t> sent(12345);
+    StepTail tail;
+    tail.samples = rank + 1;
+    std::vector<std::unique_ptr<Operation>> operations;
+    for (size_t k = 0; k < data.size(); ++k) {
+      for (size_t i = 0; i < data[k].size(); ++i) data[k][i] = Value<double>(rank, i + 100 * k);
+      operations.push_back(*collectives->AllReduce(Bytes(data[k]), DType::kF64, ReduceOp::kSum));
+    }
+    if (rank == world - 1) std::fill(sent.begin(), sent.end(), 0x5a);
+    operations.push_back(*collectives->Broadcast(Bytes(sent), world - 1));
+    operations.push_back(*collectives->AllReduceTail(&tail));
+    operations.push_back(*collectives->Barrier());
+    std::vector<Operation*> under_way;
+    for (const auto& operation : operations) under_way.push_back(operation.get());
+    std::rotate(under_way.begin(), under_way.begin() + rank,
+                under_way.end());  // each rank polls in an order of its own
+    ASSERT_TRUE(Finish(under_way).ok());
+    for (size_t k = 0; k < data.size(); ++k) {
+      for (size_t i = 0; i < data[k].size(); ++i) {
+        ASSERT_EQ(data[k][i], Expected<double>(world, i + 100 * k, ReduceOp::kSum));
+      }
+    }
+    ASSERT_EQ(std::count(sent.begin(), sent.end(), 0x5a), 12345);
+    ASSERT_EQ(tail.samples, world * (world + 1) / 2);
+  }
+}
+
+TEST(CollectivesTest, BroadcastReachesEveryRankFromEveryRoot) {
+  std::unique_ptr<Collectives> collectives = NewCollectives(SmallOptions());
+  for (int root = 0; root < collectives->world(); ++root) {
+    for (const size_t size : {0, 1, 999, 1000, 1001, 5000000}) {
+      std::vector<uint8_t> data(size);
+      if (collectives->rank() == root) {
+        for (size_t i = 0; i < size; ++i) data[i] = static_cast<uint8_t>(i * 7 + root);
+      }
+      // In pieces of 1000 bytes only where that is not thousands of them.
+      std::unique_ptr<Collectives> whole = size > 10000 ? NewCollectives() : nullptr;
+      ASSERT_TRUE(Finish((whole ? whole : collectives)->Broadcast(Bytes(data), root)).ok());
+      for (size_t i = 0; i < size; ++i) ASSERT_EQ(data[i], static_cast<uint8_t>(i * 7 + root));
+    }
+  }
+}
+
+TEST(CollectivesTest, TailIsMergedInRankOrderAndTheSameEverywhere) {
+  std::unique_ptr<Collectives> collectives = NewCollectives();
+  const int world = collectives->world();
+  const auto tail_of = [](int rank) {
+    StepTail tail;
+    tail.loss_sum = rank == 0 ? 1e16 : 1.0 + rank;  // another order of additions rounds in another way
+    tail.samples = 10 + rank;
+    tail.fingerprint = ~uint64_t{0} - rank;
+    tail.control = 5 + (rank * 7) % 3;
+    tail.non_finite_rank = rank >= 1 ? rank : -1;
+    tail.first_arrival = tail.last_arrival = 100 + (rank * 3) % 4;
+    tail.last_rank = rank;
+    tail.stop_signal = rank == 1 ? 15 : 0;
+    tail.rank = rank;
+    return tail;
+  };
+  StepTail expected = tail_of(0);
+  for (int rank = 1; rank < world; ++rank) MergeTail(tail_of(rank), &expected);
+  StepTail tail = tail_of(collectives->rank());
+  ASSERT_TRUE(Finish(collectives->AllReduceTail(&tail)).ok());
+  EXPECT_EQ(std::memcmp(&tail, &expected, sizeof(tail)), 0);
+  EXPECT_EQ(tail.rank, 0);
+  EXPECT_EQ(tail.non_finite_rank, world > 1 ? 1 : -1);
+}
+
+TEST(CollectivesTest, AShorterMessageThanDueIsAnErrorThatNamesTheRank) {
+  std::unique_ptr<Collectives> collectives = NewCollectives(SmallOptions());
+  if (collectives->world() != 2) return;
+  // Both are segmented, one with more in its first segment than the other sends.
+  std::vector<float> data(collectives->rank() == 0 ? 1600 : 1000);
+  auto operation = collectives->AllReduce(Bytes(data), DType::kF32, ReduceOp::kSum);
+  ASSERT_TRUE(operation.ok());
+  const absl::Status status = Finish({operation->get()});
+  EXPECT_FALSE(status.ok());
+  if (collectives->rank() == 0) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_NE(status.message().find("rank 1 sent"), std::string::npos) << status;
+  }
+  static auto* const kept = new std::vector<std::unique_ptr<Operation>>;
+  kept->push_back(*std::move(operation));
+  static auto* const group = new std::unique_ptr<Collectives>(std::move(collectives));
+  static auto* const buffer = new std::vector<float>(std::move(data));
+  (void)group, (void)buffer;
+}
+
+TEST(MpiSessionTest, ClocksOfOneHostAgree) {
+  int64_t error_ns = -1;
+  const absl::StatusOr<int64_t> offset_ns = TestSession().MeasureClockOffset(absl::Seconds(30), &error_ns);
+  ASSERT_TRUE(offset_ns.ok()) << offset_ns.status();
+  EXPECT_GE(error_ns, 0);
+  EXPECT_LE(std::abs(*offset_ns), error_ns + 1'000'000) << "the same clock on all ranks of this test";
+  if (TestSession().rank() == 0) {
+    EXPECT_EQ(*offset_ns, 0);
+  }
+  EXPECT_NE(TestSession().library_version(), "");
+}
+
+}  // namespace
+}  // namespace lockstep

@@ -1,0 +1,92 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/clock.h"
+#include "tests/support/mpi_main.h"
+#include "worker/comm/comm_thread.h"
+
+namespace lockstep {
+namespace {
+
+absl::Span<std::byte> Bytes(std::vector<float>& values) {
+  return absl::MakeSpan(reinterpret_cast<std::byte*>(values.data()), values.size() * sizeof(float));
+}
+
+TEST(CommThreadTest, StepsOfSeveralBucketsAndATailRunOnMpi) {
+  absl::StatusOr<std::unique_ptr<Collectives>> collectives = TestSession().NewCollectives();
+  ASSERT_TRUE(collectives.ok()) << collectives.status();
+  const int rank = (*collectives)->rank(), world = (*collectives)->world();
+  CommThread thread(collectives->get(), absl::Seconds(60));
+  std::vector<std::vector<float>> buckets = {std::vector<float>(300000), std::vector<float>(70001),
+                                             std::vector<float>(10)};
+  std::vector<Span> spans;
+  for (int step = 1; step <= 30; ++step) {
+    StepTail tail;
+    tail.samples = 1;
+    tail.control = step + rank;
+    for (size_t k = 0; k < buckets.size(); ++k) {
+      std::fill(buckets[k].begin(), buckets[k].end(), static_cast<float>(step * (rank + 1)));
+      thread.StartAllReduce(absl::StrCat("bucket.", k), Bytes(buckets[k]), DType::kF32, ReduceOp::kSum);
+    }
+    thread.StartTail(&tail);
+    const absl::Status status = thread.Wait();
+    ASSERT_TRUE(status.ok()) << status;
+    const float sum = static_cast<float>(step * world * (world + 1) / 2);
+    for (const std::vector<float>& bucket : buckets) {
+      for (const float value : bucket) ASSERT_EQ(value, sum);
+    }
+    EXPECT_EQ(tail.samples, world);
+    EXPECT_EQ(tail.control, step);
+    EXPECT_EQ(tail.number, step * 4);
+    thread.TakeSpans(&spans);
+    ASSERT_EQ(spans.size(), 4u);
+  }
+  EXPECT_EQ(spans[0].name, "bucket.0");
+  EXPECT_EQ(spans[0].bytes, 1200000);
+  EXPECT_EQ(spans[0].wire_bytes, 2 * 1200000 * int64_t{world - 1} / world);
+}
+
+// The thread drives an all-reduce to its end while the trainer does not call it at all: the first to see it done by
+// any other way than Wait is the buffer itself.
+TEST(CommThreadTest, CommunicationGoesForwardWhileTheTrainerComputes) {
+  absl::StatusOr<std::unique_ptr<Collectives>> collectives = TestSession().NewCollectives();
+  ASSERT_TRUE(collectives.ok()) << collectives.status();
+  CommThread thread(collectives->get(), absl::Seconds(60));
+  std::vector<float> data(4000000, 1.0f);
+  thread.StartBarrier("start");
+  ASSERT_TRUE(thread.Wait().ok());
+  thread.TakeSpans();
+  std::atomic<int64_t> applied{0};
+  thread.StartReduceAndApply("bucket.0", Bytes(data), DType::kF32,
+                             [&applied](int64_t, int64_t count) { applied += count; });
+  const int64_t until_ns = MonotonicNanos() + 30'000'000'000;
+  while (applied < 4000000 && MonotonicNanos() < until_ns) {
+  }
+  const int64_t computed_ns = MonotonicNanos();
+  ASSERT_EQ(applied, 4000000);
+  ASSERT_TRUE(thread.Wait().ok());
+  const std::vector<Span> spans = thread.TakeSpans();
+  ASSERT_EQ(spans.size(), 1u);
+  EXPECT_LT(spans[0].start_ns, computed_ns);
+  EXPECT_EQ(data[3999999], static_cast<float>((*collectives)->world()));
+}
+
+TEST(CommThreadTest, RanksThatNameTheirOperationsDifferentlyAreToldSo) {
+  if (TestSession().world() == 1) return;
+  absl::StatusOr<std::unique_ptr<Collectives>> collectives = TestSession().NewCollectives();
+  ASSERT_TRUE(collectives.ok()) << collectives.status();
+  CommThread thread(collectives->get(), absl::Seconds(60));
+  std::vector<float> data(1000, 1.0f);
+  thread.StartAllReduce(TestSession().rank() == 1 ? "bucket.1" : "bucket.0", Bytes(data), DType::kF32, ReduceOp::kSum);
+  StepTail tail;
+  thread.StartTail(&tail);
+  const absl::Status status = thread.Wait();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(status.message().find("ranks 0 and 1 do not run the same collectives"), std::string::npos) << status;
+}
+
+}  // namespace
+}  // namespace lockstep

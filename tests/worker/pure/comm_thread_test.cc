@@ -1,0 +1,209 @@
+#include "worker/comm/comm_thread.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <functional>
+#include <new>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "tests/support/thread_collectives.h"
+#include "worker/comm/local_collectives.h"
+
+namespace {
+thread_local int64_t allocations = 0;
+}  // namespace
+
+// Not inlined: gcc would warn of memory of `new` given to `free`.
+[[gnu::noinline]] void* operator new(size_t bytes) {
+  ++allocations;
+  if (void* memory = std::malloc(bytes)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace lockstep {
+namespace {
+
+constexpr absl::Duration kLong = absl::Seconds(60);
+
+absl::Span<std::byte> Bytes(std::vector<float>& values) {
+  return absl::MakeSpan(reinterpret_cast<std::byte*>(values.data()), values.size() * sizeof(float));
+}
+
+// Runs `body` as every rank, each with a communication thread of its own.
+void AsRanks(int world, absl::Duration timeout, const std::function<void(int rank, CommThread&)>& body) {
+  ThreadGroup group(world);
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < world; ++rank) {
+    ranks.emplace_back([&, rank] {
+      std::unique_ptr<Collectives> collectives = group.Rank(rank);
+      CommThread thread(collectives.get(), timeout);
+      body(rank, thread);
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+}
+
+TEST(CommThreadTest, SumsOfManyStepsAreRightOnEveryRank) {
+  AsRanks(4, kLong, [](int rank, CommThread& thread) {
+    std::vector<float> first(1000), second(7);
+    for (int step = 1; step <= 200; ++step) {
+      std::fill(first.begin(), first.end(), static_cast<float>(rank + step));
+      std::fill(second.begin(), second.end(), static_cast<float>(rank));
+      StepTail tail;
+      tail.samples = 3;
+      thread.StartAllReduce("bucket.0", Bytes(first), DType::kF32, ReduceOp::kSum);
+      thread.StartAllReduce("bucket.1", Bytes(second), DType::kF32, ReduceOp::kMax);
+      thread.StartTail(&tail);
+      const absl::Status status = thread.Wait();
+      ASSERT_TRUE(status.ok()) << status;
+      ASSERT_EQ(first[999], static_cast<float>(4 * step + 6));
+      ASSERT_EQ(second[6], 3.0f);
+      ASSERT_EQ(tail.samples, 12);
+      ASSERT_EQ(tail.number, 3 * step);
+    }
+  });
+}
+
+TEST(CommThreadTest, BroadcastBarrierAndApplyRunInTheOrderHandedOver) {
+  AsRanks(3, kLong, [](int rank, CommThread& thread) {
+    std::vector<float> data(100, static_cast<float>(rank)), parameters(100, 0.0f);
+    thread.StartBroadcast("initial weights", Bytes(data), 2);
+    thread.StartBarrier("start");
+    ASSERT_TRUE(thread.Wait().ok());
+    EXPECT_EQ(data[0], 2.0f);
+    thread.StartReduceAndApply("bucket.0", Bytes(data), DType::kF32, [&](int64_t first, int64_t count) {
+      for (int64_t i = first; i < first + count; ++i) parameters[i] += data[i];
+    });
+    ASSERT_TRUE(thread.Wait().ok());
+    for (const float parameter : parameters) EXPECT_EQ(parameter, 6.0f);
+  });
+}
+
+TEST(CommThreadTest, SpansTellWhatWasDoneWhen) {
+  std::unique_ptr<Collectives> collectives = NewLocalCollectives();
+  CommThread thread(collectives.get(), kLong);
+  std::vector<float> data(10);
+  const int64_t before_ns = MonotonicNanos();
+  thread.StartAllReduce("bucket.0", Bytes(data), DType::kF32, ReduceOp::kSum);
+  StepTail tail;
+  thread.StartTail(&tail);
+  ASSERT_TRUE(thread.Wait().ok());
+  const int64_t after_ns = MonotonicNanos();
+  const std::vector<Span> spans = thread.TakeSpans();
+  ASSERT_EQ(spans.size(), 2u);
+  EXPECT_EQ(spans[0].name, "bucket.0");
+  EXPECT_EQ(spans[0].bytes, 40);
+  EXPECT_EQ(spans[0].seq, 0);
+  EXPECT_EQ(spans[1].name, "tail");
+  EXPECT_EQ(spans[1].seq, 1);
+  for (const Span& span : spans) {
+    EXPECT_LE(before_ns, span.start_ns);
+    EXPECT_LE(span.start_ns, span.begin_ns);
+    EXPECT_LE(span.begin_ns, span.end_ns);
+    EXPECT_LE(span.end_ns, after_ns);
+  }
+  EXPECT_TRUE(thread.TakeSpans().empty());
+}
+
+TEST(CommThreadTest, SpansThatNobodyTakesStopAtABound) {
+  std::unique_ptr<Collectives> collectives = NewLocalCollectives();
+  CommThread thread(collectives.get(), kLong);
+  for (size_t i = 0; i < CommThread::kMostSpans + 100; ++i) thread.StartBarrier("many");
+  ASSERT_TRUE(thread.Wait().ok());
+  EXPECT_EQ(thread.TakeSpans().size(), CommThread::kMostSpans);
+}
+
+TEST(CommThreadTest, ARankThatDoesNotComeIsADeadlineThatIsFinal) {
+  // Not freed: the operations are under way for ever.
+  static auto* const group = new ThreadGroup(2);
+  static auto* const data = new std::vector<float>(10);
+  std::unique_ptr<Collectives> collectives = group->Rank(0);
+  CommThread thread(collectives.get(), absl::Milliseconds(200));
+  thread.StartBarrier("start");
+  thread.StartAllReduce("bucket.3", Bytes(*data), DType::kF32, ReduceOp::kSum);
+  const absl::Status status = thread.Wait();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(status.message()),
+              testing::MatchesRegex("barrier 'start' \\(number 0\\) has waited [0-9.]+m?s for its peers"));
+  thread.StartBarrier("after the error");
+  EXPECT_EQ(thread.Wait(), status);
+}
+
+TEST(CommThreadTest, ADeadlineComesWhileTheTrainerIsNotWaitingToo) {
+  static auto* const group = new ThreadGroup(2);
+  std::unique_ptr<Collectives> collectives = group->Rank(1);
+  CommThread thread(collectives.get(), absl::Milliseconds(100));
+  for (int i = 0; i < CommThread::kQueueItems + 1; ++i) thread.StartBarrier("more than the ring holds");
+  EXPECT_EQ(thread.Wait().code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST(CommThreadTest, RanksWithOtherOperationsAreToldWhichOnesTheyAre) {
+  AsRanks(3, kLong, [](int rank, CommThread& thread) {
+    std::vector<float> data(10);
+    thread.StartAllReduce(rank == 2 ? "weights" : "bucket.0", Bytes(data), DType::kF32, ReduceOp::kSum);
+    StepTail tail;
+    thread.StartTail(&tail);
+    EXPECT_EQ(thread.Wait(),
+              absl::FailedPreconditionError(
+                  "ranks 0 and 2 do not run the same collectives: the tail of rank 0 is operation 2, that of rank 2 is "
+                  "operation 2, with other names or sizes before it; check that both have the same build, config and "
+                  "model"));
+  });
+}
+
+TEST(CommThreadTest, AnErrorOfTheCollectivesNamesTheOperation) {
+  static auto* const group = new ThreadGroup(2);
+  std::atomic<int> told{0};
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < 2; ++rank) {
+    ranks.emplace_back([&told, rank] {
+      static std::vector<float> data[2] = {std::vector<float>(10), std::vector<float>(20)};
+      std::unique_ptr<Collectives> collectives = group->Rank(rank);
+      CommThread thread(collectives.get(), kLong);
+      thread.StartAllReduce("bucket.0", Bytes(data[rank]), DType::kF32, ReduceOp::kSum);
+      const absl::Status status = thread.Wait();
+      EXPECT_EQ(status.message().substr(0, 34), "all-reduce 'bucket.0' (number 0): ") << status;
+      ++told;
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+  EXPECT_EQ(told, 2);
+}
+
+TEST(CommThreadTest, TheTrainersCallsDoNotAllocateOnceWarm) {
+  std::unique_ptr<Collectives> collectives = NewLocalCollectives();
+  CommThread thread(collectives.get(), kLong);
+  std::vector<float> data(10);
+  std::vector<Span> spans;
+  const std::string name = "a name longer than a string's own storage";
+  int64_t before = 0;
+  for (int step = 0; step < 3 * CommThread::kQueueItems; ++step) {
+    if (step == 2 * CommThread::kQueueItems) before = allocations;
+    thread.StartAllReduce(name, Bytes(data), DType::kF32, ReduceOp::kSum);
+    StepTail tail;
+    thread.StartTail(&tail);
+    ASSERT_TRUE(thread.Wait().ok());
+    thread.TakeSpans(&spans);
+    ASSERT_EQ(spans.size(), 2u);
+  }
+  EXPECT_EQ(allocations - before, 0);
+}
+
+TEST(CommThreadTest, LeavingInTheMiddleOfAnOperationDoesNotHang) {
+  static auto* const group = new ThreadGroup(2);
+  static auto* const data = new std::vector<float>(10);
+  std::unique_ptr<Collectives> collectives = group->Rank(0);
+  CommThread thread(collectives.get(), kLong);
+  thread.StartAllReduce("bucket.0", Bytes(*data), DType::kF32, ReduceOp::kSum);
+}
+
+}  // namespace
+}  // namespace lockstep
