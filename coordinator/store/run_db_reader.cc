@@ -100,7 +100,8 @@ class SqliteRunDbReader : public RunDbReader {
     RETURN_IF_ERROR(Each(sql, [&values](const Statement& row) {
       for (size_t i = 0; i < kParts.size(); ++i) {
         const int column = static_cast<int>(i);
-        if (!row.IsNull(column)) values[i].push_back(row.Real(column));
+        const double value = row.Real(column);
+        if (value != 0 || !row.IsNull(column)) values[i].push_back(value);
       }
     }));
     for (size_t i = 0; i < kParts.size(); ++i) {
