@@ -59,8 +59,8 @@ absl::Status UnknownOption(const CLI::App& app, const std::string& name) {
     // Options without a group are between the product's own processes.
     if (!app.get_option(option)->get_group().empty()) known.push_back(option);
   }
-  return absl::InvalidArgumentError(absl::StrCat("unknown option '", name, "' of ", FullName(app), DidYouMean(name, known),
-                                                 "; all of them: ", FullName(app), " --help"));
+  return absl::InvalidArgumentError(absl::StrCat("unknown option '", name, "' of ", FullName(app),
+                                                 DidYouMean(name, known), "; all of them: ", FullName(app), " --help"));
 }
 
 }  // namespace

@@ -75,8 +75,8 @@ absl::StatusOr<LiveRun> FindLiveRun(const std::string& run) {
   ASSIGN_OR_RETURN(const RuntimeRecords records, RuntimeRecords::Open());
   const absl::StatusOr<RuntimeRecord> record = records.Find(live.folder);
   if (!record.ok()) {
-    return absl::FailedPreconditionError(absl::StrCat(live.folder, ": is not live on this machine; ",
-                                                      HowToGoOn(live.folder)));
+    return absl::FailedPreconditionError(
+        absl::StrCat(live.folder, ": is not live on this machine; ", HowToGoOn(live.folder)));
   }
   live.client = std::make_unique<OperatorClient>(record->address, record->token);
   return live;

@@ -61,8 +61,8 @@ absl::StatusOr<PreparedRun> PrepareResume(const std::string& run_folder, const s
   RETURN_IF_ERROR(OverrideForResume(parsed, &config));
   ASSIGN_OR_RETURN(PreparedRun run, Resolve(std::move(config), workers));
   if (run.digest != digest) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        run_folder, ": the data in ", run.config.data().path(), " are not those that this run was trained on"));
+    return absl::FailedPreconditionError(absl::StrCat(run_folder, ": the data in ", run.config.data().path(),
+                                                      " are not those that this run was trained on"));
   }
   return run;
 }
@@ -82,8 +82,8 @@ absl::StatusOr<std::string> DescribePlan(const PreparedRun& run) {
   }
   std::string text = ConfigToYaml(config);
   const auto line = [&text](const std::string& label, const std::string& value) {
-    absl::StrAppend(&text, "#   ", label, std::string(std::max<int>(1, 18 - static_cast<int>(label.size())), ' '), value,
-                    "\n");
+    absl::StrAppend(&text, "#   ", label, std::string(std::max<int>(1, 18 - static_cast<int>(label.size())), ' '),
+                    value, "\n");
   };
   absl::StrAppend(&text, "\n# The plan. Nothing was started.\n");
   line("samples", absl::StrCat(run.train_samples, " to train, ", run.val_samples, " to validate"));

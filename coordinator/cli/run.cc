@@ -90,9 +90,11 @@ SupervisorOptions OptionsOf(const Launch& launch) {
   SupervisorOptions options;
   options.coordinator_log = JoinPath(launch.folder, "log/coordinator.log");
   options.mpirun_log = JoinPath(launch.folder, "log/mpirun.log");
-  options.coordinator.argv = {"/proc/self/exe", "serve", "--run-folder", launch.folder, "--scratch", launch.scratch,
-                              "--train-samples", absl::StrCat(launch.run.train_samples), "--val-samples",
-                              absl::StrCat(launch.run.val_samples)};
+  options.coordinator.argv = {"/proc/self/exe",  "serve",
+                              "--run-folder",    launch.folder,
+                              "--scratch",       launch.scratch,
+                              "--train-samples", absl::StrCat(launch.run.train_samples),
+                              "--val-samples",   absl::StrCat(launch.run.val_samples)};
   if (launch.resume) options.coordinator.argv.push_back("--go-on");
   options.coordinator.environment = {{kTokenVariable, launch.token}};
   options.coordinator.output = options.coordinator_log;
@@ -165,7 +167,7 @@ absl::StatusOr<int> RunChecked(const RunArguments& arguments) {
   return Supervise(std::move(launch), &signals);
 }
 
-int Run(const RunArguments& arguments) {
+int RunCommand(const RunArguments& arguments) {
   if (arguments.settings) {
     std::cout << DescribeSettings() << std::flush;
     return kExitDone;
@@ -183,7 +185,8 @@ int Run(const RunArguments& arguments) {
 }  // namespace
 
 void AddRun(CLI::App* app, Action* action) {
-  CLI::App* command = app->add_subcommand("run", "Train: starts the coordinator and the workers, and watches over them");
+  CLI::App* command =
+      app->add_subcommand("run", "Train: starts the coordinator and the workers, and watches over them");
   auto arguments = std::make_shared<RunArguments>();
   command->add_option("CONFIG", arguments->config, "YAML file of the run");
   command->add_option("--resume", arguments->resume, "Go on with this run from its last checkpoint")->type_name("RUN");
@@ -198,7 +201,7 @@ void AddRun(CLI::App* app, Action* action) {
       ->allow_extra_args(false);
   command->add_flag("--dry-run", arguments->dry_run, "Show the resolved config and the plan; start nothing");
   command->add_flag("--settings", arguments->settings, "List every setting of a config");
-  command->callback([=] { *action = [arguments] { return Run(*arguments); }; });
+  command->callback([=] { *action = [arguments] { return RunCommand(*arguments); }; });
 }
 
 }  // namespace lockstep

@@ -34,8 +34,8 @@ std::string WithoutTrailingSlash(std::string path) {
 absl::StatusOr<std::string> MakeDefaultFolder(const RunConfig& config, absl::Time now) {
   RETURN_IF_ERROR(FileSystem::Real()->MakeFolders(RunsFolder()));
   const std::string name = absl::StrReplaceAll(config.run().name(), {{"/", "-"}});
-  const std::string base = JoinPath(
-      RunsFolder(), absl::StrCat(name, "-", absl::FormatTime("%Y%m%d-%H%M%S", now, absl::LocalTimeZone())));
+  const std::string base =
+      JoinPath(RunsFolder(), absl::StrCat(name, "-", absl::FormatTime("%Y%m%d-%H%M%S", now, absl::LocalTimeZone())));
   // Two runs may start within a second; mkdir gives each a folder of its own.
   for (int n = 1; n < 1000; ++n) {
     const std::string folder = n == 1 ? base : absl::StrCat(base, "-", n);
@@ -100,8 +100,8 @@ absl::StatusOr<std::string> FindRunFolder(const std::string& run) {
   if (IsRun(run)) return WithoutTrailingSlash(run);
   if (IsRun(named)) return WithoutTrailingSlash(named);
   if (FileSystem::Real()->Exists(run)) {
-    return absl::NotFoundError(absl::StrCat(run, ": is no run's folder, since it holds no ", kConfigFile,
-                                            "; list runs with: lockstep runs"));
+    return absl::NotFoundError(
+        absl::StrCat(run, ": is no run's folder, since it holds no ", kConfigFile, "; list runs with: lockstep runs"));
   }
   const std::string meant = DidYouMean(run, ListRuns());
   return absl::NotFoundError(absl::StrCat(run, ": no such run, neither here nor in ", RunsFolder(), "/",

@@ -185,7 +185,9 @@ void AddServe(CLI::App* app, Action* action) {
   command->add_option("--resume", arguments->resume, "Go on with this run from its last checkpoint")->type_name("RUN");
   command->add_option("--listen", arguments->listen, "Address for the workers (default 127.0.0.1, any free port)")
       ->type_name("H:P");
-  command->add_option("--workers", arguments->workers, "Worker processes")->type_name("N")->check(CLI::Range(1, 100000));
+  command->add_option("--workers", arguments->workers, "Worker processes")
+      ->type_name("N")
+      ->check(CLI::Range(1, 100000));
   command->add_option("--out", arguments->out, "The run's folder: new or empty")->type_name("DIR");
   command->add_option("--set", arguments->set, "Override a setting: path.to.field=value")
       ->type_name("K=V")

@@ -1,0 +1,71 @@
+#include "common/base/status.h"
+
+#include <iostream>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/cli/command.h"
+#include "coordinator/cli/operator_client.h"
+#include "coordinator/cli/run_folder.h"
+#include "coordinator/observe/progress.h"
+#include "coordinator/observe/text.h"
+
+namespace lockstep {
+namespace {
+
+// A run that is not live answers out of its folder, in the same shape.
+StatusReply StatusOf(const RunOverview& overview) {
+  StatusReply reply;
+  reply.set_name(overview.name);
+  reply.set_folder(overview.folder);
+  reply.set_phase("ended");
+  reply.set_step(overview.step);
+  reply.set_elapsed_s(overview.elapsed_s);
+  reply.set_best_step(overview.best_step);
+  reply.set_best_value(overview.best_value);
+  reply.set_metric(overview.metric);
+  reply.set_last_checkpoint(overview.last_checkpoint);
+  reply.set_exit_code(overview.exit_code);
+  reply.set_eta_epoch_s(-1);
+  if (overview.stop.has_value()) *reply.mutable_stop() = *overview.stop;
+  return reply;
+}
+
+std::string EndText(const RunOverview& overview) {
+  const std::string why = overview.why.empty() ? "it was cut off" : overview.why;
+  if (overview.ended) return Field("ended", why);
+  return absl::StrCat(Field("not live", why),
+                      Field("go on with", absl::StrCat("lockstep run --resume ", ShellWord(overview.folder))));
+}
+
+absl::StatusOr<int> Status(const std::string& run, bool json) {
+  ASSIGN_OR_RETURN(const std::string folder, FindRunFolder(run));
+  absl::StatusOr<LiveRun> live = FindLiveRun(run);
+  if (live.ok()) {
+    ASSIGN_OR_RETURN(const StatusReply reply, live->client->GetStatus(0));
+    std::cout << (json ? StatusJson(reply) : StatusText(reply)) << std::flush;
+    return kExitDone;
+  }
+  ASSIGN_OR_RETURN(const RunOverview overview, ReadOverview(folder));
+  const StatusReply reply = StatusOf(overview);
+  std::cout << (json ? StatusJson(reply) : absl::StrCat(StatusText(reply), EndText(overview))) << std::flush;
+  return kExitDone;
+}
+
+}  // namespace
+
+void AddStatus(CLI::App* app, Action* action) {
+  CLI::App* command = app->add_subcommand("status", "Where a run is: step, loss, metrics, workers");
+  auto run = std::make_shared<std::string>();
+  auto json = std::make_shared<bool>(false);
+  command->add_option("RUN", *run, "A run's folder or name")->required();
+  command->add_flag("--json", *json, "As JSON");
+  command->callback([=] {
+    *action = [run, json] {
+      const absl::StatusOr<int> code = Status(*run, *json);
+      return code.ok() ? *code : Fail(code.status());
+    };
+  });
+}
+
+}  // namespace lockstep
