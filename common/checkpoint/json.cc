@@ -49,7 +49,7 @@ absl::Status CheckManifest(const Manifest& manifest) {
     const bool digits = std::all_of(file.xxh3().begin(), file.xxh3().end(), absl::ascii_isxdigit);
     if (file.xxh3().size() != 16 || !digits) return wrong(absl::StrCat("gives ", name, " no XXH3 of 16 digits"));
   }
-  for (const char* needed : {kModelFile, kStateFile}) {
+  for (const char* needed : {kModelFile, kOptimizerFile, kStateFile}) {
     if (names.count(needed) == 0) return wrong(absl::StrCat("does not name ", needed));
   }
   return absl::OkStatus();
