@@ -18,7 +18,7 @@ absl::StatusOr<std::string> Summary(const std::string& folder, const StatusReply
                                     const std::string& why) {
   ASSIGN_OR_RETURN(const std::unique_ptr<RunDbReader> reader, OpenRunDbReader(JoinPath(folder, "run.db")));
   ASSIGN_OR_RETURN(const RunFigures figures, reader->Figures());
-  ASSIGN_OR_RETURN(const RunConfig config, ReadRunConfig(folder));
+  ASSIGN_OR_RETURN(const RunConfig config, ConfigOfRun(folder));
   SummaryContext context = SummaryContextOf(last);
   context.name = config.run().name();
   context.folder = folder;

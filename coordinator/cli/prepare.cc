@@ -56,7 +56,7 @@ absl::StatusOr<PreparedRun> PrepareResume(const std::string& run_folder, const s
         absl::StrCat(run_folder, ": is live; stop it first with: lockstep stop ", ShellWord(run_folder)));
   }
   ASSIGN_OR_RETURN(const std::vector<Override> parsed, ParseOverrides(overrides));
-  ASSIGN_OR_RETURN(RunConfig config, ReadRunConfig(run_folder));
+  ASSIGN_OR_RETURN(RunConfig config, ConfigOfRun(run_folder));
   const std::string digest = ConfigDigest(config);
   RETURN_IF_ERROR(OverrideForResume(parsed, &config));
   ASSIGN_OR_RETURN(PreparedRun run, Resolve(std::move(config), workers));

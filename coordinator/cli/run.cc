@@ -29,7 +29,7 @@ struct RunArguments {
   std::string config, resume, out;
   std::vector<std::string> set;
   std::optional<int> workers;
-  bool dry_run = false, settings = false;
+  bool dry_run = false, settings = false, setting_names = false;
 };
 
 // What a launch needs beside the run itself.
@@ -172,6 +172,10 @@ int RunCommand(const RunArguments& arguments) {
     std::cout << DescribeSettings() << std::flush;
     return kExitDone;
   }
+  if (arguments.setting_names) {
+    for (const std::string& name : SettingNames()) std::cout << name << "\n";
+    return kExitDone;
+  }
   if (arguments.config.empty() == arguments.resume.empty()) {
     return Fail(absl::InvalidArgumentError("lockstep run takes either a CONFIG or --resume RUN"));
   }
@@ -201,6 +205,7 @@ void AddRun(CLI::App* app, Action* action) {
       ->allow_extra_args(false);
   command->add_flag("--dry-run", arguments->dry_run, "Show the resolved config and the plan; start nothing");
   command->add_flag("--settings", arguments->settings, "List every setting of a config");
+  command->add_flag("--setting-names", arguments->setting_names)->group("");  // for the shell's completion
   command->callback([=] { *action = [arguments] { return RunCommand(*arguments); }; });
 }
 

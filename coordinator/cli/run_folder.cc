@@ -118,8 +118,8 @@ std::vector<std::string> ListRuns() {
   return runs;
 }
 
-absl::StatusOr<RunConfig> ReadRunConfig(const std::string& run_folder) {
-  return LoadConfig(JoinPath(run_folder, kConfigFile), {});
+absl::StatusOr<RunConfig> ConfigOfRun(const std::string& run_folder) {
+  return ReadRunConfig(JoinPath(run_folder, kConfigFile));
 }
 
 absl::StatusOr<std::string> MakeRunFolder(const std::string& out, const RunConfig& config, absl::Time now) {
@@ -144,7 +144,7 @@ bool IsLive(const std::string& run_folder) {
 }
 
 absl::StatusOr<RunOverview> ReadOverview(const std::string& run_folder) {
-  ASSIGN_OR_RETURN(const RunConfig config, ReadRunConfig(run_folder));
+  ASSIGN_OR_RETURN(const RunConfig config, ConfigOfRun(run_folder));
   RunOverview overview;
   overview.name = config.run().name();
   overview.folder = run_folder;

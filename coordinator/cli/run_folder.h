@@ -24,7 +24,7 @@ absl::StatusOr<std::string> FindRunFolder(const std::string& run);
 std::vector<std::string> ListRuns();
 
 // RunConfig of a run's config.yaml.
-absl::StatusOr<RunConfig> ReadRunConfig(const std::string& run_folder);
+absl::StatusOr<RunConfig> ConfigOfRun(const std::string& run_folder);
 
 // Makes the folder of a new run with log/ and config.yaml in it. `out` must be new or empty (AlreadyExists otherwise);
 // empty: RunsFolder()/<name>-<time>.

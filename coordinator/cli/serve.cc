@@ -56,7 +56,7 @@ ServerOptions OptionsOf(const PreparedRun& run, const std::string& folder, const
 absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartSupervised(const ServeArguments& arguments,
                                                                    const std::string& token) {
   PreparedRun run;
-  ASSIGN_OR_RETURN(run.config, ReadRunConfig(arguments.run_folder));
+  ASSIGN_OR_RETURN(run.config, ConfigOfRun(arguments.run_folder));
   run.digest = ConfigDigest(run.config);
   run.train_samples = arguments.train_samples;
   run.val_samples = arguments.val_samples;

@@ -1,0 +1,92 @@
+#include "coordinator/supervise/mpirun.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+
+#include "absl/strings/str_join.h"
+
+namespace lockstep {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::Pair;
+
+MpirunOptions Options() {
+  MpirunOptions options;
+  options.workers = 2;
+  options.threads = 3;
+  options.worker_program = "/opt/lockstep-worker";
+  options.address = "127.0.0.1:4711";
+  options.token = "c0ffee";
+  options.scratch = "/dev/shm/scratch";
+  options.output = "log/mpirun.log";
+  options.cores = 6;
+  return options;
+}
+
+TEST(MpirunCommandTest, TheTokenIsInTheEnvironmentAlone) {
+  const ChildOptions child = MpirunCommand(Options());
+  EXPECT_THAT(child.argv, Not(Contains(HasSubstr("c0ffee"))));
+  EXPECT_THAT(child.environment, Contains(Pair("LOCKSTEP_TOKEN", "c0ffee")));
+  EXPECT_THAT(absl::StrJoin(child.argv, " "), HasSubstr("-x LOCKSTEP_TOKEN "));
+}
+
+TEST(MpirunCommandTest, WorkersGetTheirThreadsAndTheirAddress) {
+  const ChildOptions child = MpirunCommand(Options());
+  EXPECT_THAT(child.environment, Contains(Pair("OMP_NUM_THREADS", "3")));
+  EXPECT_THAT(child.environment, Contains(Pair("OPENBLAS_NUM_THREADS", "3")));
+  EXPECT_THAT(absl::StrJoin(child.argv, " "), HasSubstr("/opt/lockstep-worker --coordinator 127.0.0.1:4711"));
+  EXPECT_EQ(child.parent_death_signal, SIGTERM);
+}
+
+TEST(MpirunCommandTest, FilesOfOpenMpiLieInTheScratchFolder) {
+  const std::string line = absl::StrJoin(MpirunCommand(Options()).argv, " ");
+  EXPECT_THAT(line, HasSubstr("--mca orte_tmpdir_base /dev/shm/scratch "));
+  EXPECT_THAT(line, HasSubstr("--mca btl_vader_backing_directory /dev/shm/scratch "));
+}
+
+TEST(MpirunCommandTest, IdleWorkersYieldOnlyWhenThereAreTooFewCores) {
+  MpirunOptions options = Options();
+  EXPECT_THAT(MpirunCommand(options).argv, Not(Contains("mpi_yield_when_idle")));
+  options.cores = 5;
+  EXPECT_THAT(MpirunCommand(options).argv, Contains("mpi_yield_when_idle"));
+}
+
+TEST(ParseMpirunOutputTest, FindsTheWorkerThatASignalKilled) {
+  const std::optional<WorkerDeath> death = ParseMpirunOutput(
+      "step 12\n--------------------------------------------------------------------------\n"
+      "mpirun noticed that process rank 1 with PID 123 on node host exited on signal 9 (Killed).\n"
+      "--------------------------------------------------------------------------\n");
+  ASSERT_TRUE(death.has_value());
+  EXPECT_EQ(DescribeWorkerDeath(*death), "worker 1 (pid 123) was killed by SIGKILL");
+}
+
+TEST(ParseMpirunOutputTest, FindsItWhereTheLineIsWrapped) {
+  const std::optional<WorkerDeath> death = ParseMpirunOutput(
+      "mpirun noticed that process rank 0 with PID 7 on node a-host-with-quite-a-long-name exited on\nsignal 11 "
+      "(Segmentation fault).\n");
+  ASSERT_TRUE(death.has_value());
+  EXPECT_EQ(DescribeWorkerDeath(*death), "worker 0 (pid 7) was killed by SIGSEGV");
+}
+
+TEST(ParseMpirunOutputTest, FindsTheWorkerThatEndedWithAnError) {
+  const std::optional<WorkerDeath> death = ParseMpirunOutput(
+      "mpirun detected that one or more processes exited with non-zero status, thus causing\n"
+      "the job to be terminated. The first process to do so was:\n\n  Process name: [[50373,1],3]\n  Exit code:    "
+      "2\n");
+  ASSERT_TRUE(death.has_value());
+  EXPECT_EQ(DescribeWorkerDeath(*death), "worker 3 ended with exit code 2");
+}
+
+TEST(ParseMpirunOutputTest, FindsNothingInOtherOutput) {
+  EXPECT_FALSE(ParseMpirunOutput("").has_value());
+  EXPECT_FALSE(ParseMpirunOutput("process rank one with PID none exited on signal").has_value());
+  EXPECT_FALSE(ParseMpirunOutput("process rank 99999999999999999999 with PID 1 exited on signal 9").has_value());
+}
+
+}  // namespace
+}  // namespace lockstep
