@@ -22,16 +22,18 @@ class CoordinatorLink {
   // Trainer. The last step that may be taken now; asks for more by itself when half of what it holds is used
   // (`step`: the last one completed).
   virtual int64_t GrantedThrough(int64_t step) = 0;
-  // Trainer. Blocks until `step` is granted. Cancelled: told to abort (the reason), DeadlineExceeded: nothing came.
+  // Trainer. Blocks until `step` is granted. Cancelled: told to abort (the reason), DeadlineExceeded: nothing came,
+  // Unavailable, at once: the coordinator is gone. What was granted before stays granted. OutOfRange: beyond the plan.
   virtual absl::Status WaitForGrant(int64_t step, absl::Duration timeout) = 0;
   virtual bool EvaluationDue(int64_t step) = 0;
   virtual bool CheckpointDue(int64_t step) = 0;
   virtual int64_t final_step() = 0;
 
-  // Trainer, every step: the highest directive number that this rank holds; a relaxed load.
+  // Any thread, every step: the highest directive number that this rank holds; an atomic load.
   virtual int64_t HeldDirective() = 0;
   virtual Directive GetDirective(int64_t number) = 0;  // number in [1, HeldDirective()]
-  // Trainer, every step: OK, or Cancelled with the coordinator's reason to leave at once. A relaxed load.
+  // Any thread, every step: OK, or Cancelled with the coordinator's reason to leave at once (it said so, or it refuses
+  // this worker). A coordinator that is gone is no such reason. An atomic load.
   virtual absl::Status Alive() = 0;
 
   // Trainer. Hands the record to a preallocated ring that a reporter thread empties; never blocks, never allocates
@@ -65,10 +67,13 @@ class CoordinatorLink {
 struct ClientOptions {
   std::string address;  // host:port
   std::string token;
-  absl::Duration connect_timeout = absl::Seconds(20);
+  absl::Duration connect_timeout = absl::Seconds(20);  // GetRun and Join, until the coordinator answers
+  absl::Duration stall_timeout = absl::Minutes(5);     // how long a checkpoint's transfer may stand still
+  int report_slots = 4096;                             // step records held for the reporter thread; a power of two
 };
 
-// First call of a worker; then Join.
+// First call of a worker; then Join. Both wait for a coordinator that is not there yet. DeadlineExceeded: nobody has
+// answered within connect_timeout. Else the coordinator's own refusal, with its address.
 absl::StatusOr<GetRunReply> GetRun(const ClientOptions& options);
 absl::StatusOr<std::unique_ptr<CoordinatorLink>> Join(const ClientOptions& options, const JoinRequest& request);
 
