@@ -168,6 +168,12 @@ void Draw(int digit, StableRandom* random, std::string* images) {
   }
 }
 
+absl::Status CheckCount(int64_t samples, absl::string_view split) {
+  constexpr int64_t kMost = 0xFFFFFFFF;  // an IDX dimension has 32 bits
+  if (samples >= 1 && samples <= kMost) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(samples, " ", split, " digits; ask for 1 to ", kMost));
+}
+
 absl::Status MakeSplit(const std::string& prefix, int64_t samples, uint64_t key, const std::string& folder) {
   std::string images = IdxHeader(kIdxU8, {samples, kSide, kSide}), labels = IdxHeader(kIdxU8, {samples});
   for (int64_t i = 0; i < samples; ++i) {
@@ -184,6 +190,8 @@ absl::Status MakeSplit(const std::string& prefix, int64_t samples, uint64_t key,
 }  // namespace
 
 absl::Status MakeDigits(const DigitsOptions& options, const std::string& folder) {
+  RETURN_IF_ERROR(CheckCount(options.train, "training"));
+  RETURN_IF_ERROR(CheckCount(options.validation, "validation"));
   RETURN_IF_ERROR(FileSystem::Real()->MakeFolders(folder));
   RETURN_IF_ERROR(MakeSplit("train", options.train, Mix({kDigits, options.seed, 0}), folder));
   return MakeSplit("val", options.validation, Mix({kDigits, options.seed, 1}), folder);
