@@ -56,11 +56,14 @@ absl::Status FindStart(const ServerOptions& options, Launch* launch) {
   RETURN_IF_ERROR(found.status());
   RETURN_IF_ERROR(CheckSameRun(options, *found));
   for (const std::string& word : found->passed_over) launch->notes.push_back(word);
-  // A launch that was killed may have left them pointing elsewhere.
-  RETURN_IF_ERROR(PointLink(options.files, folder, "latest", found->state.cursor().step()));
-  const int64_t best = found->state.best_step();
-  if (best >= 0 && options.files->Exists(JoinPath(folder, CheckpointName(best)))) {
-    RETURN_IF_ERROR(PointLink(options.files, folder, "best", best));
+  // A launch that was killed may have left them pointing elsewhere, or may have died while it replaced that very
+  // folder.
+  for (const auto& [link, step] : {std::pair<const char*, int64_t>("latest", found->state.cursor().step()),
+                                   std::pair<const char*, int64_t>("best", found->state.best_step())}) {
+    if (step < 0) continue;
+    if (absl::Status linked = PointLink(options.files, folder, link, step); !linked.ok()) {
+      launch->notes.push_back(absl::StrCat("checkpoints/", link, " was left as it is: ", linked.message()));
+    }
   }
   launch->from = *std::move(found);
   return absl::OkStatus();

@@ -90,6 +90,7 @@ absl::StatusOr<CheckpointCommitted> CheckpointUpload::Finish() {
   }
   const auto written = writer_->Commit();
   if (!written.ok()) return DiskProblem(written.status());
+  writer_.reset();
   CheckpointCommitted committed;
   committed.set_step(step);
   committed.set_path(absl::StrCat("checkpoints/", CheckpointName(step)));

@@ -1,0 +1,220 @@
+#include "coordinator/state/step_fold.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "common/base/stable_random.h"
+
+namespace lockstep {
+namespace {
+
+StepRecord Record(int64_t step, int rank) {
+  StepRecord record;
+  record.set_step(step);
+  record.set_start(1000 + step * 0.1 + rank * 0.001);
+  record.set_step_s(0.1 + rank * 0.01);
+  record.set_forward_s(0.05);
+  record.set_comm_exposed_s(0.02);
+  record.set_comm_busy_s(0.04);
+  record.set_comm_overlap_s(0.01 * (rank + 1));
+  record.set_arrival(1000 + step * 0.1 + (rank == 1 ? 0.09 : 0.05));
+  record.set_loss_sum(4.0 * (rank + 1));
+  record.set_samples(4);
+  record.set_lr(0.1);
+  record.set_grad_bytes(1000);
+  record.set_wire_bytes(600);
+  return record;
+}
+
+StepBatch Batch(std::vector<StepRecord> records) {
+  StepBatch batch;
+  for (StepRecord& record : records) *batch.add_steps() = std::move(record);
+  return batch;
+}
+
+TEST(StepFoldTest, AStepIsReadyOnceEveryRankReported) {
+  StepFold fold(2, 3);
+  fold.Add(0, Batch({Record(1, 0)}));
+  EXPECT_TRUE(fold.Take().empty());
+  fold.Add(1, Batch({Record(1, 1)}));
+  const TelemetryRows rows = fold.Take();
+  ASSERT_EQ(rows.steps.size(), 1u);
+  const StepRow& row = rows.steps[0];
+  EXPECT_EQ(row.mean.step(), 1);
+  EXPECT_EQ(row.incarnation, 3);
+  EXPECT_NEAR(row.mean.step_s(), 0.105, 1e-12);
+  EXPECT_NEAR(row.step_max_s, 0.11, 1e-12);
+  EXPECT_NEAR(row.mean.forward_s(), 0.05, 1e-12);
+  EXPECT_EQ(row.mean.samples(), 8);
+  EXPECT_NEAR(row.loss, 12.0 / 8, 1e-12);
+  EXPECT_EQ(row.mean.grad_bytes(), 1000);
+  EXPECT_EQ(row.mean.wire_bytes(), 1200);
+  EXPECT_NEAR(row.overlap_ratio, 0.03 / 0.08, 1e-12);
+  EXPECT_NEAR(row.time, 1000.1, 1e-9);
+  EXPECT_EQ(row.last_rank, 1);
+  EXPECT_EQ(rows.rank_steps.size(), 2u);
+  EXPECT_TRUE(fold.Take().empty());
+}
+
+TEST(StepFoldTest, AReportThatComesTwiceCountsOnce) {
+  StepFold fold(2, 1);
+  fold.Add(0, Batch({Record(1, 0)}));
+  fold.Add(0, Batch({Record(1, 0)}));
+  EXPECT_TRUE(fold.Take().empty()) << "the other rank has not reported";
+  fold.Add(1, Batch({Record(1, 1), Record(1, 1)}));
+  fold.Add(1, Batch({Record(1, 1)}));
+  fold.Add(0, Batch({Record(1, 0)}));
+  EXPECT_EQ(fold.Take().steps.size(), 1u);
+  EXPECT_TRUE(fold.Flush().empty()) << "a late copy opened the step anew";
+}
+
+TEST(StepFoldTest, ReportsOutOfOrderFoldTheSame) {
+  std::vector<std::pair<int, StepRecord>> reports;
+  for (int step = 1; step <= 50; ++step) {
+    for (int rank = 0; rank < 4; ++rank) reports.emplace_back(rank, Record(step, rank));
+  }
+  StableRandom random(5);
+  for (size_t i = reports.size() - 1; i > 0; --i) std::swap(reports[i], reports[random.Below(i + 1)]);
+  StepFold fold(4, 1);
+  for (const auto& [rank, record] : reports) fold.Add(rank, Batch({record}));
+  TelemetryRows rows = fold.Take();
+  ASSERT_EQ(rows.steps.size(), 50u);
+  std::sort(rows.steps.begin(), rows.steps.end(),
+            [](const StepRow& a, const StepRow& b) { return a.mean.step() < b.mean.step(); });
+  for (int step = 1; step <= 50; ++step) {
+    EXPECT_EQ(rows.steps[step - 1].mean.step(), step);
+    EXPECT_NEAR(rows.steps[step - 1].mean.step_s(), 0.115, 1e-12);
+  }
+  EXPECT_TRUE(fold.Flush().empty());
+}
+
+TEST(StepFoldTest, AStepThatARankNeverReportsIsFoldedFromWhatIsThere) {
+  StepFold fold(2, 1);
+  fold.Add(0, Batch({Record(1, 0)}));
+  for (int step = 2; step <= StepFold::kMaxOpenSteps; ++step) {
+    fold.Add(0, Batch({Record(step, 0)}));
+    fold.Add(1, Batch({Record(step, 1)}));
+  }
+  EXPECT_EQ(fold.Take().steps.size(), size_t{StepFold::kMaxOpenSteps - 1});
+  fold.Add(0, Batch({Record(StepFold::kMaxOpenSteps + 1, 0)}));
+  const TelemetryRows rows = fold.Take();
+  ASSERT_EQ(rows.steps.size(), 1u);
+  EXPECT_EQ(rows.steps[0].mean.step(), 1);
+  EXPECT_NEAR(rows.steps[0].mean.step_s(), 0.1, 1e-12);
+  fold.Add(1, Batch({Record(1, 1)}));
+  EXPECT_TRUE(fold.Take().empty()) << "too late to count";
+}
+
+TEST(StepFoldTest, FlushFoldsWhatIsOpen) {
+  StepFold fold(2, 1);
+  fold.Add(1, Batch({Record(7, 1), Record(8, 1)}));
+  EXPECT_EQ(fold.Flush().steps.size(), 2u);
+  EXPECT_TRUE(fold.Flush().empty());
+}
+
+TEST(StepFoldTest, AHundredRanksKeepASampleAndTheLast) {
+  StepFold fold(100, 1);
+  for (int rank = 0; rank < 100; ++rank) {
+    StepRecord record = Record(1, 0);
+    record.set_arrival(rank == 97 ? 5 : 4);
+    fold.Add(rank, Batch({record}));
+  }
+  const TelemetryRows rows = fold.Take();
+  ASSERT_EQ(rows.steps.size(), 1u);
+  EXPECT_EQ(rows.steps[0].last_rank, 97);
+  EXPECT_EQ(rows.steps[0].mean.samples(), 400);
+  EXPECT_EQ(rows.rank_steps.size(), 51u) << "every second rank, and the one that came last";
+  EXPECT_TRUE(std::any_of(rows.rank_steps.begin(), rows.rank_steps.end(),
+                          [](const RankStepRow& row) { return row.rank == 97 && row.record.arrival() == 5; }));
+}
+
+TEST(StepFoldTest, UpTo64RanksAllAreKept) {
+  StepFold fold(64, 1);
+  for (int rank = 0; rank < 64; ++rank) fold.Add(rank, Batch({Record(1, 0)}));
+  EXPECT_EQ(fold.Take().rank_steps.size(), 64u);
+}
+
+TEST(StepFoldTest, CollectivesAreMatchedOverRanks) {
+  StepFold fold(2, 1);
+  for (int rank = 0; rank < 2; ++rank) {
+    StepRecord record = Record(1, rank);
+    for (int seq = 0; seq < 2; ++seq) {
+      CollectiveRecord* one = record.add_collectives();
+      one->set_seq(seq);
+      one->set_name(seq == 0 ? "bucket.0" : "tail");
+      one->set_grad_bytes(1000);
+      one->set_wire_bytes(500);
+      one->set_arrival(10 + seq + (rank == seq ? 0.5 : 0.25));
+      one->set_end(10 + seq + 0.75);
+    }
+    fold.Add(rank, Batch({record}));
+  }
+  const TelemetryRows rows = fold.Take();
+  ASSERT_EQ(rows.collectives.size(), 2u);
+  EXPECT_EQ(rows.collectives[0].last_rank, 0);
+  EXPECT_EQ(rows.collectives[1].last_rank, 1);
+  const CollectiveRow& bucket = rows.collectives[0];
+  EXPECT_EQ(bucket.name, "bucket.0");
+  EXPECT_EQ(bucket.wire_bytes, 1000);
+  EXPECT_DOUBLE_EQ(bucket.first_arrival, 10.25);
+  EXPECT_DOUBLE_EQ(bucket.last_arrival, 10.5);
+  EXPECT_DOUBLE_EQ(bucket.algbw, 1000 / 0.25);
+  EXPECT_DOUBLE_EQ(bucket.busbw, 1000 / 0.25 * 2 * 1 / 2);
+  EXPECT_EQ(rows.rank_steps[0].record.collectives_size(), 0);
+}
+
+TEST(StepFoldTest, RecentLooksAFewSecondsBack) {
+  StepFold fold(1, 1);
+  EXPECT_EQ(fold.recent().step, 0);
+  for (int step = 1; step <= 100; ++step) {
+    StepRecord record = Record(step, 0);
+    record.set_loss_sum(step <= 50 ? 400 : 4);
+    fold.Add(0, Batch({record}));
+  }
+  const StepFold::Recent recent = fold.recent();
+  EXPECT_EQ(recent.step, 100);
+  EXPECT_NEAR(recent.loss, 1, 1e-12) << "the last three seconds are the last thirty steps";
+  EXPECT_NEAR(recent.step_s, 0.1, 1e-12);
+  EXPECT_NEAR(recent.samples_per_s, 40, 1e-9);
+  EXPECT_NEAR(recent.exposed_fraction, 0.2, 1e-12);
+}
+
+TEST(StepFoldTest, EpochFiguresStartAnewWithTheEpoch) {
+  StepFold fold(1, 1);
+  EXPECT_EQ(fold.epoch().epoch, -1);
+  StepRecord first = Record(1, 0), second = Record(2, 0);
+  second.set_epoch(1);
+  second.set_loss_sum(40);
+  fold.Add(0, Batch({first}));
+  EXPECT_NEAR(fold.epoch().loss, 1, 1e-12);
+  fold.Add(0, Batch({second}));
+  EXPECT_EQ(fold.epoch().epoch, 1);
+  EXPECT_EQ(fold.epoch().steps, 1);
+  EXPECT_NEAR(fold.epoch().loss, 10, 1e-12);
+}
+
+TEST(StepFoldTest, RowsThatNobodyTakesAreBounded) {
+  StepFold fold(1, 1);
+  for (int step = 1; step <= StepFold::kMaxReady + 10; ++step) fold.Add(0, Batch({Record(step, 0)}));
+  EXPECT_EQ(fold.dropped(), 10);
+  EXPECT_EQ(fold.Take().steps.size(), size_t{StepFold::kMaxReady});
+}
+
+TEST(StepFoldTest, DroppedRecordsOfTheRanksAddUp) {
+  StepFold fold(2, 1);
+  StepBatch batch;
+  batch.set_dropped(3);
+  fold.Add(0, batch);
+  fold.Add(0, batch);
+  batch.set_dropped(4);
+  fold.Add(1, batch);
+  EXPECT_EQ(fold.dropped(), 7);
+  fold.Add(1, Batch({Record(9, 1)}));
+  EXPECT_EQ(fold.last_step_of(1), 9);
+  EXPECT_EQ(fold.last_step_of(0), 0);
+}
+
+}  // namespace
+}  // namespace lockstep
