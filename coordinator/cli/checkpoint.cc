@@ -22,7 +22,7 @@ void AddCheckpoint(CLI::App* app, Action* action) {
   CLI::App* command = app->add_subcommand("checkpoint", "Ask a live run for a checkpoint now");
   auto run = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
-  command->add_option("RUN", *run, "A run's folder or name")->required();
+  command->add_option("RUN", *run, "A run's folder or name")->required()->type_name("");
   command->add_flag("--json", *json, "As JSON");
   command->callback([=] {
     *action = [run, json] {

@@ -53,14 +53,20 @@ bool LooksLikeOption(const std::string& argument) {
   return argument.size() > 1 && argument[0] == '-' && !absl::ascii_isdigit(argument[1]) && argument[1] != '.';
 }
 
+// What to write instead of `word`, or where to look.
+std::string Instead(const CLI::App& app, const std::string& word, const std::vector<std::string>& known) {
+  const std::string meant = DidYouMean(word, known);
+  return meant.empty() ? absl::StrCat("; see ", FullName(app), " --help") : meant;
+}
+
 absl::Status UnknownOption(const CLI::App& app, const std::string& name) {
   std::vector<std::string> known;
   for (const std::string& option : OptionNames(app)) {
     // Options without a group are between the product's own processes.
     if (!app.get_option(option)->get_group().empty()) known.push_back(option);
   }
-  return absl::InvalidArgumentError(absl::StrCat("unknown option '", name, "' of ", FullName(app),
-                                                 DidYouMean(name, known), "; all of them: ", FullName(app), " --help"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("unknown option '", name, "' of ", FullName(app), Instead(app, name, known)));
 }
 
 }  // namespace
@@ -104,6 +110,16 @@ std::string DidYouMean(const std::string& word, const std::vector<std::string>& 
   return nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?");
 }
 
+std::string CommandOf(const CLI::App& app, const std::vector<std::string>& arguments) {
+  const CLI::App* current = &app;
+  for (const std::string& argument : arguments) {
+    const std::vector<std::string> commands = CommandNames(*current);
+    if (std::find(commands.begin(), commands.end(), argument) == commands.end()) break;
+    current = current->get_subcommand(argument);
+  }
+  return FullName(*current);
+}
+
 absl::Status CheckWords(const CLI::App& app, const std::vector<std::string>& arguments) {
   const CLI::App* current = &app;
   for (const std::string& argument : arguments) {
@@ -118,8 +134,7 @@ absl::Status CheckWords(const CLI::App& app, const std::vector<std::string>& arg
     if (commands.empty()) continue;
     if (std::find(commands.begin(), commands.end(), argument) == commands.end()) {
       return absl::InvalidArgumentError(absl::StrCat("unknown command '", argument, "' of ", FullName(*current),
-                                                     DidYouMean(argument, commands),
-                                                     "; all of them: ", FullName(*current), " --help"));
+                                                     Instead(*current, argument, commands)));
     }
     current = current->get_subcommand(argument);
   }

@@ -44,4 +44,7 @@ std::string DidYouMean(const std::string& word, const std::vector<std::string>& 
 // meant. OK: nothing wrong so far.
 absl::Status CheckWords(const CLI::App& app, const std::vector<std::string>& arguments);
 
+// "lockstep dataset make", of the arguments "dataset make …".
+std::string CommandOf(const CLI::App& app, const std::vector<std::string>& arguments);
+
 }  // namespace lockstep

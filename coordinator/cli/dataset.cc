@@ -28,6 +28,12 @@ nlohmann::ordered_json SpecJson(const ArraySpec& spec) {
   return {{"type", ElementTypeName(spec.type)}, {"shape", spec.shape}};
 }
 
+std::string TargetText(const ArraySpec& spec, const RawSample& sample) {
+  const double first = ElementAt(spec.type, sample.target, 0);
+  const std::string text = IsFloating(spec.type) ? FigureText(first) : absl::StrCat(static_cast<int64_t>(first));
+  return spec.elements() > 1 ? absl::StrCat(text, ", …") : text;
+}
+
 // Samples by label; empty where targets are no classes.
 std::map<int64_t, int64_t> Histogram(const Dataset& data) {
   std::map<int64_t, int64_t> counts;
@@ -62,14 +68,15 @@ nlohmann::ordered_json SplitJson(const Dataset& data) {
   return json;
 }
 
-void PrintSample(const std::string& split, const Dataset& data, int64_t id) {
+absl::Status PrintSample(const Dataset& data, int64_t id) {
+  if (id < 0 || id >= data.size()) {
+    return absl::OutOfRangeError(absl::StrCat("--sample ", id, ": there are training samples 0 to ", data.size() - 1));
+  }
   const RawSample sample = data.Get(id);
   const std::string picture = SamplePicture(data.input(), sample.input);
-  if (picture.empty()) return;
-  std::cout << "\n"
-            << split << " sample " << id << ", target " << FigureText(ElementAt(data.target().type, sample.target, 0))
-            << ":\n"
-            << picture;
+  if (picture.empty()) return absl::OkStatus();
+  std::cout << "\ntrain sample " << id << ", target " << TargetText(data.target(), sample) << ":\n" << picture;
+  return absl::OkStatus();
 }
 
 absl::Status Show(const std::string& path, int64_t id, bool json) {
@@ -77,26 +84,24 @@ absl::Status Show(const std::string& path, int64_t id, bool json) {
   data.set_path(path);
   nlohmann::ordered_json all = {{"path", path}};
   absl::Status missing;
+  std::unique_ptr<Dataset> shown;
   int found = 0;
   for (const auto& [name, split] : {std::pair("train", Split::kTrain), std::pair("val", Split::kValidation)}) {
-    const absl::StatusOr<std::unique_ptr<Dataset>> dataset = OpenDataset(data, split);
+    absl::StatusOr<std::unique_ptr<Dataset>> dataset = OpenDataset(data, split);
     if (absl::IsNotFound(dataset.status())) {
       missing = dataset.status();
       continue;
     }
     RETURN_IF_ERROR(dataset.status());
     ++found;
-    if (id < 0 || id >= (*dataset)->size()) {
-      return absl::OutOfRangeError(
-          absl::StrCat("--sample ", id, ": ", path, " has ", name, " samples 0 to ", (*dataset)->size() - 1));
-    }
     all[name] = SplitJson(**dataset);
     if (json) continue;
     PrintSplit(name, **dataset);
-    if (split == Split::kTrain) PrintSample(name, **dataset, id);
+    if (split == Split::kTrain) shown = *std::move(dataset);
   }
   if (found == 0) return missing;
   if (json) std::cout << all.dump(2) << "\n";
+  if (shown != nullptr) RETURN_IF_ERROR(PrintSample(*shown, id));
   std::cout << std::flush;
   return absl::OkStatus();
 }
@@ -113,10 +118,10 @@ void AddMake(CLI::App* dataset, Action* action) {
   auto kind = std::make_shared<std::string>();
   auto out = std::make_shared<std::string>();
   auto options = std::make_shared<DigitsOptions>();
-  const CLI::Range count(int64_t{1}, int64_t{100'000'000});
+  const CLI::Validator count = CLI::Range(int64_t{1}, int64_t{100'000'000}).description("");
   command->add_option("KIND", *kind, "digits: drawn 28×28 digits, the same bytes everywhere for the same seed")
       ->required()
-      ->check(CLI::IsMember({"digits"}))
+      ->check(CLI::IsMember({"digits"}).description(""))
       ->type_name("");
   command->add_option("--out", *out, "Folder (default data/<kind>)")->type_name("DIR");
   command->add_option("--train", options->train, "Training samples (default 20000)")->type_name("N")->check(count);
@@ -136,7 +141,7 @@ void AddShow(CLI::App* dataset, Action* action) {
   auto path = std::make_shared<std::string>();
   auto id = std::make_shared<int64_t>(0);
   auto json = std::make_shared<bool>(false);
-  command->add_option("PATH", *path, "Folder with train-… and val-… (or t10k-…) files")->required();
+  command->add_option("PATH", *path, "Folder with train-… and val-… (or t10k-…) files")->required()->type_name("");
   command->add_option("--sample", *id, "Training sample to draw (default 0)")->type_name("N");
   command->add_flag("--json", *json, "As JSON");
   command->callback([=] {

@@ -13,7 +13,7 @@ void AddEvaluate(CLI::App* app, Action* action) {
   command->add_option("--data", arguments->data, "Folder of the data (default: the run's own)")->type_name("PATH");
   command->add_option("--split", arguments->split, "val (default) or train")
       ->type_name("S")
-      ->check(CLI::IsMember({"val", "train"}));
+      ->check(CLI::IsMember({"val", "train"}).description(""));
   command->add_flag("--json", *json, "As JSON");
   command->callback([=] {
     *action = [arguments, json] {

@@ -14,10 +14,6 @@ void Describe(CLI::App* app, Action* action) {
   app->set_version_flag("--version", [] { return absl::StrCat("lockstep ", BuildVersion()); });
   app->require_subcommand(1);
   app->get_formatter()->column_width(28);
-  app->footer(
-      "RUN is a run's folder, or its name under runs/ (or under $LOCKSTEP_RUNS).\n"
-      "Exit codes: 0 done; 1 the run failed; 2 bad usage, config or input; 3 stopped by a signal after a checkpoint.\n"
-      "Options of a command: lockstep COMMAND --help. Settings of a config: lockstep run --settings.");
   AddRun(app, action);
   AddServe(app, action);
   AddStatus(app, action);
@@ -29,20 +25,26 @@ void Describe(CLI::App* app, Action* action) {
   AddPredict(app, action);
   AddVerify(app, action);
   AddDataset(app, action);
+  // Last: subcommands would inherit it.
+  app->footer(
+      "RUN is a run's folder, or its name under runs/ (or under $LOCKSTEP_RUNS).\n"
+      "Exit codes: 0 done; 1 the run failed; 2 bad usage, config or input; 3 stopped by a signal after a checkpoint.\n"
+      "Options of a command: lockstep COMMAND --help. Settings of a config: lockstep run --settings.");
 }
 
 int Main(int argc, char** argv) {
   CLI::App app("Trains a PyTorch model data-parallel over MPI, watched and stopped by a coordinator.");
   Action action;
   Describe(&app, &action);
-  const absl::Status words = CheckWords(app, std::vector<std::string>(argv + 1, argv + argc));
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  const absl::Status words = CheckWords(app, arguments);
   if (!words.ok()) return Fail(words);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version
     return app.exit(asked);
   } catch (const CLI::ParseError& error) {
-    return Fail(absl::InvalidArgumentError(absl::StrCat(error.what(), "; see lockstep --help")));
+    return Fail(absl::InvalidArgumentError(absl::StrCat(error.what(), "; see ", CommandOf(app, arguments), " --help")));
   }
   return action();
 }

@@ -14,7 +14,7 @@ void AddPredict(CLI::App* app, Action* action) {
   command->add_option("--data", arguments->data, "Folder of the data")->required()->type_name("PATH");
   command->add_option("--split", arguments->split, "val (default) or train")
       ->type_name("S")
-      ->check(CLI::IsMember({"val", "train"}));
+      ->check(CLI::IsMember({"val", "train"}).description(""));
   command->add_option("--output", *output, "File to write (default: standard output)")->type_name("F");
   command->add_flag("--json", *json, "An object a line");
   command->callback([=] {

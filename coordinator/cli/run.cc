@@ -192,11 +192,11 @@ void AddRun(CLI::App* app, Action* action) {
   CLI::App* command =
       app->add_subcommand("run", "Train: starts the coordinator and the workers, and watches over them");
   auto arguments = std::make_shared<RunArguments>();
-  command->add_option("CONFIG", arguments->config, "YAML file of the run");
+  command->add_option("CONFIG", arguments->config, "YAML file of the run")->type_name("");
   command->add_option("--resume", arguments->resume, "Go on with this run from its last checkpoint")->type_name("RUN");
   command->add_option("--workers", arguments->workers, "Worker processes; wins over the config")
       ->type_name("N")
-      ->check(CLI::Range(1, 100000));
+      ->check(CLI::Range(1, 100000).description(""));
   command->add_option("--out", arguments->out, "The run's folder: new or empty (default runs/<name>-<time>)")
       ->type_name("DIR");
   command->add_option("--set", arguments->set, "Override a setting: path.to.field=value; may be given more than once")

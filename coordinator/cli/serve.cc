@@ -181,13 +181,13 @@ int Serve(const ServeArguments& arguments) {
 void AddServe(CLI::App* app, Action* action) {
   CLI::App* command = app->add_subcommand("serve", "The coordinator alone, for launching workers by hand");
   auto arguments = std::make_shared<ServeArguments>();
-  command->add_option("CONFIG", arguments->config, "YAML file of the run");
+  command->add_option("CONFIG", arguments->config, "YAML file of the run")->type_name("");
   command->add_option("--resume", arguments->resume, "Go on with this run from its last checkpoint")->type_name("RUN");
   command->add_option("--listen", arguments->listen, "Address for the workers (default 127.0.0.1, any free port)")
       ->type_name("H:P");
   command->add_option("--workers", arguments->workers, "Worker processes")
       ->type_name("N")
-      ->check(CLI::Range(1, 100000));
+      ->check(CLI::Range(1, 100000).description(""));
   command->add_option("--out", arguments->out, "The run's folder: new or empty")->type_name("DIR");
   command->add_option("--set", arguments->set, "Override a setting: path.to.field=value")
       ->type_name("K=V")

@@ -58,7 +58,7 @@ void AddStatus(CLI::App* app, Action* action) {
   CLI::App* command = app->add_subcommand("status", "Where a run is: step, loss, metrics, workers");
   auto run = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
-  command->add_option("RUN", *run, "A run's folder or name")->required();
+  command->add_option("RUN", *run, "A run's folder or name")->required()->type_name("");
   command->add_flag("--json", *json, "As JSON");
   command->callback([=] {
     *action = [run, json] {

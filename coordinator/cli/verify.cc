@@ -137,7 +137,7 @@ void AddVerify(CLI::App* app, Action* action) {
       "verify", "Prove from a run's record that each epoch used every sample once, and that checkpoints are whole");
   auto run = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
-  command->add_option("RUN", *run, "A run's folder or name")->required();
+  command->add_option("RUN", *run, "A run's folder or name")->required()->type_name("");
   command->add_flag("--json", *json, "As JSON");
   command->callback([=] {
     *action = [run, json] {

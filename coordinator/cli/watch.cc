@@ -96,7 +96,7 @@ void AddWatch(CLI::App* app, Action* action) {
   CLI::App* command = app->add_subcommand("watch", "Follow a live run to its end; Ctrl-C leaves it running");
   auto run = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
-  command->add_option("RUN", *run, "A run's folder or name")->required();
+  command->add_option("RUN", *run, "A run's folder or name")->required()->type_name("");
   command->add_flag("--json", *json, "The status as JSON, each time it has changed");
   command->callback([=] {
     *action = [run, json] {

@@ -11,6 +11,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "coordinator/supervise/token.h"
 
@@ -125,7 +126,7 @@ std::string DescribeWorkerDeath(const WorkerDeath& death) {
 }
 
 std::optional<WorkerDeath> ParseMpirunOutput(absl::string_view output) {
-  std::string text(output);
+  std::string text = absl::StrReplaceAll(output, {{"\n", " "}});
   absl::RemoveExtraAsciiWhitespace(&text);
   if (std::optional<WorkerDeath> death = ParseSignal(text)) return death;
   return ParseExitCode(text);
