@@ -48,14 +48,14 @@ std::string PhaseText(const StatusReply& status) {
                          CountText(static_cast<int64_t>(status.workers_size()), "worker"));
 }
 
-std::string MetricsText(const EvaluationResult& evaluation) {
+std::string MetricsText(const EvaluationResult& evaluation, absl::string_view between) {
   const std::map<std::string, double> sorted(evaluation.metrics().begin(), evaluation.metrics().end());
   std::vector<std::string> parts;
   for (const auto& [metric, value] : sorted) {
     parts.push_back(
         absl::StrCat(evaluation.split(), evaluation.split().empty() ? "" : " ", metric, " ", FigureText(value)));
   }
-  return absl::StrJoin(parts, "  ");
+  return absl::StrJoin(parts, between);
 }
 
 std::string BestText(const StatusReply& status) {
@@ -66,9 +66,10 @@ std::string BestText(const StatusReply& status) {
 
 std::string StepText(int64_t step) { return absl::StrCat("step ", CountText(static_cast<double>(step))); }
 
-std::string DecisionText(const Decision& decision) {
+// "at step 1,233 (patience): …"
+std::string WhenAndWhy(const Decision& decision) {
   const std::string rule = decision.rule().empty() ? "" : absl::StrCat(" (", decision.rule(), ")");
-  return absl::StrCat(decision.kind(), " at ", StepText(decision.step()), rule, ": ", decision.reason());
+  return absl::StrCat("at ", StepText(decision.step()), rule, ": ", decision.reason());
 }
 
 std::string CheckpointText(const CheckpointCommitted& checkpoint) {
@@ -100,7 +101,7 @@ std::vector<Piece> PiecesOf(const StatusReply& status) {
   std::vector<Piece> pieces;
   const std::string of = status.epochs() > 0 ? absl::StrCat("/", status.epochs()) : "";
   pieces.push_back({absl::StrCat("epoch ", EpochNumber(status), of), 9});
-  if (!training) pieces.push_back({PhaseText(status), 10});
+  if (!training && !status.phase().empty()) pieces.push_back({PhaseText(status), 10});
   if (status.step() > 0) {
     pieces.push_back({StepText(status.step()), 7});
     pieces.push_back({absl::StrCat("loss ", FigureText(status.loss())), 6});
@@ -195,7 +196,7 @@ std::string ProgressBar(const StatusReply& status, int columns) {
 std::string EpochText(const EpochLine& epoch) {
   std::string text =
       absl::StrCat("epoch ", epoch.epoch() + 1, "  ", StepText(epoch.step()), "  loss ", FigureText(epoch.loss()));
-  if (epoch.has_evaluation()) absl::StrAppend(&text, "  ", MetricsText(epoch.evaluation()));
+  if (epoch.has_evaluation()) absl::StrAppend(&text, "  ", MetricsText(epoch.evaluation(), "  "));
   return absl::StrCat(text, "  ", DurationText(epoch.seconds()), "  ", CountText(epoch.samples_per_s()),
                       " samples/s  exposed ", PercentText(epoch.exposed_fraction()));
 }
@@ -205,11 +206,11 @@ std::string EventText(const Event& event) {
     case Event::kEpoch:
       return EpochText(event.epoch());
     case Event::kDecision:
-      return DecisionText(event.decision());
+      return OneLine(absl::StrCat(event.decision().kind(), " ", WhenAndWhy(event.decision())));
     case Event::kCheckpoint:
-      return CheckpointText(event.checkpoint());
+      return OneLine(CheckpointText(event.checkpoint()));
     case Event::kNote:
-      return event.note();
+      return OneLine(event.note());
     case Event::KIND_NOT_SET:
       break;
   }
@@ -225,13 +226,13 @@ std::string StatusText(const StatusReply& status) {
     text += Field("speed", SpeedText(status));
   }
   if (status.has_last_evaluation()) {
-    text += Field("evaluation", absl::StrCat(MetricsText(status.last_evaluation()), " at ",
+    text += Field("evaluation", absl::StrCat(MetricsText(status.last_evaluation(), ", "), " at ",
                                              StepText(status.last_evaluation().step())));
   }
   text += Field("best", BestText(status));
   text += Field("checkpoint",
                 status.last_checkpoint() < 0 ? "none yet" : "the last of " + StepText(status.last_checkpoint()));
-  if (status.has_stop()) text += Field("stop", DecisionText(status.stop()));
+  if (status.has_stop()) text += Field("stop", WhenAndWhy(status.stop()));
   if (status.workers_size() > 0) absl::StrAppend(&text, "\n", WorkersText(status));
   return text;
 }

@@ -51,7 +51,7 @@ std::string WhyText(const RunFigures& figures, const SummaryContext& context) {
     reason = context.why;
   }
   std::string text = Wrap(absl::StrCat(head, ", exit code ", context.exit_code), kPageColumns,
-                          absl::StrCat("Run ", context.name, ": "), "  ");
+                          absl::StrCat("Run", context.name.empty() ? "" : " ", context.name, ": "), "  ");
   if (!reason.empty()) absl::StrAppend(&text, "\n", Wrap(reason, kPageColumns, "  ", "  "));
   return text + "\n\n";
 }
@@ -103,7 +103,7 @@ std::string FactsText(const RunFigures& figures, const SummaryContext& context) 
   if (context.target.has_value() || figures.time_to_target_s.has_value()) {
     text += Field("Target", TargetText(figures, context));
   }
-  text += Field("Steps", StepsText(figures));
+  text += Field("Trained", StepsText(figures));
   if (context.elapsed_s > 0) text += Field("Time", TimeText(figures, context));
   if (figures.rolled_back_steps > 0) text += Field("Goodput", GoodputText(figures));
   if (OverlapPossible(figures)) {
@@ -129,6 +129,14 @@ std::string PartsText(const RunFigures& figures) {
   return absl::StrCat("\n", over, "\n", table.Text("  "));
 }
 
+// Stopped by it, a run goes on only once it is changed.
+bool IsSettingOfConvergence(const std::string& rule) {
+  for (const char* name : {"patience", "target", "max_epochs", "max_steps", "max_time"}) {
+    if (rule == name) return true;
+  }
+  return false;
+}
+
 std::string FoldersText(const RunFigures& figures, const SummaryContext& context) {
   const std::string folder = context.folder.empty() ? "." : context.folder;
   std::string text = "\n" + Field("Folder", folder);
@@ -137,10 +145,10 @@ std::string FoldersText(const RunFigures& figures, const SummaryContext& context
                 absl::StrCat(folder, "/checkpoints, the last of step ", StepNumber(context.last_checkpoint)));
   const bool best = context.best_step >= 0;
   text += Field("The model", absl::StrCat(folder, "/checkpoints/", best ? "best" : "latest", "/model.safetensors"));
+  text += Field("To use it", absl::StrCat("lockstep evaluate ", ShellWord(folder)));
   const Decision* stop = StopOf(figures, context);
-  const bool at_bound =
-      stop != nullptr && (stop->rule() == "max_epochs" || stop->rule() == "max_steps" || stop->rule() == "max_time");
-  const std::string more = at_bound ? absl::StrCat(" --set convergence.", stop->rule(), "=…") : "";
+  const bool by_rule = stop != nullptr && IsSettingOfConvergence(stop->rule());
+  const std::string more = by_rule ? absl::StrCat(" --set convergence.", stop->rule(), "=…") : "";
   return text + Field("To go on", absl::StrCat("lockstep run --resume ", ShellWord(folder), more));
 }
 

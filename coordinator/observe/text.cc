@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 
 namespace lockstep {
@@ -111,6 +112,11 @@ std::string Wrap(absl::string_view text, int columns, absl::string_view first, a
     fresh = false;
   }
   return all + line;
+}
+
+std::string OneLine(absl::string_view text) {
+  return absl::StrReplaceAll(absl::StripTrailingAsciiWhitespace(text),
+                             {{"\r\n", " "}, {"\n", " "}, {"\t", " "}, {"\r", " "}});
 }
 
 std::string Field(absl::string_view label, absl::string_view text) {

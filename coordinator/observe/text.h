@@ -28,6 +28,8 @@ std::string Cut(absl::string_view text, int columns);
 // Breaks `text` between words so that lines are at most `columns` wide, a longer word alone excepted. The first line
 // begins with `first`, the others with `rest`.
 std::string Wrap(absl::string_view text, int columns, absl::string_view first, absl::string_view rest);
+// With a space for every line break and tab.
+std::string OneLine(absl::string_view text);
 // A line with a label in front, broken over several where it is long.
 std::string Field(absl::string_view label, absl::string_view text);
 // One word for a shell, quoted where it has to be.
