@@ -11,7 +11,7 @@ class Decisions(Case):
         return rows(out, "select * from decision where kind = 'stop'")
 
     def accuracies(self, out):
-        return [(r["step"], r["value"]) for r in rows(out, "select step, value from evaluation where metric='accuracy' and split='val' order by step")]
+        return [(r["step"], r["value"]) for r in rows(out, "select step, value from evaluation where metric='accuracy' and split='validation' order by step")]
 
     def test_patience_keeps_the_model_that_was_not_bettered(self):
         out = self.folder / "out"

@@ -58,7 +58,7 @@ class MainJob(Case):
         for path in (out / "events").iterdir():
             for tag, step, value in read_events(path.read_bytes()):
                 scalars.setdefault(tag, {})[step] = value
-        evaluations = {r["step"]: r["value"] for r in rows(out, "select step, value from evaluation where metric = 'accuracy' and split = 'val'")}
+        evaluations = {r["step"]: r["value"] for r in rows(out, "select step, value from evaluation where metric = 'accuracy' and split = 'validation'")}
         self.assertEqual(scalars["val/accuracy"].keys(), evaluations.keys())
         for step, value in evaluations.items():
             self.assertAlmostEqual(scalars["val/accuracy"][step], value, places=6)
@@ -85,7 +85,7 @@ class MainJob(Case):
             self.assertFalse((self.folder / "out").exists())
 
     def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(self):
-        done = run("run", self.small(optimizer__lr=1e6, optimizer__momentum=0), "--workers", 2, "--out", self.folder / "out", code=1)
+        done = run("run", self.small(optimizer__lr=10, optimizer__weight_decay=10), "--workers", 2, "--out", self.folder / "out", code=1)
         self.assertRegex(done.stdout + done.stderr, r"not finite at step \d+ on rank \d")
         self.assertEqual([r["rule"] for r in rows(self.folder / "out", "select rule from decision where kind = 'stop'")], ["non_finite"])
 
