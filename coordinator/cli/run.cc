@@ -90,7 +90,7 @@ SupervisorOptions OptionsOf(const Launch& launch) {
   SupervisorOptions options;
   options.coordinator_log = JoinPath(launch.folder, "log/coordinator.log");
   options.mpirun_log = JoinPath(launch.folder, "log/mpirun.log");
-  options.coordinator.argv = {"/proc/self/exe",  "serve",
+  options.coordinator.argv = {OwnProgram(),      "serve",
                               "--run-folder",    launch.folder,
                               "--scratch",       launch.scratch,
                               "--train-samples", absl::StrCat(launch.run.train_samples),

@@ -28,16 +28,17 @@ absl::Status Mend(const absl::Status& status) {
 
 }  // namespace
 
+std::string OwnProgram() {
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return error ? "/proc/self/exe" : self.string();
+}
+
 std::string WorkerProgram() {
   const char* named = std::getenv("LOCKSTEP_WORKER");
   if (named != nullptr && named[0] != '\0') return named;
-  std::error_code error;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (!error) {
-    const std::string beside = self.parent_path() / kName;
-    if (access(beside.c_str(), X_OK) == 0) return beside;
-  }
-  return kName;
+  const std::string beside = std::filesystem::path(OwnProgram()).parent_path() / kName;
+  return access(beside.c_str(), X_OK) == 0 ? beside : kName;
 }
 
 absl::StatusOr<std::string> AskWorker(const std::vector<std::string>& arguments, const std::string& input) {

@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "coordinator/supervise/token.h"
 
@@ -123,6 +124,13 @@ std::string DescribeWorkerDeath(const WorkerDeath& death) {
                                        death.pid > 0 ? absl::StrCat(" (pid ", death.pid, ")") : "");
   if (death.signal.has_value()) return absl::StrCat(who, " ", DescribeExit(*death.signal));
   return absl::StrCat(who, " ", DescribeExit((death.exit_code.value_or(1) & 0xff) << 8));
+}
+
+std::string WorkersOwnWords(absl::string_view output) {
+  for (absl::string_view line : absl::StrSplit(output, '\n')) {
+    if (absl::ConsumePrefix(&line, "lockstep-worker: ")) return std::string(line);
+  }
+  return "";
 }
 
 std::optional<WorkerDeath> ParseMpirunOutput(absl::string_view output) {

@@ -35,6 +35,10 @@ struct WorkerDeath {
 // "worker 1 (pid 123) was killed by SIGKILL".
 std::string DescribeWorkerDeath(const WorkerDeath& death);
 
+// The first line that a worker itself wrote about why it cannot go on, without the program's name: "rank 1 on host: the
+// coordinator …". Empty: none did.
+std::string WorkersOwnWords(absl::string_view output);
+
 // Reads mpirun's output: "mpirun noticed that process rank 1 with PID 123 on node x exited on signal 9 (Killed)." and
 // "Process name: [[1,1],0]\n  Exit code:    3". Lines may be wrapped anywhere between words.
 std::optional<WorkerDeath> ParseMpirunOutput(absl::string_view output);

@@ -212,8 +212,11 @@ std::optional<std::string> Supervisor::DescribeWorkers() const {
   const absl::StatusOr<std::string> log = FileSystem::Real()->Read(options_.mpirun_log);
   if (!log.ok() || static_cast<int64_t>(log->size()) <= mpirun_log_begin_) return std::nullopt;
   const int64_t begin = std::max(mpirun_log_begin_, static_cast<int64_t>(log->size()) - kMaxLogRead);
-  const std::optional<WorkerDeath> death = ParseMpirunOutput(absl::string_view(*log).substr(begin));
+  const absl::string_view said = absl::string_view(*log).substr(begin);
+  const std::optional<WorkerDeath> death = ParseMpirunOutput(said);
   if (!death.has_value()) return std::nullopt;
+  const std::string own_words = WorkersOwnWords(said);
+  if (!death->signal.has_value() && !own_words.empty()) return absl::StrCat("a worker gave up: ", own_words);
   return absl::StrCat(DescribeWorkerDeath(*death), death->signal.has_value() ? "" : "; see ",
                       death->signal.has_value() ? "" : options_.mpirun_log);
 }

@@ -82,6 +82,12 @@ TEST(ParseMpirunOutputTest, FindsTheWorkerThatEndedWithAnError) {
   EXPECT_EQ(DescribeWorkerDeath(*death), "worker 3 ended with exit code 2");
 }
 
+TEST(WorkersOwnWordsTest, AreTheFirstLineThatAWorkerWrote) {
+  EXPECT_EQ(WorkersOwnWords("noise\nlockstep-worker: rank 1 on a: no data\nlockstep-worker: rank 0 on a: lost\n"),
+            "rank 1 on a: no data");
+  EXPECT_EQ(WorkersOwnWords("mpirun says lockstep-worker: something"), "");
+}
+
 TEST(ParseMpirunOutputTest, FindsNothingInOtherOutput) {
   EXPECT_FALSE(ParseMpirunOutput("").has_value());
   EXPECT_FALSE(ParseMpirunOutput("process rank one with PID none exited on signal").has_value());

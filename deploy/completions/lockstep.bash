@@ -1,0 +1,76 @@
+# Completion of bash for lockstep: commands, options, settings after --set, runs.
+
+_lockstep_runs() {
+  local folder=${LOCKSTEP_RUNS:-runs} run
+  for run in "$folder"/*/config.yaml; do
+    [[ -e $run ]] && run=${run%/config.yaml} && echo "${run##*/}"
+  done
+}
+
+_lockstep() {
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} program=${COMP_WORDS[0]}
+  local command=${COMP_WORDS[1]}
+  local commands="run serve status watch stop checkpoint runs evaluate predict verify dataset"
+  COMPREPLY=()
+
+  if [[ $COMP_CWORD == 1 ]]; then
+    COMPREPLY=($(compgen -W "$commands --help --version" -- "$current"))
+    return
+  fi
+  case $previous in
+    --set)
+      # The setting's value is the user's own.
+      COMPREPLY=($(compgen -S = -W "$("$program" run --setting-names 2>/dev/null)" -- "$current"))
+      compopt -o nospace
+      return ;;
+    --resume)
+      COMPREPLY=($(compgen -W "$(_lockstep_runs)" -- "$current") $(compgen -d -- "$current"))
+      return ;;
+    --out | --data | --output)
+      COMPREPLY=($(compgen -f -- "$current"))
+      compopt -o filenames
+      return ;;
+    --split)
+      COMPREPLY=($(compgen -W "val train" -- "$current"))
+      return ;;
+    --checkpoint)
+      COMPREPLY=($(compgen -W "best latest step-" -- "$current"))
+      return ;;
+    --workers | --listen | --train | --val | --seed | --sample) return ;;
+  esac
+
+  local options
+  case $command in
+    run) options="--resume --workers --out --set --dry-run --settings" ;;
+    serve) options="--resume --listen --workers --out --set" ;;
+    status | watch | stop | checkpoint | verify | runs) options="--json" ;;
+    evaluate) options="--checkpoint --data --split --json" ;;
+    predict) options="--checkpoint --data --split --output --json" ;;
+    dataset)
+      case ${COMP_WORDS[2]} in
+        make) options="--out --train --val --seed" ;;
+        show) options="--sample --json" ;;
+      esac ;;
+  esac
+  if [[ $current == -* ]]; then
+    COMPREPLY=($(compgen -W "$options --help" -- "$current"))
+    return
+  fi
+  case $command in
+    run | serve)
+      COMPREPLY=($(compgen -f -X '!*.y?(a)ml' -- "$current") $(compgen -d -- "$current"))
+      compopt -o filenames ;;
+    status | watch | stop | checkpoint | verify | evaluate | predict)
+      COMPREPLY=($(compgen -W "$(_lockstep_runs)" -- "$current") $(compgen -d -- "$current")) ;;
+    dataset)
+      if [[ $COMP_CWORD == 2 ]]; then
+        COMPREPLY=($(compgen -W "make show" -- "$current"))
+      elif [[ ${COMP_WORDS[2]} == make ]]; then
+        COMPREPLY=($(compgen -W "digits" -- "$current"))
+      else
+        COMPREPLY=($(compgen -d -- "$current"))
+      fi ;;
+  esac
+}
+
+complete -F _lockstep lockstep
