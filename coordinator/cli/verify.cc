@@ -1,6 +1,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -81,18 +82,32 @@ void CheckCheckpoints(const std::string& folder, std::vector<Finding>* findings)
   if (steps.empty()) findings->push_back({"checkpoints", true, "none yet"});
 }
 
-absl::Status CheckDecisions(Journal* journal, std::vector<Finding>* findings) {
-  int64_t decisions = 0;
+std::string DecisionText(const Decision& decision) {
+  return absl::StrCat(decision.kind(), " at step ", decision.step(), " (", decision.rule(), "): ", decision.reason());
+}
+
+// Both ways: the journal's decisions follow from the facts before them, and run.db shows none that the journal lacks.
+absl::Status CheckDecisions(const std::string& folder, Journal* journal, std::vector<Finding>* findings) {
+  std::multiset<std::string> journaled;
   RETURN_IF_ERROR(journal->Replay([&](const Update& update) {
-    decisions += update.has_decision() ? 1 : 0;
+    if (update.has_decision()) journaled.insert(DecisionText(update.decision()));
     return absl::OkStatus();
   }));
-  const absl::StatusOr<std::vector<std::string>> unexplained =
-      UnexplainedDecisions([&](const EachUpdate& each) { return journal->Replay(each); });
-  RETURN_IF_ERROR(unexplained.status());
-  Finding finding{"decisions", unexplained->empty()};
-  finding.says = finding.good ? absl::StrCat(CountText(decisions, "decision"), ", all explained by the journal alone")
-                              : absl::StrJoin(*unexplained, "; ");
+  const size_t decisions = journaled.size();
+  ASSIGN_OR_RETURN(std::vector<std::string> wrong,
+                   UnexplainedDecisions([&](const EachUpdate& each) { return journal->Replay(each); }));
+  ASSIGN_OR_RETURN(const std::unique_ptr<RunDbReader> reader, OpenRunDbReader(JoinPath(folder, "run.db")));
+  ASSIGN_OR_RETURN(const RunFigures figures, reader->Figures());
+  for (const Decision& shown : figures.decisions) {
+    const auto found = journaled.find(DecisionText(shown));
+    if (found != journaled.end()) {
+      journaled.erase(found);
+    } else {
+      wrong.push_back(absl::StrCat("run.db has one that the journal has not: ", DecisionText(shown)));
+    }
+  }
+  Finding finding{"decisions", wrong.empty(), absl::StrJoin(wrong, "; ")};
+  if (finding.good) finding.says = absl::StrCat(CountText(decisions, "decision"), ", all explained by the journal alone");
   findings->push_back(std::move(finding));
   return absl::OkStatus();
 }
@@ -105,7 +120,7 @@ absl::StatusOr<std::vector<Finding>> Examine(const std::string& folder) {
   absl::Status status = CheckEpochs(folder, journal->get(), &findings);
   if (!status.ok()) findings.push_back({"epochs", false, std::string(status.message())});
   CheckCheckpoints(folder, &findings);
-  status = CheckDecisions(journal->get(), &findings);
+  status = CheckDecisions(folder, journal->get(), &findings);
   if (!status.ok()) findings.push_back({"decisions", false, std::string(status.message())});
   return findings;
 }

@@ -29,9 +29,11 @@ absl::Status Mend(const absl::Status& status) {
 }  // namespace
 
 std::string OwnProgram() {
+  constexpr char kSelf[] = "/proc/self/exe";
   std::error_code error;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-  return error ? "/proc/self/exe" : self.string();
+  const std::string path = std::filesystem::read_symlink(kSelf, error);
+  // The link still leads to the program where its file was replaced in the meantime.
+  return !error && access(path.c_str(), X_OK) == 0 ? path : kSelf;
 }
 
 std::string WorkerProgram() {

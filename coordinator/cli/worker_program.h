@@ -11,9 +11,6 @@ namespace lockstep {
 // This program's path, as `ps` is to show it of a child that runs it too.
 std::string OwnProgram();
 
-// This program's own file, for starting it again.
-std::string OwnProgram();
-
 // lockstep-worker: $LOCKSTEP_WORKER, else beside this program, else in PATH (the bare name).
 std::string WorkerProgram();
 
