@@ -34,7 +34,7 @@ class Decisions(Case):
 
     def test_max_time_stops_with_a_checkpoint(self):
         out = self.folder / "out"
-        run("run", self.small(convergence__max_epochs=1000000, convergence__max_time=2), "--workers", 2, "--out", out)
+        run("run", self.small(convergence__max_epochs=1000000, convergence__max_time=6), "--workers", 2, "--out", out)
         self.assertEqual(self.stop(out)[0]["rule"], "max_time")
         last = rows(out, "select max(step) as s from step")[0]["s"]
         self.assertEqual(checkpoint(out).resolve().name, f"step-{last:08d}")

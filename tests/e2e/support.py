@@ -148,15 +148,18 @@ def traces():
     return {str(p) for p in places if p.name != "lockstep"}
 
 
-def listening():
-    """Inodes of the listening TCP sockets of our processes."""
+def listening(pid=None):
+    """(address, inode) of the listening TCP sockets, of everyone or of one process."""
     sockets = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in pathlib.Path(table).read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A":
                 sockets.add((fields[1], fields[9]))
-    return sockets
+    if pid is None:
+        return sockets
+    mine = {os.readlink(fd) for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir()}
+    return {(address, inode) for address, inode in sockets if f"socket:[{inode}]" in mine}
 
 
 class Case(unittest.TestCase):
