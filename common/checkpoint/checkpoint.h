@@ -60,7 +60,8 @@ class CheckpointWriter {
 // no such folder.
 absl::StatusOr<Manifest> VerifyCheckpoint(FileSystem* files, const std::string& folder);
 
-// Doubles come back bit for bit, infinities included. DataLoss: not there, or not what CheckpointStateToJson writes.
+// Doubles come back bit for bit, infinities included, but -0 as 0. DataLoss: not there, or not what
+// CheckpointStateToJson writes.
 absl::StatusOr<CheckpointState> ReadCheckpointState(FileSystem* files, const std::string& folder);
 std::string CheckpointStateToJson(const CheckpointState& state);
 

@@ -28,7 +28,12 @@ absl::StatusOr<std::string> ReadOrLost(FileSystem* files, const std::string& pat
 
 absl::Status VerifyFile(FileSystem* files, const std::string& folder, const Manifest::File& file) {
   const std::string path = JoinPath(folder, file.name());
-  ASSIGN_OR_RETURN(const std::string content, ReadOrLost(files, path, file.bytes()));
+  absl::StatusOr<std::string> read = files->Read(path, file.bytes());
+  if (absl::IsInvalidArgument(read.status())) {
+    return absl::DataLossError(absl::StrCat(path, ": has more than the ", file.bytes(), " bytes of the manifest"));
+  }
+  if (!read.ok()) return absl::DataLossError(read.status().message());
+  const std::string& content = *read;
   if (static_cast<int64_t>(content.size()) != file.bytes()) {
     return absl::DataLossError(
         absl::StrCat(path, ": has ", content.size(), " bytes, the manifest says ", file.bytes()));
@@ -84,7 +89,15 @@ absl::StatusOr<CheckpointState> ReadCheckpointState(FileSystem* files, const std
   return state;
 }
 
-std::string CheckpointStateToJson(const CheckpointState& state) { return MessageToJson(state); }
+std::string CheckpointStateToJson(const CheckpointState& state) {
+  // Protobuf's JSON reads -0 as 0, so 0 is what is written: what was read is then written to the same bytes.
+  CheckpointState written = state;
+  written.set_best_value(written.best_value() + 0.0);
+  for (EvaluationResult& evaluation : *written.mutable_evaluations()) {
+    for (auto& metric : *evaluation.mutable_metrics()) metric.second += 0.0;
+  }
+  return MessageToJson(written);
+}
 
 std::vector<int64_t> ListCheckpoints(FileSystem* files, const std::string& checkpoints_folder) {
   std::vector<int64_t> steps;

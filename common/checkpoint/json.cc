@@ -1,6 +1,9 @@
 #include "common/checkpoint/json.h"
 
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/util/json_util.h>
+#include <google/protobuf/util/type_resolver_util.h>
 
 #include <algorithm>
 #include <set>
@@ -14,13 +17,33 @@
 
 namespace lockstep {
 
+namespace {
+
+// Maps by key, so that equal messages have equal bytes: protobuf's own order differs from process to process.
+std::string DeterministicBytes(const google::protobuf::Message& message) {
+  std::string bytes;
+  google::protobuf::io::StringOutputStream stream(&bytes);
+  google::protobuf::io::CodedOutputStream coded(&stream);
+  coded.SetSerializationDeterministic(true);
+  GOOGLE_CHECK(message.SerializeToCodedStream(&coded));  // fails for proto2's required fields alone
+  coded.Trim();
+  return bytes;
+}
+
+}  // namespace
+
 std::string MessageToJson(const google::protobuf::Message& message) {
+  constexpr char kUrl[] = "type.googleapis.com";
+  static google::protobuf::util::TypeResolver* const types = google::protobuf::util::NewTypeResolverForDescriptorPool(
+      kUrl, google::protobuf::DescriptorPool::generated_pool());
   google::protobuf::util::JsonPrintOptions options;
   options.add_whitespace = true;
   options.always_print_primitive_fields = true;
   options.preserve_proto_field_names = true;
   std::string json;
-  const auto status = google::protobuf::util::MessageToJsonString(message, &json, options);
+  const auto status =
+      google::protobuf::util::BinaryToJsonString(types, absl::StrCat(kUrl, "/", message.GetDescriptor()->full_name()),
+                                                 DeterministicBytes(message), &json, options);
   GOOGLE_CHECK(status.ok()) << status;  // fails for messages of unknown type alone
   return json;
 }

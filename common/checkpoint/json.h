@@ -10,8 +10,8 @@
 
 namespace lockstep {
 
-// Protobuf's JSON with every field and its proto's name; doubles read back to the same value, NaN and infinities as
-// words.
+// Protobuf's JSON with every field and its proto's name, maps by key; doubles read back to the same value, NaN and
+// infinities as words, but -0 as 0.
 std::string MessageToJson(const google::protobuf::Message& message);
 
 // DataLoss: not JSON, or not this message; the reason on one line.

@@ -278,7 +278,7 @@ absl::StatusOr<const FieldDescriptor*> FindLeaf(const std::string& path) {
   const std::vector<std::string> names = absl::StrSplit(path, '.');
   for (size_t i = 0; i < names.size(); ++i) {
     const auto error = [&](absl::string_view message) {
-      return absl::InvalidArgumentError(absl::StrCat("--set ", path, ": ", message));
+      return absl::InvalidArgumentError(absl::StrCat("--set ", Shown(path), ": ", message));
     };
     const FieldDescriptor* field = type->FindFieldByName(names[i]);
     const size_t bracket = names[i].find('[');

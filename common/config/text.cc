@@ -17,7 +17,7 @@
 namespace lockstep {
 namespace {
 
-constexpr size_t kQuotedBytes = 60;
+constexpr size_t kShownBytes = 60;
 
 // Length of the UTF-8 character that `text` begins with; 0: not one. RFC 3629: no overlong forms, no surrogates.
 size_t Utf8Length(absl::string_view text) {
@@ -54,17 +54,19 @@ size_t EditDistance(absl::string_view a, absl::string_view b) {
 
 }  // namespace
 
-std::string Quote(absl::string_view text) {
-  std::string out = "'";
+std::string Shown(absl::string_view text) {
+  std::string out;
   size_t used = 0;
-  while (used < text.size() && used < kQuotedBytes) {
+  while (used < text.size() && used < kShownBytes) {
     const size_t length = Utf8Length(text.substr(used));
     const bool plain = length > 1 || (length == 1 && absl::ascii_isprint(text[used]));
     absl::StrAppend(&out, plain ? std::string(text.substr(used, length)) : absl::CHexEscape(text.substr(used, 1)));
     used += std::max<size_t>(length, 1);
   }
-  return absl::StrCat(out, used < text.size() ? "…'" : "'");
+  return out + (used < text.size() ? "…" : "");
 }
+
+std::string Quote(absl::string_view text) { return absl::StrCat("'", Shown(text), "'"); }
 
 std::string FormatNumber(double value) {
   if (std::isnan(value)) return "nan";
@@ -81,7 +83,7 @@ std::string JoinOr(const std::vector<std::string>& words) {
 }
 
 std::string DidYouMean(absl::string_view word, const std::vector<std::string>& candidates) {
-  if (word.size() > kQuotedBytes) return "";
+  if (word.size() > kShownBytes) return "";
   const std::string* nearest = nullptr;
   size_t least = std::min<size_t>(3, std::max<size_t>(1, word.size() / 3)) + 1;
   for (const std::string& candidate : candidates) {

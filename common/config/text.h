@@ -7,7 +7,9 @@
 
 namespace lockstep {
 
-// `text` in single quotes for a message: one line, at most 60 characters, control characters and broken UTF-8 escaped.
+// `text` for a message: one line, at most 60 bytes and then "…", control characters and broken UTF-8 escaped.
+std::string Shown(absl::string_view text);
+// The same in single quotes.
 std::string Quote(absl::string_view text);
 
 // The shortest decimal that reads back as the same bits: "0.1", "1000000", "1e-08".

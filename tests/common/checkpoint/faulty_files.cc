@@ -1,0 +1,131 @@
+#include "tests/common/checkpoint/faulty_files.h"
+
+#include <cerrno>
+#include <filesystem>
+#include <utility>
+
+#include "common/base/status.h"
+
+namespace lockstep {
+namespace {
+
+std::string FolderOf(const std::string& path) { return std::filesystem::path(path).parent_path().string(); }
+
+void RemoveOneFile(const std::string& folder) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    std::filesystem::remove_all(entry.path(), error);
+    return;
+  }
+}
+
+}  // namespace
+
+class FaultyFiles::File : public WritableFile {
+ public:
+  File(FaultyFiles* files, std::string path, std::unique_ptr<WritableFile> file)
+      : files_(files), path_(std::move(path)), file_(std::move(file)) {}
+
+  absl::Status Append(absl::string_view data) override {
+    RETURN_IF_ERROR(
+        files_->Operate(true, path_, [&] { file_->Append(data.substr(0, data.size() / 2)).IgnoreError(); }));
+    files_->unsynced_content_.insert(path_);
+    return file_->Append(data);
+  }
+  absl::Status Sync() override {
+    RETURN_IF_ERROR(files_->Operate(true, path_));
+    files_->unsynced_content_.erase(path_);
+    return file_->Sync();
+  }
+  absl::Status Close() override {
+    RETURN_IF_ERROR(files_->Operate(true, path_));
+    return file_->Close();
+  }
+
+ private:
+  FaultyFiles* const files_;
+  const std::string path_;
+  const std::unique_ptr<WritableFile> file_;
+};
+
+absl::Status FaultyFiles::Operate(bool writes, const std::string& path, const std::function<void()>& half) {
+  if (dead_) return absl::AbortedError("the process is dead");
+  const int number = ++operations_;
+  if (fault_ == Fault::kOneError && number == at_) return ErrnoStatus(EIO, path);
+  if (fault_ == Fault::kDiskFull && number >= at_ && writes) return ErrnoStatus(ENOSPC, path);
+  if ((fault_ != Fault::kCrash && fault_ != Fault::kPowerCut) || number != at_) return absl::OkStatus();
+  half();
+  Die();
+  return absl::AbortedError("the process is dead");
+}
+
+void FaultyFiles::Die() {
+  dead_ = true;
+  if (fault_ != Fault::kPowerCut) return;
+  std::error_code error;
+  for (const std::string& path : unsynced_content_) std::filesystem::resize_file(path, 0, error);
+  for (auto change = unsynced_.rbegin(); change != unsynced_.rend(); ++change) change->take_back();
+}
+
+absl::StatusOr<std::unique_ptr<WritableFile>> FaultyFiles::Create(const std::string& path, int mode) {
+  RETURN_IF_ERROR(Operate(true, path));
+  ASSIGN_OR_RETURN(auto file, Real()->Create(path, mode));
+  unsynced_.push_back({FolderOf(path), [path] { Real()->RemoveAll(path).IgnoreError(); }});
+  return std::make_unique<File>(this, path, std::move(file));
+}
+
+absl::StatusOr<std::string> FaultyFiles::Read(const std::string& path, int64_t max_bytes) {
+  if (dead_) return absl::AbortedError("the process is dead");
+  return Real()->Read(path, max_bytes);
+}
+
+absl::Status FaultyFiles::Rename(const std::string& from, const std::string& to) {
+  RETURN_IF_ERROR(Operate(false, from));
+  RETURN_IF_ERROR(Real()->Rename(from, to));
+  unsynced_.push_back({FolderOf(to), [from, to] { Real()->Rename(to, from).IgnoreError(); }});
+  return absl::OkStatus();
+}
+
+absl::Status FaultyFiles::SyncFolder(const std::string& path) {
+  RETURN_IF_ERROR(Operate(false, path));
+  std::vector<Unsynced> rest;
+  for (Unsynced& change : unsynced_) {
+    if (change.folder != path) rest.push_back(std::move(change));
+  }
+  unsynced_ = std::move(rest);
+  return Real()->SyncFolder(path);
+}
+
+absl::Status FaultyFiles::MakeFolders(const std::string& path, int mode) {
+  RETURN_IF_ERROR(Operate(true, path));
+  return Real()->MakeFolders(path, mode);
+}
+
+absl::Status FaultyFiles::RemoveAll(const std::string& path) {
+  RETURN_IF_ERROR(Operate(false, path, [&] { RemoveOneFile(path); }));
+  return Real()->RemoveAll(path);
+}
+
+absl::Status FaultyFiles::ReplaceLink(const std::string& target, const std::string& link) {
+  RETURN_IF_ERROR(Operate(true, link));
+  std::error_code error;
+  const std::string before = std::filesystem::read_symlink(link, error).string();
+  RETURN_IF_ERROR(Real()->ReplaceLink(target, link));
+  unsynced_.push_back({FolderOf(link), [before, link] {
+                         if (before.empty()) {
+                           Real()->RemoveAll(link).IgnoreError();
+                         } else {
+                           Real()->ReplaceLink(before, link).IgnoreError();
+                         }
+                       }});
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> FaultyFiles::List(const std::string& folder) {
+  if (dead_) return absl::AbortedError("the process is dead");
+  return Real()->List(folder);
+}
+
+bool FaultyFiles::Exists(const std::string& path) { return !dead_ && Real()->Exists(path); }
+
+}  // namespace lockstep
