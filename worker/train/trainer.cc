@@ -80,7 +80,7 @@ TrainingEnd Trainer::Run() {
   torch::set_num_threads(options_.config.threads());  // of this thread
   end_.tell = true;
   end_.status = Train();
-  end_.step = cursor_.step();
+  end_.step = cursor_.step() + (end_.non_finite ? 1 : 0);
   if (!end_.status.ok()) end_.why = std::string(end_.status.message());
   if (absl::IsAborted(end_.status) || absl::IsCancelled(end_.status)) end_.tell = false;  // the coordinator knows
   return end_;
@@ -146,11 +146,20 @@ absl::Status Trainer::AllowNextStep() {
   const int64_t step = cursor_.step() + 1;
   int64_t granted = options_.link->GrantedThrough(cursor_.step());
   if (granted < step) {
-    RETURN_IF_ERROR(options_.link->WaitForGrant(step, control_timeout()));
+    RETURN_IF_ERROR(WaitForGrant(step));
     granted = options_.link->GrantedThrough(cursor_.step());
   }
   batches_->AllowThrough(granted);
   return absl::OkStatus();
+}
+
+// Says so when it takes long enough for a person to wonder.
+absl::Status Trainer::WaitForGrant(int64_t step) {
+  const absl::Duration quietly = std::min(absl::Seconds(1), control_timeout() / 2);
+  const absl::Status status = options_.link->WaitForGrant(step, quietly);
+  if (!absl::IsDeadlineExceeded(status)) return status;
+  if (leads()) options_.log(absl::StrCat("waiting for the coordinator to grant step ", step));
+  return options_.link->WaitForGrant(step, control_timeout() - quietly);
 }
 
 absl::Status Trainer::CheckFinite(const StepOutcome& outcome) {

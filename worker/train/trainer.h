@@ -43,7 +43,7 @@ struct TrainerOptions {
 // How training ended on this rank.
 struct TrainingEnd {
   absl::Status status;  // OK: a stop, obeyed, with its checkpoint committed
-  int64_t step = 0;     // completed
+  int64_t step = 0;     // completed; non-finite: the one that failed
   std::string why;      // of the stop, or the status's message
   bool tell = false;    // on an error: this rank is the one that tells the coordinator
   bool non_finite = false;
@@ -79,6 +79,7 @@ class Trainer {
   absl::Status Start();
   absl::Status TakeStep(Boundary* boundary);
   absl::Status AllowNextStep();
+  absl::Status WaitForGrant(int64_t step);
   absl::Status CheckFinite(const StepOutcome& outcome);
 
   void ObeyDirectives(int64_t through, Boundary* boundary);
