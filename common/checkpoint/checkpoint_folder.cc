@@ -37,11 +37,19 @@ absl::Status RemoveLeftovers(FileSystem* files, const std::string& checkpoints_f
   return absl::OkStatus();
 }
 
-// Out of sight first, so that a half removed one is never listed.
-absl::Status RemoveCheckpoint(FileSystem* files, const std::string& checkpoints_folder, int64_t step) {
-  const std::string gone = HiddenPath(checkpoints_folder, step, kRemovedSuffix);
-  RETURN_IF_ERROR(files->Rename(JoinPath(checkpoints_folder, CheckpointName(step)), gone));
-  return files->RemoveAll(gone);
+// Out of sight first, for good, so that a half removed one is never listed.
+absl::Status RemoveCheckpoints(FileSystem* files, const std::string& checkpoints_folder,
+                               const std::vector<int64_t>& steps) {
+  if (steps.empty()) return absl::OkStatus();
+  for (const int64_t step : steps) {
+    RETURN_IF_ERROR(files->Rename(JoinPath(checkpoints_folder, CheckpointName(step)),
+                                  HiddenPath(checkpoints_folder, step, kRemovedSuffix)));
+  }
+  RETURN_IF_ERROR(files->SyncFolder(checkpoints_folder));
+  for (const int64_t step : steps) {
+    RETURN_IF_ERROR(files->RemoveAll(HiddenPath(checkpoints_folder, step, kRemovedSuffix)));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -62,10 +70,11 @@ absl::Status PruneCheckpoints(FileSystem* files, const std::string& checkpoints_
   if (keep_last <= 0) return absl::OkStatus();
   ASSIGN_OR_RETURN(const std::set<int64_t> linked, LinkedSteps(files, checkpoints_folder));
   const std::vector<int64_t> steps = ListCheckpoints(files, checkpoints_folder);
+  std::vector<int64_t> removed;
   for (size_t i = 0; i + keep_last < steps.size(); ++i) {
-    if (linked.count(steps[i]) == 0) RETURN_IF_ERROR(RemoveCheckpoint(files, checkpoints_folder, steps[i]));
+    if (linked.count(steps[i]) == 0) removed.push_back(steps[i]);
   }
-  return absl::OkStatus();
+  return RemoveCheckpoints(files, checkpoints_folder, removed);
 }
 
 }  // namespace lockstep

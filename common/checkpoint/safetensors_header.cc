@@ -279,6 +279,9 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(absl::string_view prefi
   }
   const absl::string_view json = prefix.substr(kLengthBytes, length);
   if (json.substr(0, 1) != "{") return Invalid("it does not begin with '{'; this is no safetensors file");
+  if (const size_t nul = json.find('\0'); nul != absl::string_view::npos) {  // the parser would stop there, content
+    return Invalid(absl::StrCat("not valid JSON at byte ", kLengthBytes + static_cast<int64_t>(nul) + 1));
+  }
   HeaderHandler handler;
   if (!nlohmann::json::sax_parse(json.begin(), json.end(), &handler)) return Invalid(handler.error);
   SafetensorsHeader header;

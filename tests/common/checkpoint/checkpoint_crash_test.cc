@@ -49,10 +49,10 @@ class CheckpointFaultTest : public testing::TestWithParam<Scenario> {
  protected:
   // Checkpoints 50 (the best), 100 and 200 (the latest) lie in `folder`.
   static void Prepare(const std::string& folder) {
-    FileSystem* files = FileSystem::Real();
-    for (const int64_t step : {50, 100, 200}) ASSERT_TRUE(WriteCheckpoint(files, folder, step, "old").ok());
-    ASSERT_TRUE(PointLink(files, folder, "latest", 200).ok());
-    ASSERT_TRUE(PointLink(files, folder, "best", 50).ok());
+    FaultyFiles files(Fault::kNone, 0);
+    for (const int64_t step : {50, 100, 200}) ASSERT_TRUE(WriteCheckpoint(&files, folder, step, "old").ok());
+    ASSERT_TRUE(PointLink(&files, folder, "latest", 200).ok());
+    ASSERT_TRUE(PointLink(&files, folder, "best", 50).ok());
   }
 
   static void ExpectSound(const std::string& folder, bool committed) {
@@ -78,7 +78,8 @@ class CheckpointFaultTest : public testing::TestWithParam<Scenario> {
 
   // Once the process is started again, all goes on, and no litter stays.
   static void ExpectRecovers(const std::string& folder) {
-    FileSystem* files = FileSystem::Real();
+    FaultyFiles sound(Fault::kNone, 0);
+    FileSystem* const files = &sound;
     ASSERT_TRUE(PruneCheckpoints(files, folder, 0).ok());
     EXPECT_TRUE(VerifyCheckpoint(files, folder + "/latest").ok());
     bool committed = false;

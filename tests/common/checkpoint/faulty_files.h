@@ -18,7 +18,7 @@ enum class Fault {
 };
 
 // The machine's files, and a fault at the `at`-th operation that changes something, from 1. A process that has crashed
-// changes and reads nothing any more. Not thread-safe.
+// changes and reads nothing any more. What is synced is only remembered, which takes no time. Not thread-safe.
 class FaultyFiles : public FileSystem {
  public:
   FaultyFiles(Fault fault, int at) : fault_(fault), at_(at) {}

@@ -287,7 +287,7 @@ TEST(SafetensorsFuzzTest, BrokenFilesAreRefusedOrSound) {
   int accepted = 0;
   for (int i = 0; i < 30000; ++i) {
     std::string bytes = seed;
-    for (uint64_t changes = 1 + random.Below(3); changes > 0; --changes) {
+    for (uint64_t changes = 1 + random.Below(3); changes > 0 && !bytes.empty(); --changes) {
       const size_t at = random.Below(bytes.size());
       switch (random.Below(5)) {
         case 0:
