@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <filesystem>
 #include <thread>
 
 #include "common/base/stable_random.h"
@@ -41,6 +42,19 @@ TEST(RunDbReaderTest, ReadsACopyThatWasMadeWhileTheCoordinatorWrote) {
     const AsAnybody anybody;
     EXPECT_EQ(FiguresOf(copy / "run.db").steps, 5);
   }
+}
+
+TEST(RunDbReaderTest, ReadsAFileInWalModeWithoutItsLogInAFolderThatCannotBeWritten) {
+  const TempFolder folder, copy;
+  auto db = Open(folder / "run.db");
+  ASSERT_TRUE(db->Write(Steps(1, 5, 1)).ok());
+  auto other = *Database::OpenToWrite(folder / "run.db", kRunDbIdentity, kRunDbSchema,
+                                      Database::Durability::kMostCommits, nullptr);
+  ASSERT_TRUE(other->Execute("PRAGMA wal_checkpoint(TRUNCATE)").ok());
+  std::filesystem::copy_file(folder / "run.db", copy / "run.db");
+  copy.Writable(false);
+  const AsAnybody anybody;
+  EXPECT_EQ(FiguresOf(copy / "run.db").steps, 5);
 }
 
 TEST(RunDbReaderTest, DoesNotWaitForAWriterInATransaction) {
@@ -146,6 +160,19 @@ TEST(RunDbReaderTest, PartsAreWhatBruteForceSays) {
     EXPECT_NEAR(figures.samples_per_s, samples / time, 1e-9);
     EXPECT_EQ(figures.first_step_time, 1.18);
   }
+}
+
+TEST(RunDbReaderTest, FiguresLeaveOutWhatWasRolledBack) {
+  const TempFolder folder;
+  auto db = Open(folder / "run.db");
+  ASSERT_TRUE(db->Write({{Step(1, 1, 1), Step(2, 1, 100)}, {RankStep(1, 0, 1, 1), RankStep(2, 0, 1, 100)}, {}}).ok());
+  ASSERT_TRUE(db->RollBack(1, 2).ok());
+  const RunFigures figures = FiguresOf(folder / "run.db");
+  EXPECT_NEAR(figures.step_time_s, 1.02, 1e-12);
+  EXPECT_NEAR(figures.rolled_back_time_s, 100.02, 1e-12);
+  EXPECT_EQ(figures.parts[6].part, "step");
+  EXPECT_NEAR(figures.parts[6].mean_s, 1.02, 1e-12);
+  EXPECT_NEAR(figures.parts[6].p95_s, 1.02, 1e-12);
 }
 
 TEST(RunDbReaderTest, TheSlowestRankIsTheOneThatCameLastMostOften) {
