@@ -95,10 +95,18 @@ torch::nn::Sequential Convolutional(const ImageShape& image, int64_t outputs) {
   // Two convolutions of 3 x 3 take off 4 rows and columns, pooling halves what is left.
   const int64_t features = 64 * ((image.height - 4) / 2) * ((image.width - 4) / 2);
   const std::vector<int64_t> sizes = {image.channels, image.height, image.width};
-  return nn::Sequential(nn::Unflatten(nn::UnflattenOptions(1, sizes)),
-                        nn::Conv2d(nn::Conv2dOptions(image.channels, 32, 3)), nn::ReLU(),
-                        nn::Conv2d(nn::Conv2dOptions(32, 64, 3)), nn::ReLU(), nn::MaxPool2d(nn::MaxPool2dOptions(2)),
-                        nn::Flatten(), nn::Linear(features, 128), nn::ReLU(), nn::Linear(128, outputs));
+  nn::Sequential net;  // layer by layer: as arguments of one call, their weights would be drawn in any order
+  net->push_back(nn::Unflatten(nn::UnflattenOptions(1, sizes)));
+  net->push_back(nn::Conv2d(nn::Conv2dOptions(image.channels, 32, 3)));
+  net->push_back(nn::ReLU());
+  net->push_back(nn::Conv2d(nn::Conv2dOptions(32, 64, 3)));
+  net->push_back(nn::ReLU());
+  net->push_back(nn::MaxPool2d(nn::MaxPool2dOptions(2)));
+  net->push_back(nn::Flatten());
+  net->push_back(nn::Linear(features, 128));
+  net->push_back(nn::ReLU());
+  net->push_back(nn::Linear(128, outputs));
+  return net;
 }
 
 std::vector<int64_t> HiddenSizes(const Model& model, int64_t default_size) {

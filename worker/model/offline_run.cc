@@ -84,8 +84,8 @@ absl::Status OfflineRun::OpenNetwork(const std::string& folder) {
 }
 
 absl::Status OfflineRun::OpenData(const std::string& split) {
-  if (split != "train" && split != "validation") {
-    return absl::InvalidArgumentError(absl::StrCat("--split ", split, ": give train or validation"));
+  if (split != "train" && split != "val") {
+    return absl::InvalidArgumentError(absl::StrCat("--split ", split, ": give val or train"));
   }
   ASSIGN_OR_RETURN(dataset_, OpenDataset(config_.data(), split == "train" ? Split::kTrain : Split::kValidation));
   decoder_ = std::make_unique<Decoder>(config_.data(), dataset_->input(), dataset_->target(), config_.run().seed());

@@ -100,7 +100,6 @@ class TorchScriptNetwork : public Network {
 };
 
 absl::Status TorchScriptNetwork::Prepare() {
-  RETURN_IF_ERROR(CheckForward());
   std::vector<FoundTensor> parameters, buffers;
   Collect(module_._ivalue(), "", &parameters, &buffers);
   if (parameters.empty()) {
@@ -108,6 +107,7 @@ absl::Status TorchScriptNetwork::Prepare() {
         "has no parameters to train: export it with torch.jit.script(net).save(...), without torch.jit.freeze or "
         "optimize_for_inference");
   }
+  RETURN_IF_ERROR(CheckForward());
   ASSIGN_OR_RETURN(parameters, Unify(parameters));
   for (const FoundTensor& parameter : parameters) {
     const torch::Tensor& tensor = parameter.slot.tensor();
