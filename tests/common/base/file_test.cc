@@ -18,7 +18,8 @@ namespace {
 using absl::StatusCode;
 using testing::ElementsAre;
 
-// Passes everything on to the machine's files until an operation too many: then the disk is full.
+// Passes everything on to the machine's files but for one operation, after `operations` of them, which finds the disk
+// full. Only that one: so an error that is passed over shows in what comes after it.
 class FullDisk : public FileSystem {
  public:
   explicit FullDisk(int operations) : left_(operations) {}
@@ -50,7 +51,7 @@ class FullDisk : public FileSystem {
    public:
     File(FullDisk* disk, std::string path, std::unique_ptr<WritableFile> file)
         : disk_(disk), path_(std::move(path)), file_(std::move(file)) {}
-    // A full disk takes half of it.
+    // A full disk takes half of the data.
     absl::Status Append(absl::string_view data) override {
       const absl::Status status = disk_->Use(path_);
       RETURN_IF_ERROR(file_->Append(status.ok() ? data : data.substr(0, data.size() / 2)));
@@ -71,7 +72,7 @@ class FullDisk : public FileSystem {
     const std::unique_ptr<WritableFile> file_;
   };
 
-  absl::Status Use(const std::string& path) { return left_-- > 0 ? absl::OkStatus() : ErrnoStatus(ENOSPC, path); }
+  absl::Status Use(const std::string& path) { return left_-- == 0 ? ErrnoStatus(ENOSPC, path) : absl::OkStatus(); }
 
   FileSystem* const real_ = FileSystem::Real();
   int left_;
