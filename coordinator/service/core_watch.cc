@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "coordinator/service/core.h"
+#include "coordinator/service/words.h"
 
 namespace lockstep {
 namespace {
@@ -44,7 +45,7 @@ void Core::WatchSilence(absl::Duration now) {
     if (was_away) heard.store(absl::ToInt64Nanoseconds(now), std::memory_order_relaxed);
     if (now - absl::Nanoseconds(heard.load(std::memory_order_relaxed)) <= limit) continue;
     if (places_[rank].link != nullptr) std::exchange(places_[rank].link, nullptr)->Drop();
-    return Lose(rank, absl::StrCat("nothing was heard of it for ", absl::FormatDuration(limit), " after step ",
+    return Lose(rank, absl::StrCat("nothing was heard of it for ", InSeconds(limit), " after step ",
                                    pulses_[rank].step.load(std::memory_order_relaxed)));
   }
 }
@@ -67,7 +68,7 @@ void Core::WatchJoins(absl::Duration now) {
   Update update;
   update.mutable_failed()->set_rank(-1);
   update.mutable_failed()->set_what(
-      absl::StrCat(MissingRanks(), " not joined within ", absl::FormatDuration(options_.join_timeout)));
+      absl::StrCat(MissingRanks(), " not joined within ", InSeconds(options_.join_timeout)));
   Submit(std::move(update));
 }
 
@@ -87,8 +88,8 @@ void Core::WatchJournal(absl::Duration now) {
   if (now - journal_failing_since_ < patience) return;
   RunEnded ended;
   ended.set_exit_code(1);
-  ended.set_why(absl::StrCat("journal.db could not be written for ", absl::FormatDuration(patience), ": ",
-                             journal_error_.message()));
+  ended.set_why(
+      absl::StrCat("journal.db could not be written for ", InSeconds(patience), ": ", journal_error_.message()));
   ended.set_seconds(absl::ToDoubleSeconds(now - begun_));
   AnnounceAbort(ended.why());
   End(std::move(ended));

@@ -21,7 +21,9 @@ absl::Status CheckFiles(const CheckpointChunk::Header& header) {
     if (!names.insert(file.name()).second) return absl::DataLossError(absl::StrCat(file.name(), " is announced twice"));
     if (file.bytes() <= 0) return absl::DataLossError(absl::StrCat(file.name(), " is announced without a size"));
   }
-  if (names.count(kModelFile) == 0) return absl::DataLossError(absl::StrCat(kModelFile, " is not announced"));
+  for (const char* name : {kModelFile, kOptimizerFile}) {
+    if (names.count(name) == 0) return absl::DataLossError(absl::StrCat(name, " is not announced"));
+  }
   return absl::OkStatus();
 }
 

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "absl/strings/str_format.h"
+
 namespace lockstep {
 namespace {
 
@@ -41,5 +43,7 @@ std::string Words(absl::string_view said) {
   }
   return words;
 }
+
+std::string InSeconds(absl::Duration duration) { return absl::StrFormat("%g s", absl::ToDoubleSeconds(duration)); }
 
 }  // namespace lockstep
