@@ -259,7 +259,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--checkpoint", flags->offline.checkpoint, "Folder of the checkpoint")->type_name("DIR");
   app->add_option("--config", flags->offline.config, "The run's config.yaml")->type_name("F");
   app->add_option("--data", flags->offline.data, "Data in place of the config's")->type_name("PATH");
-  app->add_option("--split", flags->offline.split, "validation (default) or train")->type_name("S");
+  app->add_option("--split", flags->offline.split, "val (default) or train")->type_name("S");
   app->add_option("--output", flags->offline.output, "File to write (default: standard output)")->type_name("F");
   app->add_flag("--json", flags->offline.json, "As JSON");
   app->footer("The run's token is in LOCKSTEP_TOKEN, or in the file that LOCKSTEP_TOKEN_FILE names.");
@@ -283,7 +283,9 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kUsage;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    std::cerr << "lockstep-worker: " << error.what() << "; see lockstep-worker --help\n";
+    return kUsage;
   }
   torch::set_num_interop_threads(1);
   if (flags.coordinator.empty()) return RunOffline(flags);

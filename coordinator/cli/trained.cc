@@ -78,13 +78,8 @@ absl::StatusOr<Trained> FindTrained(const TrainedArguments& arguments) {
 absl::Status UseTrained(const std::string& mode, const TrainedArguments& arguments,
                         const std::vector<std::string>& more_arguments) {
   ASSIGN_OR_RETURN(const Trained trained, FindTrained(arguments));
-  std::vector<std::string> worker = {mode,
-                                     "--checkpoint",
-                                     trained.checkpoint,
-                                     "--config",
-                                     trained.config,
-                                     "--split",
-                                     arguments.split == "val" ? "validation" : arguments.split};
+  std::vector<std::string> worker = {mode,           "--checkpoint", trained.checkpoint, "--config",
+                                     trained.config, "--split",      arguments.split};
   if (!arguments.data.empty()) worker.insert(worker.end(), {"--data", arguments.data});
   worker.insert(worker.end(), more_arguments.begin(), more_arguments.end());
   return BecomeWorker(worker);
