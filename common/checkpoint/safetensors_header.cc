@@ -191,7 +191,7 @@ absl::Status CheckLayout(SafetensorsHeader* header) {
   for (const TensorInfo& tensor : header->tensors) {
     ASSIGN_OR_RETURN(const int64_t bytes, SizeOf(tensor));
     const std::string name = Quoted(tensor.name);
-    if (tensor.end < tensor.begin || tensor.end - tensor.begin != bytes) {
+    if (tensor.end - tensor.begin != bytes) {
       return Invalid(absl::StrCat("tensor ", name, ": ", tensor.dtype, " [", absl::StrJoin(tensor.shape, ", "), "] is ",
                                   bytes, " bytes, but its data_offsets are ", tensor.begin, " to ", tensor.end));
     }

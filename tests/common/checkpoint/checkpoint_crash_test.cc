@@ -28,11 +28,17 @@ absl::Status WriteCheckpoint(FileSystem* files, const std::string& folder, int64
   return writer->Commit().status();
 }
 
-// Writes the checkpoint of `step` as the coordinator does. `*committed` as soon as the writer says so.
-absl::Status TakeCheckpoint(FileSystem* files, const std::string& folder, int64_t step, bool* committed) {
+// What was reported as done, and so has to last.
+struct Done {
+  bool committed = false, linked = false;
+};
+
+// Writes the checkpoint of `step` as the coordinator does.
+absl::Status TakeCheckpoint(FileSystem* files, const std::string& folder, int64_t step, Done* done) {
   RETURN_IF_ERROR(WriteCheckpoint(files, folder, step, "new"));
-  *committed = true;
+  done->committed = true;
   RETURN_IF_ERROR(PointLink(files, folder, "latest", step));
+  done->linked = true;
   return PruneCheckpoints(files, folder, 2);
 }
 
@@ -55,7 +61,7 @@ class CheckpointFaultTest : public testing::TestWithParam<Scenario> {
     ASSERT_TRUE(PointLink(&files, folder, "best", 50).ok());
   }
 
-  static void ExpectSound(const std::string& folder, bool committed) {
+  static void ExpectSound(const std::string& folder, const Done& done) {
     FileSystem* files = FileSystem::Real();
     for (const int64_t step : ListCheckpoints(files, folder)) {
       const auto verified = VerifyCheckpoint(files, folder + "/" + CheckpointName(step));
@@ -69,9 +75,12 @@ class CheckpointFaultTest : public testing::TestWithParam<Scenario> {
     if (step == 300) {
       EXPECT_EQ(last->state.config_digest(), "new");
     }
-    if (committed) {
+    if (done.committed) {
       EXPECT_EQ(step, GetParam().step) << "committed, and then lost";
       EXPECT_EQ(last->state.config_digest(), "new");
+    }
+    if (done.linked) {
+      EXPECT_EQ(VerifyCheckpoint(files, folder + "/latest")->step(), GetParam().step);
     }
     EXPECT_TRUE(VerifyCheckpoint(files, folder + "/best").ok());
   }
@@ -82,8 +91,8 @@ class CheckpointFaultTest : public testing::TestWithParam<Scenario> {
     FileSystem* const files = &sound;
     ASSERT_TRUE(PruneCheckpoints(files, folder, 0).ok());
     EXPECT_TRUE(VerifyCheckpoint(files, folder + "/latest").ok());
-    bool committed = false;
-    const absl::Status again = TakeCheckpoint(files, folder, GetParam().step, &committed);
+    Done done;
+    const absl::Status again = TakeCheckpoint(files, folder, GetParam().step, &done);
     ASSERT_TRUE(again.ok()) << again;
     const auto last = FindLastCheckpoint(files, folder);
     ASSERT_TRUE(last.ok()) << last.status();
@@ -105,15 +114,15 @@ TEST_P(CheckpointFaultTest, AtEveryOperationTheLastCheckpointStaysReadable) {
     const TempFolder folder;
     Prepare(folder.path());
     FaultyFiles files(at == 0 ? Fault::kNone : GetParam().fault, at);
-    bool committed = false;
-    const absl::Status status = TakeCheckpoint(&files, folder.path(), GetParam().step, &committed);
+    Done done;
+    const absl::Status status = TakeCheckpoint(&files, folder.path(), GetParam().step, &done);
     if (at == 0) {
       ASSERT_TRUE(status.ok()) << status;
       operations = files.operations();
       EXPECT_GT(operations, 20);
     }
     EXPECT_EQ(files.dead(), at > 0 && (GetParam().fault == Fault::kCrash || GetParam().fault == Fault::kPowerCut));
-    ExpectSound(folder.path(), committed);
+    ExpectSound(folder.path(), done);
     ExpectRecovers(folder.path());
     if (HasFailure()) return;
   }

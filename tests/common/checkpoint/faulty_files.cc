@@ -1,9 +1,11 @@
 #include "tests/common/checkpoint/faulty_files.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "common/base/status.h"
 
 namespace lockstep {
@@ -29,12 +31,13 @@ class FaultyFiles::File : public WritableFile {
   absl::Status Append(absl::string_view data) override {
     RETURN_IF_ERROR(
         files_->Operate(true, path_, [&] { file_->Append(data.substr(0, data.size() / 2)).IgnoreError(); }));
-    files_->unsynced_content_.insert(path_);
+    files_->unsynced_content_.push_back(path_);
     return file_->Append(data);
   }
   absl::Status Sync() override {
     RETURN_IF_ERROR(files_->Operate(true, path_));
-    files_->unsynced_content_.erase(path_);
+    auto& content = files_->unsynced_content_;
+    content.erase(std::remove(content.begin(), content.end(), path_), content.end());
     return absl::OkStatus();
   }
   absl::Status Close() override {
@@ -64,13 +67,35 @@ void FaultyFiles::Die() {
   if (fault_ != Fault::kPowerCut) return;
   std::error_code error;
   for (const std::string& path : unsynced_content_) std::filesystem::resize_file(path, 0, error);
-  for (auto change = unsynced_.rbegin(); change != unsynced_.rend(); ++change) change->take_back();
+  while (!unsynced_.empty()) {
+    const Unsynced change = unsynced_.back();
+    unsynced_.pop_back();
+    if (!change.target.empty()) {
+      Real()->ReplaceLink(change.target, change.to).IgnoreError();
+    } else if (change.from.empty()) {
+      Real()->RemoveAll(change.to).IgnoreError();
+    } else {
+      Real()->Rename(change.to, change.from).IgnoreError();
+      Moved(change.to, change.from);
+    }
+  }
+}
+
+void FaultyFiles::Moved(const std::string& from, const std::string& to) {
+  const auto move = [&](std::string* path) {
+    if (absl::StartsWith(*path, from + "/")) path->replace(0, from.size(), to);
+  };
+  for (std::string& path : unsynced_content_) move(&path);
+  for (Unsynced& change : unsynced_) {
+    move(&change.from);
+    move(&change.to);
+  }
 }
 
 absl::StatusOr<std::unique_ptr<WritableFile>> FaultyFiles::Create(const std::string& path, int mode) {
   RETURN_IF_ERROR(Operate(true, path));
   ASSIGN_OR_RETURN(auto file, Real()->Create(path, mode));
-  unsynced_.push_back({FolderOf(path), [path] { Real()->RemoveAll(path).IgnoreError(); }});
+  unsynced_.push_back({"", path, ""});
   return std::make_unique<File>(this, path, std::move(file));
 }
 
@@ -82,7 +107,8 @@ absl::StatusOr<std::string> FaultyFiles::Read(const std::string& path, int64_t m
 absl::Status FaultyFiles::Rename(const std::string& from, const std::string& to) {
   RETURN_IF_ERROR(Operate(false, from));
   RETURN_IF_ERROR(Real()->Rename(from, to));
-  unsynced_.push_back({FolderOf(to), [from, to] { Real()->Rename(to, from).IgnoreError(); }});
+  Moved(from, to);
+  unsynced_.push_back({from, to, ""});
   return absl::OkStatus();
 }
 
@@ -90,7 +116,7 @@ absl::Status FaultyFiles::SyncFolder(const std::string& path) {
   RETURN_IF_ERROR(Operate(false, path));
   std::vector<Unsynced> rest;
   for (Unsynced& change : unsynced_) {
-    if (change.folder != path) rest.push_back(std::move(change));
+    if (FolderOf(change.to) != path) rest.push_back(std::move(change));
   }
   unsynced_ = std::move(rest);
   return absl::OkStatus();
@@ -111,13 +137,7 @@ absl::Status FaultyFiles::ReplaceLink(const std::string& target, const std::stri
   std::error_code error;
   const std::string before = std::filesystem::read_symlink(link, error).string();
   RETURN_IF_ERROR(Real()->ReplaceLink(target, link));
-  unsynced_.push_back({FolderOf(link), [before, link] {
-                         if (before.empty()) {
-                           Real()->RemoveAll(link).IgnoreError();
-                         } else {
-                           Real()->ReplaceLink(before, link).IgnoreError();
-                         }
-                       }});
+  unsynced_.push_back({"", link, before});
   return absl::OkStatus();
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <functional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -38,23 +37,25 @@ class FaultyFiles : public FileSystem {
 
  private:
   class File;
-  // What a power cut takes back as long as `folder` is not synced.
+  // What a power cut takes back as long as its folder is not synced: `to` gets the name `from` back, or, when that is
+  // empty, is gone. A link points at `target` again.
   struct Unsynced {
-    std::string folder;
-    std::function<void()> take_back;
+    std::string from, to, target;
   };
 
   // Counts an operation. An error: it must not be done; before a crash, `half` of it is.
   absl::Status Operate(
       bool writes, const std::string& path, const std::function<void()>& half = [] {});
   void Die();
+  // Where things are after a rename.
+  void Moved(const std::string& from, const std::string& to);
 
   const Fault fault_;
   const int at_;
   int operations_ = 0;
   bool dead_ = false;
   std::vector<Unsynced> unsynced_;
-  std::set<std::string> unsynced_content_;
+  std::vector<std::string> unsynced_content_;
 };
 
 }  // namespace lockstep
