@@ -12,10 +12,9 @@
 #include "coordinator/store/run_db.h"
 
 namespace lockstep {
-namespace {
 
-absl::StatusOr<std::string> Summary(const std::string& folder, const StatusReply& last, int exit_code,
-                                    const std::string& why) {
+absl::StatusOr<std::string> SummaryOf(const std::string& folder, const StatusReply& last, int exit_code,
+                                      const std::string& why) {
   ASSIGN_OR_RETURN(const std::unique_ptr<RunDbReader> reader, OpenRunDbReader(JoinPath(folder, "run.db")));
   ASSIGN_OR_RETURN(const RunFigures figures, reader->Figures());
   ASSIGN_OR_RETURN(const RunConfig config, ConfigOfRun(folder));
@@ -28,12 +27,10 @@ absl::StatusOr<std::string> Summary(const std::string& folder, const StatusReply
   return FormatSummary(figures, context);
 }
 
-}  // namespace
-
 int PrintEndOfRun(const std::string& run_folder, const StatusReply& last, int exit_code, const std::string& why) {
   std::cout << std::flush;
   if (exit_code == kExitDone || exit_code == kExitStopped) {
-    const absl::StatusOr<std::string> summary = Summary(run_folder, last, exit_code, why);
+    const absl::StatusOr<std::string> summary = SummaryOf(run_folder, last, exit_code, why);
     // The run itself went well: a summary that cannot be read does not change how it ended.
     if (summary.ok()) {
       std::cout << *summary << std::flush;

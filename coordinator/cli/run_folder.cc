@@ -84,7 +84,14 @@ void ReadJournal(const std::string& folder, RunOverview* overview) {
   overview->best_step = state.best_step();
   overview->best_value = state.best_value();
   overview->stop = state.stop();
+  overview->incarnation = state.incarnation();
   if (!state.evaluations().empty()) overview->step = std::max(overview->step, state.evaluations().back().step());
+  if (!state.started()) return;
+  overview->final_step = state.final_step();
+  overview->steps_per_epoch = state.plan().steps_per_epoch();
+  if (overview->step < 1) return;
+  overview->epoch = state.plan().EpochOf(overview->step);
+  overview->epoch_step = state.plan().EpochStepOf(overview->step);
 }
 
 }  // namespace

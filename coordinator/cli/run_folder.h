@@ -48,6 +48,9 @@ struct RunOverview {
   double started = 0;  // first launch, seconds since 1970; 0: not known
   double elapsed_s = 0;
   std::optional<Decision> stop;
+  // Where `step` is in the plan; 0 where the journal does not say.
+  int64_t final_step = 0, steps_per_epoch = 0, epoch_step = 0;
+  int epoch = 0, incarnation = 0;
 };
 absl::StatusOr<RunOverview> ReadOverview(const std::string& run_folder);
 bool IsLive(const std::string& run_folder);

@@ -5,10 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/cli/command.h"
+#include "coordinator/cli/end_of_run.h"
 #include "coordinator/cli/operator_client.h"
 #include "coordinator/cli/run_folder.h"
 #include "coordinator/observe/progress.h"
-#include "coordinator/observe/text.h"
 
 namespace lockstep {
 namespace {
@@ -27,15 +27,29 @@ StatusReply StatusOf(const RunOverview& overview) {
   reply.set_last_checkpoint(overview.last_checkpoint);
   reply.set_exit_code(overview.exit_code);
   reply.set_eta_epoch_s(-1);
+  reply.set_final_step(overview.final_step);
+  reply.set_steps_per_epoch(overview.steps_per_epoch);
+  reply.set_epoch(overview.epoch);
+  reply.set_epoch_step(overview.epoch_step);
+  reply.set_incarnation(overview.incarnation);
+  if (overview.steps_per_epoch > 0) {
+    reply.set_epochs(static_cast<int>((overview.final_step + overview.steps_per_epoch - 1) / overview.steps_per_epoch));
+  }
   if (overview.stop.has_value()) *reply.mutable_stop() = *overview.stop;
   return reply;
 }
 
-std::string EndText(const RunOverview& overview) {
-  const std::string why = overview.why.empty() ? "it was cut off" : overview.why;
-  if (overview.ended) return Field("ended", why);
-  return absl::StrCat(Field("not live", why),
-                      Field("go on with", absl::StrCat("lockstep run --resume ", ShellWord(overview.folder))));
+// The summary where anything was recorded; else the little that there is.
+std::string EndText(const RunOverview& overview, const StatusReply& reply) {
+  std::string text;
+  const std::string why = overview.why.empty() ? "cut off" : overview.why;
+  if (overview.last_checkpoint >= 0) {
+    const absl::StatusOr<std::string> summary = SummaryOf(overview.folder, reply, overview.exit_code, why);
+    if (summary.ok()) text = *summary;
+  }
+  if (text.empty()) text = absl::StrCat("Run ", overview.name, ": ", why, "\n");
+  if (!overview.ended) absl::StrAppend(&text, "Not live; ", HowToGoOn(overview.folder), "\n");
+  return text;
 }
 
 absl::StatusOr<int> Status(const std::string& run, bool json) {
@@ -48,7 +62,7 @@ absl::StatusOr<int> Status(const std::string& run, bool json) {
   }
   ASSIGN_OR_RETURN(const RunOverview overview, ReadOverview(folder));
   const StatusReply reply = StatusOf(overview);
-  std::cout << (json ? StatusJson(reply) : absl::StrCat(StatusText(reply), EndText(overview))) << std::flush;
+  std::cout << (json ? StatusJson(reply) : EndText(overview, reply)) << std::flush;
   return kExitDone;
 }
 

@@ -107,7 +107,9 @@ absl::Status CheckDecisions(const std::string& folder, Journal* journal, std::ve
     }
   }
   Finding finding{"decisions", wrong.empty(), absl::StrJoin(wrong, "; ")};
-  if (finding.good) finding.says = absl::StrCat(CountText(decisions, "decision"), ", all explained by the journal alone");
+  if (finding.good) {
+    finding.says = absl::StrCat(CountText(decisions, "decision"), ", all explained by the journal alone");
+  }
   findings->push_back(std::move(finding));
   return absl::OkStatus();
 }

@@ -1,5 +1,6 @@
 #include "coordinator/supervise/signals.h"
 
+#include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -10,22 +11,16 @@
 namespace lockstep {
 
 absl::StatusOr<SignalWatch> SignalWatch::Start() {
-  sigset_t watched, old_mask;
+  sigset_t watched;
   sigemptyset(&watched);
   for (const int number : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&watched, number);
   struct sigaction hangup {};
   if (sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaddset(&watched, SIGHUP);
   signal(SIGPIPE, SIG_IGN);
-  if (pthread_sigmask(SIG_BLOCK, &watched, &old_mask) != 0) return ErrnoStatus(errno, "blocking signals");
+  if (pthread_sigmask(SIG_BLOCK, &watched, nullptr) != 0) return ErrnoStatus(errno, "blocking signals");
   const int fd = signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
   if (fd < 0) return ErrnoStatus(errno, "watching for signals");
-  return SignalWatch(UniqueFd(fd), old_mask);
-}
-
-SignalWatch::SignalWatch(SignalWatch&& other) noexcept : fd_(std::move(other.fd_)), old_mask_(other.old_mask_) {}
-
-SignalWatch::~SignalWatch() {
-  if (fd_.get() >= 0) pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr);
+  return SignalWatch(UniqueFd(fd));
 }
 
 std::vector<int> SignalWatch::Read() {

@@ -1,0 +1,170 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/file.h"
+#include "common/checkpoint/checkpoint.h"
+#include "common/config/config.h"
+#include "common/data/plan.h"
+#include "coordinator/store/journal.h"
+#include "coordinator/store/run_db.h"
+#include "tests/coordinator/cli/program.h"
+
+namespace lockstep {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(DatasetTest, TheSameSeedMakesTheSameBytes) {
+  Program program;
+  for (const char* folder : {"a", "b"}) {
+    const Outcome outcome =
+        program.Run({"dataset", "make", "digits", "--train", "50", "--val", "10", "--seed", "7", "--out", folder});
+    EXPECT_EQ(outcome.out, absl::StrCat(folder, ": digits, 50 to train and 10 to validate, seed 7\n"));
+    EXPECT_EQ(outcome.exit_code, 0);
+  }
+  ASSERT_EQ(program.List("a").size(), 4u);
+  for (const std::string& name : program.List("a")) {
+    EXPECT_EQ(program.Read(absl::StrCat("a/", name)), program.Read(absl::StrCat("b/", name)));
+  }
+}
+
+TEST(DatasetTest, ShowCountsLabelsAndDrawsASample) {
+  Program program;
+  program.MakeInputs();
+  const Outcome outcome = program.Run({"dataset", "show", "digits"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.out, HasSubstr("train: 100 samples, input uint8 28×28, target uint8\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("val: 20 samples"));
+  EXPECT_THAT(outcome.out, HasSubstr("\ntrain sample 0, target "));
+  const auto json = nlohmann::json::parse(program.Run({"dataset", "show", "digits", "--json"}).out);
+  int64_t labelled = 0;
+  for (const auto& [label, count] : json["train"]["labels"].items()) labelled += count.get<int64_t>();
+  EXPECT_EQ(labelled, 100);
+  EXPECT_EQ(json["val"]["samples"], 20);
+}
+
+TEST(DatasetTest, ASampleThatIsNotThereIsAnErrorOfUse) {
+  Program program;
+  program.MakeInputs();
+  const Outcome outcome = program.Run({"dataset", "show", "digits", "--sample", "100"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_EQ(outcome.err, "lockstep: --sample 100: there are training samples 0 to 99\n");
+}
+
+// A run's folder as a coordinator would have left it: two epochs of ten samples.
+class TrainedRunTest : public ::testing::Test {
+ protected:
+  TrainedRunTest() {
+    program_.MakeInputs();
+    program_.Write("runs/r/config.yaml", program_.Run({"run", "c.yaml", "--dry-run"}).out);
+    journal_ = *OpenJournal(program_.path("runs/r/journal.db"), &warning_);
+    Update update;
+    update.set_seq(1);
+    update.set_time(1.7e9);
+    RunStarted* started = update.mutable_run_started();
+    *started->mutable_config() = *ParseConfig(program_.Read("runs/r/config.yaml"), program_.path("c.yaml"), {});
+    started->set_world(1);
+    started->set_incarnation(1);
+    started->set_train_samples(100);
+    started->set_val_samples(20);
+    EXPECT_TRUE(journal_->Append(update).ok());
+    db_ = *OpenRunDb(program_.path("runs/r/run.db"), &warning_);
+    WriteEpoch(0, EpochFingerprint(0, 100));
+    WriteCheckpoint(10);
+    WriteCheckpoint(20);
+    EXPECT_TRUE(PointLink(FileSystem::Real(), Checkpoints(), "best", 10).ok());
+    EXPECT_TRUE(PointLink(FileSystem::Real(), Checkpoints(), "latest", 20).ok());
+  }
+
+  std::string Checkpoints() const { return program_.path("runs/r/checkpoints"); }
+
+  void WriteEpoch(int epoch, uint64_t fingerprint) {
+    EpochRow row;
+    row.done.set_epoch(epoch);
+    row.done.set_steps(10);
+    row.done.set_samples(100);
+    row.done.set_fingerprint(fingerprint);
+    row.expected_fingerprint = EpochFingerprint(epoch, 100);
+    EXPECT_TRUE(db_->WriteEpoch(row, 1).ok());
+  }
+
+  void WriteCheckpoint(int64_t step) {
+    EXPECT_TRUE(FileSystem::Real()->MakeFolders(Checkpoints()).ok());
+    auto writer = *CheckpointWriter::Create(FileSystem::Real(), Checkpoints(), step);
+    CheckpointState state;
+    state.mutable_cursor()->set_step(step);
+    EXPECT_TRUE(writer->AddFile(kModelFile, absl::StrCat("weights ", step)).ok());
+    EXPECT_TRUE(writer->AddFile(kOptimizerFile, "momentum").ok());
+    EXPECT_TRUE(writer->AddFile(kStateFile, CheckpointStateToJson(state)).ok());
+    EXPECT_TRUE(writer->Commit().ok());
+  }
+
+  Program program_;
+  std::string warning_;
+  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<RunDb> db_;
+};
+
+TEST_F(TrainedRunTest, VerifyPassesWhatIsWhole) {
+  const Outcome outcome = program_.Run({"verify", "r"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.out;
+  EXPECT_THAT(outcome.out, HasSubstr("good  epoch 1: 100 samples, each exactly once in 10 steps"));
+  EXPECT_THAT(outcome.out, HasSubstr("good  checkpoint step 20: whole: 3 files"));
+  EXPECT_THAT(outcome.out, HasSubstr("runs/r: verified\n"));
+}
+
+TEST_F(TrainedRunTest, VerifyFailsOnAnEpochThatUsedASampleTwice) {
+  WriteEpoch(1, EpochFingerprint(1, 100) + SampleFingerprint(1, 3) - SampleFingerprint(1, 4));
+  const Outcome outcome = program_.Run({"verify", "r"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.out, HasSubstr("BAD   epoch 2: 100 samples of 100 with fingerprint "));
+  EXPECT_EQ(nlohmann::json::parse(program_.Run({"verify", "r", "--json"}).out)["good"], false);
+}
+
+TEST_F(TrainedRunTest, VerifyFailsOnACheckpointThatWasChanged) {
+  program_.Write("runs/r/checkpoints/step-00000010/model.safetensors", "weights 11");
+  const Outcome outcome = program_.Run({"verify", "r"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.out, HasSubstr("BAD   checkpoint step 10: "));
+}
+
+TEST_F(TrainedRunTest, EvaluateHandsTheBestCheckpointToTheWorker) {
+  const Outcome outcome = program_.Run({"evaluate", "r", "--json"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out,
+            "--evaluate\n--checkpoint\nruns/r/checkpoints/best\n--config\nruns/r/config.yaml\n--split\nval\n"
+            "--json\n");
+}
+
+TEST_F(TrainedRunTest, ACheckpointIsChosenByNameOrByItsFolder) {
+  EXPECT_THAT(program_.Run({"evaluate", "r", "--checkpoint", "latest"}).out, HasSubstr("runs/r/checkpoints/latest\n"));
+  EXPECT_THAT(program_.Run({"evaluate", "r", "--checkpoint", "step-20"}).out, HasSubstr("/step-00000020\n"));
+  EXPECT_THAT(program_.Run({"predict", "runs/r/checkpoints/step-00000010", "--data", "digits"}).out,
+              HasSubstr(absl::StrCat("--config\n", program_.path("runs/r/config.yaml"))));
+  const Outcome missing = program_.Run({"evaluate", "r", "--checkpoint", "step-30"});
+  EXPECT_EQ(missing.exit_code, 2);
+  EXPECT_EQ(missing.err, "lockstep: runs/r: no checkpoint step-30; there are: step-10, step-20\n");
+}
+
+TEST_F(TrainedRunTest, AChangedCheckpointIsNotUsed) {
+  program_.Write("runs/r/checkpoints/step-00000010/model.safetensors", "weights 11");
+  const Outcome outcome = program_.Run({"evaluate", "r"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_EQ(outcome.out, "");
+}
+
+TEST_F(TrainedRunTest, StatusAndRunsTellOfARunThatIsOver) {
+  EXPECT_THAT(program_.Run({"status", "r"}).out, HasSubstr("lockstep run --resume runs/r"));
+  const auto runs = nlohmann::json::parse(program_.Run({"runs", "--json"}).out);
+  ASSERT_EQ(runs.size(), 1u);
+  EXPECT_EQ(runs[0]["state"], "resumable");
+  EXPECT_EQ(runs[0]["last_checkpoint"], 20);
+  const Outcome typo = program_.Run({"status", "rr"});
+  EXPECT_EQ(typo.err, "lockstep: rr: no such run, neither here nor in runs/; list them with: lockstep runs\n");
+}
+
+}  // namespace
+}  // namespace lockstep
