@@ -83,7 +83,7 @@ absl::Status EvaluateSplit(const OfflineOptions& options) {
       }));
   if (!options.json) return Print(EvaluationText(sums, run->checkpoint()));
   const Json json = {{"checkpoint", run->checkpoint()},
-                     {"split", options.split},
+                     {"split", run->split()},
                      {"samples", sums.samples()},
                      {"metrics", sums.Values()}};
   return Print(absl::StrCat(json.dump(), "\n"));

@@ -21,7 +21,7 @@ struct OfflineOptions {
   std::string checkpoint;     // folder of a checkpoint, or a link to it
   std::string config;         // the run's config.yaml
   std::string data;           // in place of the config's data.path; empty: that
-  std::string split = "val";  // or train
+  std::string split = "val";  // or validation, the same; or train
   bool json = false;
   std::string output;  // Predict: a file; empty: standard output
 };

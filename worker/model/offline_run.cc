@@ -84,10 +84,12 @@ absl::Status OfflineRun::OpenNetwork(const std::string& folder) {
 }
 
 absl::Status OfflineRun::OpenData(const std::string& split) {
-  if (split != "train" && split != "val") {
+  const bool train = split == "train";
+  if (!train && split != "val" && split != "validation") {
     return absl::InvalidArgumentError(absl::StrCat("--split ", split, ": give val or train"));
   }
-  ASSIGN_OR_RETURN(dataset_, OpenDataset(config_.data(), split == "train" ? Split::kTrain : Split::kValidation));
+  split_ = train ? "train" : "validation";
+  ASSIGN_OR_RETURN(dataset_, OpenDataset(config_.data(), train ? Split::kTrain : Split::kValidation));
   decoder_ = std::make_unique<Decoder>(config_.data(), dataset_->input(), dataset_->target(), config_.run().seed());
   return absl::OkStatus();
 }

@@ -28,6 +28,7 @@ class OfflineRun {
 
   const RunConfig& config() const { return config_; }
   const std::string& checkpoint() const { return checkpoint_; }  // "step-00000330"
+  const std::string& split() const { return split_; }            // "train" or "validation", as the run's record has it
 
  private:
   OfflineRun() = default;
@@ -36,7 +37,7 @@ class OfflineRun {
   absl::Status OpenData(const std::string& split);
 
   RunConfig config_;
-  std::string checkpoint_, device_;
+  std::string checkpoint_, split_, device_;
   std::unique_ptr<Network> network_;
   std::unique_ptr<Dataset> dataset_;
   std::unique_ptr<Decoder> decoder_;

@@ -126,7 +126,7 @@ TEST_F(OfflineTest, EvaluateAsJson) {
   ASSERT_EQ(said.code, 0) << said.err;
   const auto json = nlohmann::json::parse(said.out);
   EXPECT_EQ(json["checkpoint"], "step-00000330");
-  EXPECT_EQ(json["split"], "val");
+  EXPECT_EQ(json["split"], "validation");
   EXPECT_EQ(json["samples"], kValidation);
   EXPECT_DOUBLE_EQ(json["metrics"]["accuracy"], Accuracy());
   options_.split = "train";
@@ -210,7 +210,7 @@ TEST_F(OfflineTest, WhatIsNotThereOrOfAnotherModelIsOneLine) {
   options_.checkpoint = TestPath("run/checkpoints/latest");
   options_.split = "test";
   EXPECT_EQ(Capture([&] { return Evaluate(options_); }).err, "lockstep-worker: --split test: give val or train\n");
-  options_.split = "val";
+  options_.split = "validation";
   std::string yaml = ReadAll(options_.config);
   yaml.replace(yaml.find("[16]"), 4, "[17]");
   std::ofstream(options_.config) << yaml;
