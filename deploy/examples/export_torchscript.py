@@ -28,13 +28,13 @@ class SmallCnn(nn.Module):
         self.conv2 = nn.Conv2d(16, 32, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(32)
         self.dropout = nn.Dropout(0.2)
-        self.classes = nn.Linear(32, 10)
+        self.classes = nn.Linear(32 * 7 * 7, 10)
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.reshape(-1, 1, 28, 28)
         x = torch.max_pool2d(torch.relu(self.norm1(self.conv1(x))), 2)
         x = torch.max_pool2d(torch.relu(self.norm2(self.conv2(x))), 2)
-        return self.classes(self.dropout(x.amax(dim=[2, 3])))
+        return self.classes(self.dropout(x.flatten(1)))
 
 
 class TiedClassifier(nn.Module):
