@@ -82,9 +82,6 @@ std::optional<Violation> CheckModel(const RunConfig& config) {
     return Violation{"model.name", absl::StrCat("is ", EnumWord(ModelName_descriptor(), model.name()),
                                                 ", but model.torchscript is set; take one of the two away")};
   }
-  if (model.init_match() != INIT_MATCH_ALL && model.init_from().empty()) {
-    return Violation{"model.init_match", "is matching, but there is no file to match; set model.init_from"};
-  }
   return std::nullopt;
 }
 

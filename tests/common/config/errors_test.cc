@@ -173,8 +173,6 @@ const std::vector<Case>& FileCases() {
        "c.yaml:2: loss.name is torchscript, but no file is given; set loss.torchscript to it"},
       {"LossScriptAndName", With("loss: {name: mse, torchscript: data}\n"),
        "c.yaml:2: loss.name is mse, but loss.torchscript is set; take one of the two away"},
-      {"MatchingNothing", With("model: {init_match: matching}\n"),
-       "c.yaml:2: model.init_match is matching, but there is no file to match; set model.init_from"},
       {"AccuracyOfValues", With("loss: {name: mse}\nmetrics: [accuracy]\n"),
        "c.yaml:3: metrics[0] is accuracy, which has no meaning for loss mse; choose loss or mae"},
       {"DecisionByAMetricWithoutMeaning", With("loss: {name: bce}\nconvergence:\n  metric: perplexity\n"),

@@ -89,7 +89,6 @@ void KeepToTheRules(RunConfig* config) {
   Model* model = config->mutable_model();
   if (model->name() == MODEL_NAME_TORCHSCRIPT) model->set_torchscript("/m.pt");
   if (model->name() != MODEL_NAME_TORCHSCRIPT) model->clear_torchscript();
-  if (model->init_from().empty()) model->set_init_match(INIT_MATCH_ALL);
   config->mutable_loss()->set_name(LOSS_NAME_TORCHSCRIPT);
   config->mutable_loss()->set_torchscript("/l.pt");
   config->clear_metrics();
