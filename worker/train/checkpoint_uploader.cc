@@ -1,7 +1,5 @@
 #include "worker/train/checkpoint_uploader.h"
 
-#include <utility>
-
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
 
@@ -46,6 +44,10 @@ void CheckpointUploader::Upload(const CheckpointChunk::Header& header, Snapshot*
         Moved();
         return snapshot->NextChunk();
       });
+  if (!committed.ok()) {
+    log_(absl::StrCat("the checkpoint of step ", header.cursor().step(),
+                      " was not written: ", committed.status().message()));
+  }
   MutexLock lock(&mutex_);
   last_ = committed.status();
   busy_ = false;

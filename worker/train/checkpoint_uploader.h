@@ -1,7 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <string>
 #include <thread>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -15,8 +18,9 @@ namespace lockstep {
 // Start and WaitIdle are called by one thread at a time.
 class CheckpointUploader {
  public:
-  // `stall`: how long an upload may stand still.
-  CheckpointUploader(CoordinatorLink* link, absl::Duration stall) : link_(link), stall_(stall) {}
+  // `stall`: how long an upload may stand still. `log` gets a line when one has failed, from the thread.
+  CheckpointUploader(CoordinatorLink* link, absl::Duration stall, std::function<void(const std::string&)> log)
+      : link_(link), stall_(stall), log_(std::move(log)) {}
   // Waits for the upload under way.
   ~CheckpointUploader();
 
@@ -33,6 +37,7 @@ class CheckpointUploader {
 
   CoordinatorLink* const link_;
   const absl::Duration stall_;
+  const std::function<void(const std::string&)> log_;
   mutable Mutex mutex_;
   CondVar idle_;
   bool busy_ ABSL_GUARDED_BY(mutex_) = false;

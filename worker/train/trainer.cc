@@ -57,7 +57,7 @@ absl::Status Trainer::Prepare() {
       std::make_unique<Evaluator>(config, options_.device, options_.validation.get(), options_.rank, comm_.get());
   if (leads()) {
     snapshot_ = std::make_unique<Snapshot>(options_.network.get(), parameters_.get(), optimizer_.get());
-    uploader_ = std::make_unique<CheckpointUploader>(options_.link, control_timeout());
+    uploader_ = std::make_unique<CheckpointUploader>(options_.link, control_timeout(), options_.log);
   }
   if (options_.resume.has_value()) cursor_ = options_.resume->cursor();
   step_ = cursor_.step();
@@ -252,7 +252,6 @@ absl::Status Trainer::SnapshotAndSend(bool best) {
   due.set_epoch_end(cursor_.step() > 0 && plan_.IsLastOfEpoch(cursor_.step()));
   options_.link->SendCheckpointDue(due);
   RETURN_IF_ERROR(uploader_->WaitIdle());
-  LogUpload();
 
   const int64_t start_ns = MonotonicNanos();
   RETURN_IF_ERROR(snapshot_->Take());
@@ -264,16 +263,7 @@ absl::Status Trainer::SnapshotAndSend(bool best) {
   header.set_best(best);
   for (const Manifest::File& file : snapshot_->files()) *header.add_files() = file;
   uploader_->Start(header, snapshot_.get());
-  uploading_ = cursor_.step();
   return absl::OkStatus();
-}
-
-void Trainer::LogUpload() {
-  if (uploading_ >= 0 && !uploader_->last().ok()) {
-    options_.log(absl::StrCat("the checkpoint of step ", uploading_,
-                              " was not written; training goes on: ", uploader_->last().message()));
-  }
-  uploading_ = -1;
 }
 
 absl::Status Trainer::FinishUploads() {

@@ -37,7 +37,7 @@ struct TrainerOptions {
   std::unique_ptr<Network> network;
   std::unique_ptr<Objective> objective;
   std::unique_ptr<Dataset> train, validation;
-  std::function<void(const std::string&)> log = [](const std::string&) {};  // a line for people
+  std::function<void(const std::string&)> log = [](const std::string&) {};  // a line for people; any thread
 };
 
 // How training ended on this rank.
@@ -90,7 +90,6 @@ class Trainer {
   absl::Status Checkpoint(bool best);
   absl::Status SnapshotAndSend(bool best);
   absl::Status FinishUploads();
-  void LogUpload();
 
   absl::Status Restore();
   absl::Duration control_timeout() const { return absl::Seconds(options_.config.control().timeout()); }
@@ -114,7 +113,6 @@ class Trainer {
   int64_t epoch_start_ns_ = 0;
   int64_t obeyed_ = 0;         // directives up to this number
   int64_t checkpointed_ = -1;  // step of the last checkpoint taken
-  int64_t uploading_ = -1;     // step of the upload whose end has not been logged
   TrainingEnd end_;
 };
 

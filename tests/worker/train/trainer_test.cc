@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
+#include <cstdio>
+#include <fstream>
 #include <limits>
 #include <memory>
 #include <string>
@@ -200,6 +200,34 @@ TEST_F(TrainerTest, ARunThatIsAtItsLastStepLeavesAtOnce) {
   EXPECT_TRUE(resumed.parameters == whole.parameters);
 }
 
+TEST_F(TrainerTest, WeightsToStartFromAreReadByRank0AloneAndReachAllRanks) {
+  script_.final_step = 5;
+  script_.checkpoint_at = {5};
+  const Trained first = Train();
+  config_.mutable_model()->set_init_from("/only/rank/0/has/it.safetensors");
+  if (rank_ == 0) {
+    const std::string path = testing::TempDir() + "lockstep_trainer_test." + std::to_string(world_) + ".safetensors";
+    std::ofstream(path, std::ios::binary) << first.link->uploads.back().files[0];
+    config_.mutable_model()->set_init_from(path);
+  }
+  script_.final_step = 0;
+  const Trained second = Train();
+  ASSERT_TRUE(second.end.status.ok()) << second.end.status;
+  EXPECT_TRUE(second.parameters == first.parameters);
+  if (rank_ != 0) return;
+  ASSERT_EQ(second.said.size(), 1u);
+  EXPECT_NE(second.said[0].find("4 of 4 tensors taken"), std::string::npos) << second.said[0];
+  EXPECT_EQ(std::remove(config_.model().init_from().c_str()), 0);
+}
+
+TEST_F(TrainerTest, WeightsThatCannotBeReadEndAllRanksAndRank0SaysWhy) {
+  config_.mutable_model()->set_init_from("/nowhere/weights.safetensors");
+  const Trained trained = Train();
+  EXPECT_FALSE(trained.end.status.ok());
+  EXPECT_EQ(trained.end.tell, rank_ == 0);
+  EXPECT_EQ(trained.end.why.find("/nowhere/weights.safetensors") != std::string::npos, rank_ == 0) << trained.end.why;
+}
+
 TEST_F(TrainerTest, EveryEpochUsesEverySampleOnceAlsoWhereTheLastStepHasFewerSamplesThanRanks) {
   const Trained trained = Train();
   ASSERT_TRUE(trained.end.status.ok()) << trained.end.status;
@@ -265,8 +293,8 @@ TEST_F(TrainerTest, ACheckpointThatCannotBeWrittenIsSaidAndTheLastOneFailsTheRun
   EXPECT_EQ(trained.end.tell, rank_ == 0);
   if (rank_ != 0) return;
   EXPECT_EQ(trained.end.why, "the last checkpoint (step 4) was not written: disk full");
-  ASSERT_EQ(trained.said.size(), 1u);
-  EXPECT_EQ(trained.said[0], "the checkpoint of step 0 was not written; training goes on: disk full");
+  EXPECT_EQ(trained.said, (std::vector<std::string>{"the checkpoint of step 0 was not written: disk full",
+                                                    "the checkpoint of step 4 was not written: disk full"}));
 }
 
 TEST_F(TrainerTest, ALossThatIsNotFiniteEndsAllRanksBeforeParametersChange) {
