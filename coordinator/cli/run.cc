@@ -113,6 +113,13 @@ SupervisorOptions OptionsOf(const Launch& launch) {
   return options;
 }
 
+WorkerDeath WithPid(WorkerDeath death, const StatusReply& last) {
+  for (const WorkerStatus& worker : last.workers()) {
+    if (death.pid == 0 && worker.rank() == death.rank) death.pid = worker.pid();
+  }
+  return death;
+}
+
 std::string FirstLine(const Launch& launch) {
   const RunConfig& config = launch.run.config;
   return absl::StrCat(launch.folder, ": ", CountText(int64_t{config.workers()}, "worker"), ", ",
@@ -129,8 +136,9 @@ absl::StatusOr<int> Supervise(Launch launch, SignalWatch* signals) {
   ASSIGN_OR_RETURN(launch.scratch, MakeScratch(records.folder()));
   std::cout << FirstLine(launch) << std::endl;
   RunView view(launch, records);
-  const SupervisedEnd end = Supervisor(OptionsOf(launch), signals, &view).Run();
+  SupervisedEnd end = Supervisor(OptionsOf(launch), signals, &view).Run();
   const StatusReply last = view.Close();
+  if (end.killed_worker.has_value()) end.why = DescribeWorkerDeath(WithPid(*end.killed_worker, last));
   FileSystem::Real()->RemoveAll(launch.scratch).IgnoreError();
   records.Remove(launch.folder);
   if (end.started) return PrintEndOfRun(launch.folder, last, end.exit_code, end.why);

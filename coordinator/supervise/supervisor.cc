@@ -15,7 +15,6 @@
 #include "absl/time/clock.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
-#include "coordinator/supervise/mpirun.h"
 
 namespace lockstep {
 namespace {
@@ -206,19 +205,25 @@ void Supervisor::EndAll(const std::string& why) {
   EndMpirun();
 }
 
-std::optional<std::string> Supervisor::DescribeWorkers() const {
+std::string Supervisor::NewMpirunOutput() const {
+  const absl::StatusOr<std::string> log = FileSystem::Real()->Read(options_.mpirun_log);
+  if (!log.ok() || static_cast<int64_t>(log->size()) <= mpirun_log_begin_) return "";
+  return log->substr(std::max(mpirun_log_begin_, static_cast<int64_t>(log->size()) - kMaxLogRead));
+}
+
+std::optional<WorkerDeath> Supervisor::DeadWorker() const {
   // What mpirun writes after it was told to end says nothing about who died first.
   if (mpirun_ended_here_ || mpirun_.pid == 0) return std::nullopt;
-  const absl::StatusOr<std::string> log = FileSystem::Real()->Read(options_.mpirun_log);
-  if (!log.ok() || static_cast<int64_t>(log->size()) <= mpirun_log_begin_) return std::nullopt;
-  const int64_t begin = std::max(mpirun_log_begin_, static_cast<int64_t>(log->size()) - kMaxLogRead);
-  const absl::string_view said = absl::string_view(*log).substr(begin);
-  const std::optional<WorkerDeath> death = ParseMpirunOutput(said);
+  return ParseMpirunOutput(NewMpirunOutput());
+}
+
+std::optional<std::string> Supervisor::DescribeWorkers() const {
+  const std::optional<WorkerDeath> death = DeadWorker();
   if (!death.has_value()) return std::nullopt;
-  const std::string own_words = WorkersOwnWords(said);
-  if (!death->signal.has_value() && !own_words.empty()) return absl::StrCat("a worker gave up: ", own_words);
-  return absl::StrCat(DescribeWorkerDeath(*death), death->signal.has_value() ? "" : "; see ",
-                      death->signal.has_value() ? "" : options_.mpirun_log);
+  if (death->signal.has_value()) return DescribeWorkerDeath(*death);
+  const std::string own_words = WorkersOwnWords(NewMpirunOutput());
+  if (!own_words.empty()) return absl::StrCat("a worker gave up: ", own_words);
+  return absl::StrCat(DescribeWorkerDeath(*death), "; see ", options_.mpirun_log);
 }
 
 std::string Supervisor::DescribeCoordinator() const {
@@ -241,9 +246,9 @@ SupervisedEnd Supervisor::Conclude() {
   // The coordinator knows that a worker was lost; mpirun knows how.
   const bool killed = mpirun_.status.has_value() && WIFSIGNALED(*mpirun_.status) && !mpirun_ended_here_;
   if (killed) return {1, absl::StrCat("mpirun (pid ", mpirun_.pid, ") ", DescribeExit(*mpirun_.status)), ready_};
-  const std::optional<std::string> workers = DescribeWorkers();
-  const bool by_signal = workers.has_value() && workers->find("was killed by") != std::string::npos;
-  if (by_signal || ended_->text.empty()) return {1, workers.value_or("the run failed"), ready_};
+  const std::optional<WorkerDeath> death = DeadWorker();
+  if (death.has_value() && death->signal.has_value()) return {1, DescribeWorkerDeath(*death), ready_, death};
+  if (ended_->text.empty()) return {1, DescribeWorkers().value_or("the run failed"), ready_};
   return {1, ended_->text, ready_};
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "coordinator/supervise/lifeline.h"
+#include "coordinator/supervise/mpirun.h"
 #include "coordinator/supervise/process.h"
 #include "coordinator/supervise/signals.h"
 
@@ -46,6 +47,8 @@ struct SupervisedEnd {
   // What happened, in words that go after "lockstep: "; empty when the run ended as it should.
   std::string why;
   bool started = false;  // the coordinator became ready
+  // The worker that `why` names as killed by a signal. mpirun does not always say its pid.
+  std::optional<WorkerDeath> killed_worker;
 };
 
 // Starts the coordinator, then mpirun, and watches over both to the end of the run, which is bounded once anything has
@@ -86,7 +89,10 @@ class Supervisor {
   void AbortCoordinator(const std::string& why);
   void EndAll(const std::string& why);
   bool IsOver() const { return !coordinator_.running() && !mpirun_.running(); }
+  // What mpirun says about the worker that died first, unless it was ended from here.
+  std::optional<WorkerDeath> DeadWorker() const;
   std::optional<std::string> DescribeWorkers() const;
+  std::string NewMpirunOutput() const;
   std::string DescribeCoordinator() const;
   SupervisedEnd Conclude();
 
