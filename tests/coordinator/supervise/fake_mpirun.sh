@@ -10,8 +10,9 @@ esac
 setsid sleep 300 & first=$!
 setsid sleep 300 & second=$!
 case $mode in
-  stubborn) trap '' TERM; while true; do sleep 300 & wait $!; done ;;
+  stubborn) trap '' TERM; echo up; while true; do sleep 300 & wait $!; done ;;
   abandon) trap 'exit 143' TERM ;;
   *) trap 'kill $first $second; exit 143' TERM ;;
 esac
+echo up
 wait

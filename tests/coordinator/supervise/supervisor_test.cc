@@ -99,6 +99,11 @@ class SupervisorTest : public ::testing::Test {
     return end;
   }
 
+  // Until the coordinator, mpirun and its two workers are there, mpirun with its trap set.
+  void AwaitWorkers() const {
+    EXPECT_TRUE(
+        Await([&] { return ReadAll(folder_.path("mpirun.log")).find("up") != std::string::npos; }, absl::Seconds(10)));
+  }
   std::vector<pid_t> Processes() const { return ProcessesWithVariable(kTokenVariable, token_); }
   std::string Notes() const { return ReadAll(folder_.path("notes")); }
   std::string LogPath(const std::string& name) const { return folder_.path(name); }
@@ -159,14 +164,20 @@ TEST_F(SupervisorTest, TheCoordinatorsDeathTakesMpirunAlongAndIsNamedByItsSignal
 }
 
 TEST_F(SupervisorTest, AnMpirunThatIgnoresSigtermIsKilledWithItsWorkers) {
-  view_.on_started_ = [this] { kill(view_.coordinator_, SIGKILL); };
+  view_.on_started_ = [this] {
+    AwaitWorkers();
+    kill(view_.coordinator_, SIGKILL);
+  };
   const SupervisedEnd end = Supervise(Options("serve", "stubborn"));
   EXPECT_THAT(end.why, HasSubstr("was killed by SIGKILL"));
   EXPECT_LT(took_, absl::Seconds(5));
 }
 
 TEST_F(SupervisorTest, WorkersThatMpirunLeavesBehindAreKilled) {
-  view_.on_started_ = [this] { kill(view_.coordinator_, SIGKILL); };
+  view_.on_started_ = [this] {
+    AwaitWorkers();
+    kill(view_.coordinator_, SIGKILL);
+  };
   Supervise(Options("serve", "abandon"));  // Supervise checks that nothing is left
   EXPECT_LT(took_, absl::Seconds(5));
 }
@@ -220,7 +231,10 @@ TEST_F(SupervisorTest, ASignalBeforeTheCoordinatorIsReadyIsNotLost) {
 }
 
 TEST_F(SupervisorTest, ASecondSignalEndsEverythingAtOnce) {
-  view_.on_started_ = [] { kill(getpid(), SIGINT); };
+  view_.on_started_ = [this] {
+    AwaitWorkers();
+    kill(getpid(), SIGINT);
+  };
   view_.on_notice_ = [] { kill(getpid(), SIGTERM); };
   const SupervisedEnd end = Supervise(Options("deaf", "stubborn"));
   EXPECT_EQ(end.exit_code, 1);
@@ -238,7 +252,8 @@ TEST_F(SupervisorTest, ARunWhoseRecordCannotBeKeptIsNotStarted) {
 
 TEST_F(SupervisorTest, TheTokenIsInNoCommandLine) {
   view_.on_started_ = [this] {
-    EXPECT_FALSE(Processes().empty());
+    AwaitWorkers();
+    EXPECT_GE(Processes().size(), 4u);
     for (const pid_t pid : Processes()) {
       EXPECT_EQ(ReadAll(absl::StrCat("/proc/", pid, "/cmdline")).find(token_), std::string::npos);
     }
