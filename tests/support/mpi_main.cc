@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <string>
 
 #include "absl/types/span.h"
 #include "common/base/clock.h"
@@ -22,13 +23,18 @@ constexpr int64_t kEndNanos = 60'000'000'000;
 
 class FailurePrinter : public testing::EmptyTestEventListener {
  public:
+  void OnTestStart(const testing::TestInfo& test) override {
+    test_ = std::string(test.test_suite_name()) + "." + test.name();
+  }
+  // Called under GoogleTest's lock, which asking for the current test would take again.
   void OnTestPartResult(const testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    const testing::TestInfo* const test = testing::UnitTest::GetInstance()->current_test_info();
-    std::fprintf(stderr, "rank %d: %s.%s: %s:%d: %s\n", session->rank(), test ? test->test_suite_name() : "",
-                 test ? test->name() : "", result.file_name() ? result.file_name() : "?", result.line_number(),
-                 result.message());
+    std::fprintf(stderr, "rank %d: %s: %s:%d: %s\n", session->rank(), test_.c_str(),
+                 result.file_name() ? result.file_name() : "?", result.line_number(), result.message());
   }
+
+ private:
+  std::string test_;
 };
 
 // The largest of all ranks' codes; also the point at which they have all come to the end.
