@@ -99,6 +99,31 @@ class HalfShared(nn.Module):
         return x @ self.whole @ self.part.t()
 
 
+class SameMemory(nn.Module):
+    """Two parameters to Python, each with a gradient of its own, over one memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(6, 6))
+        self.second = nn.Parameter(self.first.detach())
+
+    def forward(self, x):
+        return torch.tanh(x @ self.first) @ self.second
+
+
+class Smooth(nn.Module):
+    """LibTorch's optimiser takes these layers' gradients in another way than the first calls do, and rounds otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(6, 64), nn.LayerNorm(64), nn.Linear(64, 3)
+
+    def forward(self, x):
+        x = self.norm(self.first(x))
+        x = F.gelu(x * torch.sigmoid(x) * 1.7 + torch.tanh(x) / 3.1)
+        return self.last(x / (x.std(1, keepdim=True) + 0.001))
+
+
 class Replaces(nn.Module):
     """Assigns a new tensor to its buffer, as PyTorch's own batch norm did before 1.13."""
 
@@ -184,7 +209,8 @@ def scripts(folder):
     save(BatchNormNet(), "batch_norm")
     save(TiedNet(), "tied")
     save(nn.Sequential(nn.Linear(6, 64), nn.Dropout(0.5), nn.Linear(64, 3)), "dropout")
-    for module, name in [(HalfShared(), "half_shared"), (Replaces(), "replaces"), (Frozen(), "frozen_base"),
+    for module, name in [(HalfShared(), "half_shared"), (SameMemory(), "same_memory"), (Smooth(), "smooth"),
+                         (Replaces(), "replaces"), (Frozen(), "frozen_base"),
                          (TwoInputs(), "two_inputs"), (TwoOutputs(), "two_outputs"), (Raises(), "raises"),
                          (BatchNormNet().double(), "double"), (BatchNormNet().requires_grad_(False), "no_gradient"),
                          (EachLoss(), "each_loss"), (WeightedLoss(), "weighted_loss"), (WrongLoss(), "wrong_loss"),
