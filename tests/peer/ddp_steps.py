@@ -22,7 +22,7 @@ class Tied(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first = nn.Linear(784, 64)
+        self.first = nn.Linear(784, 64, bias=False)  # a bias before batch norm has no gradient but rounding
         self.norm = nn.BatchNorm1d(64)
         self.a = nn.Linear(64, 64)
         self.b = nn.Linear(64, 64)
@@ -67,7 +67,7 @@ def train(rank, port, model, optimizer, weights, data, order, out):
     ddp = nn.parallel.DistributedDataParallel(net)
     step = (torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9) if optimizer == "sgd"
             else torch.optim.AdamW(net.parameters(), lr=0.001, weight_decay=0.01))
-    images = torch.from_numpy(idx(f"{data}/train-images-idx3-ubyte", 16).reshape(-1, 784).astype(numpy.float32)) / 255
+    images = torch.from_numpy(idx(f"{data}/train-images-idx3-ubyte", 16).reshape(-1, 784).astype(numpy.float32)) / 256
     labels = torch.from_numpy(idx(f"{data}/train-labels-idx1-ubyte", 8).astype(numpy.int64))
     lines = [list(map(int, line.split())) for line in open(order)]
     for ids in lines[rank::RANKS]:

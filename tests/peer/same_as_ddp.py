@@ -24,7 +24,8 @@ class SameAsDdp(Case):
     def compare(self, model, optimizer):
         out = self.folder / f"{model}-{optimizer}"
         settings = dict(optimizer__name=optimizer, optimizer__lr=0.02 if optimizer == "sgd" else 0.001,
-                        data__global_batch_size=BATCH, convergence__max_steps=STEPS, convergence__max_epochs=100, run__seed=SEED)
+                        data__global_batch_size=BATCH, convergence__max_steps=STEPS, convergence__max_epochs=100, run__seed=SEED,
+                        data__normalize="{scale: 0.00390625}")  # exact in binary: both sides see the same bits
         if optimizer == "adamw":
             settings["optimizer__weight_decay"] = 0.01
         if model == "tied":
