@@ -4,9 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <functional>
-#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,19 +12,6 @@
 #include "common/base/clock.h"
 #include "tests/support/thread_collectives.h"
 #include "worker/comm/local_collectives.h"
-
-namespace {
-thread_local int64_t allocations = 0;
-}  // namespace
-
-// Not inlined: gcc would warn of memory of `new` given to `free`.
-[[gnu::noinline]] void* operator new(size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace lockstep {
 namespace {
@@ -176,25 +161,6 @@ TEST(CommThreadTest, AnErrorOfTheCollectivesNamesTheOperation) {
   }
   for (std::thread& rank : ranks) rank.join();
   EXPECT_EQ(told, 2);
-}
-
-TEST(CommThreadTest, TheTrainersCallsDoNotAllocateOnceWarm) {
-  std::unique_ptr<Collectives> collectives = NewLocalCollectives();
-  CommThread thread(collectives.get(), kLong);
-  std::vector<float> data(10);
-  std::vector<Span> spans;
-  const std::string name = "a name longer than a string's own storage";
-  int64_t before = 0;
-  for (int step = 0; step < 3 * CommThread::kQueueItems; ++step) {
-    if (step == 2 * CommThread::kQueueItems) before = allocations;
-    thread.StartAllReduce(name, Bytes(data), DType::kF32, ReduceOp::kSum);
-    StepTail tail;
-    thread.StartTail(&tail);
-    ASSERT_TRUE(thread.Wait().ok());
-    thread.TakeSpans(&spans);
-    ASSERT_EQ(spans.size(), 2u);
-  }
-  EXPECT_EQ(allocations - before, 0);
 }
 
 TEST(CommThreadTest, LeavingInTheMiddleOfAnOperationDoesNotHang) {
