@@ -84,11 +84,6 @@ class MainJob(Case):
                 self.assertIn(word, line)
             self.assertFalse((self.folder / "out").exists())
 
-    def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(self):
-        done = run("run", self.small(optimizer__lr=10, optimizer__weight_decay=10), "--workers", 2, "--out", self.folder / "out", code=1)
-        self.assertRegex(done.stdout + done.stderr, r"not finite at step \d+ on rank \d")
-        self.assertEqual([r["rule"] for r in rows(self.folder / "out", "select rule from decision where kind = 'stop'")], ["non_finite"])
-
     def test_an_out_folder_in_use_is_refused(self):
         (self.folder / "out").mkdir()
         (self.folder / "out" / "mine.txt").write_text("keep")
