@@ -1,244 +1,18 @@
 // lockstep-worker: one rank of a run, started by mpirun; or, without MPI and a coordinator, what needs a network:
 // --probe, --describe, --evaluate, --predict.
-#include <ATen/Parallel.h>
-#include <dlfcn.h>
-#include <torch/cuda.h>
-#include <torch/version.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
-#include <atomic>
-#include <cstdio>
-#include <cstdlib>
-#include <exception>
-#include <future>
 #include <iostream>
-#include <memory>
-#include <optional>
 #include <string>
-#include <utility>
 
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
 #include "common/base/build_info.h"
-#include "common/base/file.h"
-#include "common/base/status.h"
-#include "common/config/config.h"
-#include "common/data/dataset.h"
-#include "worker/comm/mpi.h"
-#include "worker/coordinator_client/client.h"
-#include "worker/model/blas.h"
-#include "worker/model/model.h"
-#include "worker/model/objective.h"
 #include "worker/model/offline.h"
-#include "worker/train/trainer.h"
-#include "worker/train/watchdog.h"
+#include "worker/rank.h"
 
 namespace lockstep {
 namespace {
 
-constexpr int kFailed = 1, kUsage = 2;
-constexpr absl::Duration kLeaveTimeout = absl::Seconds(10);
-
-std::string HostName() {
-  char name[256] = "";
-  gethostname(name, sizeof(name) - 1);
-  return name;
-}
-
-// Who speaks, for every line on standard error.
-class Voice {
- public:
-  void set_rank(int rank) { rank_ = rank; }
-  void Say(const std::string& what) const {
-    const std::string who = rank_ < 0 ? host_ : absl::StrCat("rank ", rank_.load(), " on ", host_);
-    std::fputs(absl::StrCat("lockstep-worker: ", who, ": ", what, "\n").c_str(), stderr);
-  }
-  const std::string& host() const { return host_; }
-
- private:
-  const std::string host_ = HostName();
-  std::atomic<int> rank_{-1};
-};
-
-absl::StatusOr<std::string> ReadToken() {
-  const char* token = std::getenv("LOCKSTEP_TOKEN");
-  if (token != nullptr && token[0] != '\0') return token;
-  const char* file = std::getenv("LOCKSTEP_TOKEN_FILE");
-  if (file == nullptr || file[0] == '\0') {
-    return absl::InvalidArgumentError("no token: set LOCKSTEP_TOKEN, or LOCKSTEP_TOKEN_FILE to the file that holds it");
-  }
-  ASSIGN_OR_RETURN(const std::string content, FileSystem::Real()->Read(file, /*max_bytes=*/4096));
-  return std::string(absl::StripAsciiWhitespace(content));
-}
-
-// OpenBLAS has threads of its own, which LibTorch does not tell how many there may be.
-void LimitThreads(int threads) {
-  torch::set_num_threads(threads);
-  using SetThreads = void (*)(int);
-  if (auto set = reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))) set(threads);
-}
-
-absl::StatusOr<std::string> DeviceOf(const RunConfig& config, const std::shared_future<int>& rank) {
-  if (config.device() == DEVICE_CPU) return std::string("cpu");
-  if (!torch::cuda::is_available()) {
-    if (config.device() == DEVICE_AUTO) return std::string("cpu");
-    return absl::FailedPreconditionError(
-        absl::StrCat("device is cuda, and this LibTorch (", TORCH_VERSION, ") finds none; set device to cpu or auto"));
-  }
-  return absl::StrCat("cuda:", rank.get() % static_cast<int>(torch::cuda::device_count()));
-}
-
-// What takes time and needs neither MPI nor the other ranks; made while MPI is being initialised.
-struct Material {
-  std::string device;
-  std::unique_ptr<Network> network;
-  std::unique_ptr<Objective> objective;
-  std::unique_ptr<Dataset> train, validation;
-};
-
-absl::StatusOr<Material> MakeMaterial(const RunConfig& config, const std::shared_future<int>& rank) {
-  LimitThreads(config.threads());
-  Material material;
-  ASSIGN_OR_RETURN(material.device, DeviceOf(config, rank));
-  ASSIGN_OR_RETURN(material.train, OpenDataset(config.data(), Split::kTrain));
-  ASSIGN_OR_RETURN(material.validation, OpenDataset(config.data(), Split::kValidation));
-  ASSIGN_OR_RETURN(material.network, CreateModel(config, material.device));
-  ASSIGN_OR_RETURN(material.objective, CreateObjective(config.loss(), material.device));
-  return material;
-}
-
-// One rank's life, from its first word to the coordinator to its last. Its process ends with it.
-class Worker {
- public:
-  Worker(ClientOptions client, Voice* voice)
-      : client_(std::move(client)), voice_(voice), watchdog_([voice](const std::string& what) { voice->Say(what); }) {}
-
-  [[noreturn]] void Run(int* argc, char*** argv) {
-    absl::Status ready;
-    try {
-      ready = Prepare(argc, argv);
-    } catch (const std::exception& error) {
-      ready = absl::InternalError(error.what());
-    }
-    if (!ready.ok()) Fail(ready, /*tell=*/true, /*step=*/0, /*non_finite=*/false);
-    const TrainingEnd end = trainer_->Run();
-    if (!end.status.ok()) Fail(end.status, end.tell, end.step, end.non_finite);
-    Leave(end.step, end.why);
-    watchdog_.Unwatch();
-    trainer_.reset();
-    collectives_.reset();
-    session_.reset();  // MPI_Finalize
-    Exit(0);
-  }
-
- private:
-  absl::Status Prepare(int* argc, char*** argv) {
-    std::shared_future<int> rank = rank_.get_future().share();
-    run_ = std::async(std::launch::async, [this] { return GetRun(client_); }).share();
-    material_ = std::async(std::launch::async, [this, rank]() -> absl::StatusOr<Material> {
-      if (!run_.get().ok()) return run_.get().status();
-      return MakeMaterial(run_.get()->config(), rank);
-    });
-    ASSIGN_OR_RETURN(session_, MpiSession::Create(argc, argv));
-    rank_.set_value(session_->rank());
-    voice_->set_rank(session_->rank());
-    if (!run_.get().ok()) return run_.get().status();
-    RETURN_IF_ERROR(JoinRun());
-    if (session_->rank() == 0) {
-      if (const std::optional<std::string> warning = BlasWarning()) voice_->Say(*warning);
-    }
-    ASSIGN_OR_RETURN(Material material, material_.get());
-    return MakeTrainer(std::move(material));
-  }
-
-  absl::Status JoinRun() {
-    const GetRunReply& run = *run_.get();
-    JoinRequest request;
-    request.set_rank(session_->rank());
-    request.set_world(session_->world());
-    request.set_incarnation(run.incarnation());
-    request.set_config_digest(ConfigDigest(run.config()));
-    request.set_build(BuildVersion());
-    request.set_host(voice_->host());
-    request.set_pid(getpid());
-    request.set_compute(
-        absl::StrCat("LibTorch ", TORCH_VERSION, ", BLAS ", LoadedBlas(), ", ", session_->library_version()));
-    ASSIGN_OR_RETURN(link_, Join(client_, request));
-    watchdog_.Watch(link_.get(), session_->rank());
-    return absl::OkStatus();
-  }
-
-  absl::Status MakeTrainer(Material material) {
-    const GetRunReply& run = *run_.get();
-    TrainerOptions options;
-    options.config = run.config();
-    options.rank = session_->rank();
-    options.world = session_->world();
-    options.incarnation = run.incarnation();
-    if (run.has_resume()) options.resume = run.resume();
-    if (options.world > 1) {
-      ASSIGN_OR_RETURN(collectives_, session_->NewCollectives());
-      int64_t error_ns = 0;
-      ASSIGN_OR_RETURN(options.clock_offset_ns,
-                       session_->MeasureClockOffset(absl::Seconds(run.config().communication().timeout()), &error_ns));
-    }
-    options.collectives = collectives_.get();
-    options.link = link_.get();
-    options.device = material.device;
-    options.network = std::move(material.network);
-    options.objective = std::move(material.objective);
-    options.train = std::move(material.train);
-    options.validation = std::move(material.validation);
-    options.log = [this](const std::string& what) { voice_->Say(what); };
-    ASSIGN_OR_RETURN(trainer_, Trainer::Create(std::move(options)));
-    return absl::OkStatus();
-  }
-
-  // Says why on standard error and, if `tell`, to the coordinator. Collectives may be under way, so nothing is
-  // destroyed.
-  [[noreturn]] void Fail(const absl::Status& status, bool tell, int64_t step, bool non_finite) {
-    voice_->Say(std::string(status.message()));
-    if (link_ != nullptr) {
-      if (tell && link_->Alive().ok()) {
-        Failed failed;
-        failed.set_step(step);
-        failed.set_rank(session_->rank());
-        failed.set_what(std::string(status.message()));
-        failed.set_non_finite(non_finite);
-        link_->SendFailed(failed);
-      }
-      Leave(step, std::string(status.message()));
-    }
-    Exit(kFailed);
-  }
-
-  void Leave(int64_t step, const std::string& why) {
-    Leaving leaving;
-    leaving.set_step(step);
-    leaving.set_why(why);
-    link_->Leave(leaving, kLeaveTimeout);
-  }
-
-  [[noreturn]] static void Exit(int code) {
-    std::fflush(nullptr);
-    _exit(code);
-  }
-
-  const ClientOptions client_;
-  Voice* const voice_;
-  Watchdog watchdog_;
-  std::promise<int> rank_;
-  std::shared_future<absl::StatusOr<GetRunReply>> run_;
-  std::future<absl::StatusOr<Material>> material_;
-  std::unique_ptr<MpiSession> session_;
-  std::unique_ptr<Collectives> collectives_;
-  std::unique_ptr<CoordinatorLink> link_;
-  std::unique_ptr<Trainer> trainer_;
-};
+constexpr int kUsage = 2;
 
 struct Flags {
   std::string coordinator;
@@ -287,21 +61,8 @@ int Main(int argc, char** argv) {
     std::cerr << "lockstep-worker: " << error.what() << "; see lockstep-worker --help\n";
     return kUsage;
   }
-  torch::set_num_interop_threads(1);
   if (flags.coordinator.empty()) return RunOffline(flags);
-
-  CatchStopSignals();
-  Voice voice;
-  ClientOptions client;
-  client.address = flags.coordinator;
-  absl::StatusOr<std::string> token = ReadToken();
-  if (!token.ok()) {
-    voice.Say(std::string(token.status().message()));
-    return kUsage;
-  }
-  client.token = *std::move(token);
-  Worker worker(std::move(client), &voice);
-  worker.Run(&argc, &argv);
+  RunRank(flags.coordinator, &argc, &argv);
 }
 
 }  // namespace

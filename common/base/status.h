@@ -9,7 +9,8 @@
 // Returns from the enclosing function when `expression`, an absl::Status, is not OK.
 #define RETURN_IF_ERROR(expression)                                  \
   do {                                                               \
-    if (absl::Status status_ = (expression); !status_.ok()) return status_; \
+    absl::Status lockstep_returned_ = (expression);                  \
+    if (!lockstep_returned_.ok()) return lockstep_returned_;         \
   } while (false)
 
 #define LOCKSTEP_CONCAT_INNER_(a, b) a##b

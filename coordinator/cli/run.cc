@@ -39,7 +39,8 @@ struct Launch {
   bool resume = false;
 };
 
-// Shows the run while it is supervised, and keeps its runtime record.
+// Shows the run while it is supervised. Owns its runtime record and its temporary folder: both are made once the
+// coordinator is there, which removes them should this process be killed.
 class RunView : public SupervisorView {
  public:
   RunView(const Launch& launch, const RuntimeRecords& records) : launch_(launch), records_(records) {}
@@ -52,6 +53,7 @@ class RunView : public SupervisorView {
     record.scratch = launch_.scratch;
     record.supervisor = IdentifyProcess(getpid());
     record.coordinator = IdentifyProcess(coordinator);
+    RETURN_IF_ERROR(MakeScratch(launch_.scratch));
     RETURN_IF_ERROR(records_.Write(record));
     address_ = address;
     return absl::OkStatus();
@@ -67,6 +69,11 @@ class RunView : public SupervisorView {
 
   void OnRunEnded() override {
     if (poller_ != nullptr) poller_->Finish();
+  }
+
+  void CleanUp() override {
+    FileSystem::Real()->RemoveAll(launch_.scratch).IgnoreError();
+    records_.Remove(launch_.folder);
   }
 
   // Stops asking, and returns the last answer.
@@ -133,14 +140,12 @@ absl::StatusOr<int> Supervise(Launch launch, SignalWatch* signals) {
   records.Sweep();
   SweepScratch(records.folder());
   ASSIGN_OR_RETURN(launch.token, MakeToken());
-  ASSIGN_OR_RETURN(launch.scratch, MakeScratch(records.folder()));
+  launch.scratch = ScratchPath(records.folder());
   std::cout << FirstLine(launch) << std::endl;
   RunView view(launch, records);
   SupervisedEnd end = Supervisor(OptionsOf(launch), signals, &view).Run();
   const StatusReply last = view.Close();
   if (end.killed_worker.has_value()) end.why = DescribeWorkerDeath(WithPid(*end.killed_worker, last));
-  FileSystem::Real()->RemoveAll(launch.scratch).IgnoreError();
-  records.Remove(launch.folder);
   if (end.started) return PrintEndOfRun(launch.folder, last, end.exit_code, end.why);
   std::cerr << "lockstep: " << end.why << std::endl;
   return end.exit_code;

@@ -84,8 +84,7 @@ int ServeSupervised(const ServeArguments& arguments) {
   absl::StatusOr<std::unique_ptr<CoordinatorServer>> server = StartSupervised(arguments, token);
   if (!server.ok()) {
     const LifelineMessage refused{"refused", ExitCodeOf(server.status()), std::string(server.status().message())};
-    WriteLifelineMessage(report.get(), refused).IgnoreError();
-    return Fail(server.status());
+    return SayLast(refused, report.get(), &lifeline) ? Fail(server.status()) : EndAsOrphan(arguments, token);
   }
   // Where the supervisor is gone already, the lifeline says so at once.
   WriteLifelineMessage(report.get(), {"ready", 0, (*server)->address()}).IgnoreError();

@@ -17,8 +17,8 @@ namespace lockstep {
 namespace {
 
 constexpr int kShowEveryMs = 200;
-// The supervisor answers `ended` within its view's one second.
-constexpr absl::Duration kFarewell = absl::Seconds(5);
+// For a supervisor to end what has not left by itself, and to clean up: it takes some 15 s at most.
+constexpr absl::Duration kFarewell = absl::Minutes(1);
 // For the workers to be told to leave.
 constexpr absl::Duration kAbortPatience = absl::Seconds(1);
 
@@ -95,19 +95,11 @@ class ServeLoop {
     options_.server->Abort("the supervisor (lockstep run) is gone");
   }
 
-  // Stays to answer calls until the supervisor has asked its last.
+  // Stays to answer calls until the supervisor has cleaned up.
   void TellSupervisor() {
     if (options_.lifeline == nullptr) return;
     const LifelineMessage message{"ended", end_.ended.exit_code(), end_.ended.why()};
-    if (!WriteLifelineMessage(options_.report_fd, message).ok()) return;
-    const absl::Time deadline = absl::Now() + kFarewell;
-    bool done = false;
-    while (!done && !options_.lifeline->closed() && absl::Now() < deadline) {
-      pollfd fd = {options_.lifeline->fd(), POLLIN, 0};
-      poll(&fd, 1, static_cast<int>(absl::ToInt64Milliseconds(deadline - absl::Now())) + 1);
-      for (const LifelineMessage& heard : options_.lifeline->Read()) done = done || heard.word == "done";
-    }
-    end_.supervisor_gone = !done;
+    end_.supervisor_gone = !SayLast(message, options_.report_fd, options_.lifeline);
   }
 
   const ServeLoopOptions options_;
@@ -119,6 +111,18 @@ class ServeLoop {
 };
 
 }  // namespace
+
+bool SayLast(const LifelineMessage& message, int report_fd, LifelineReader* lifeline) {
+  if (!WriteLifelineMessage(report_fd, message).ok()) return false;
+  const absl::Time deadline = absl::Now() + kFarewell;
+  bool done = false;
+  while (!done && !lifeline->closed() && absl::Now() < deadline) {
+    pollfd fd = {lifeline->fd(), POLLIN, 0};
+    poll(&fd, 1, static_cast<int>(absl::ToInt64Milliseconds(deadline - absl::Now())) + 1);
+    for (const LifelineMessage& heard : lifeline->Read()) done = done || heard.word == "done";
+  }
+  return done;
+}
 
 ServeLoopEnd ServeUntilEnded(const ServeLoopOptions& options) { return ServeLoop(options).Run(); }
 

@@ -26,4 +26,8 @@ struct ServeLoopEnd {
 // were told.
 ServeLoopEnd ServeUntilEnded(const ServeLoopOptions& options);
 
+// A supervised coordinator's last word: `ended` or `refused`. Waits until the supervisor has cleaned up after the run.
+// False: the supervisor is gone, or silent for too long; this process is then the one to do it.
+bool SayLast(const LifelineMessage& message, int report_fd, LifelineReader* lifeline);
+
 }  // namespace lockstep

@@ -1,8 +1,10 @@
 #include "coordinator/service/core.h"
 
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "coordinator/service/words.h"
 
@@ -110,10 +112,7 @@ void Core::Applied(const Update& update) {
       granted_ = state_.granted_through();
       break;
     case Update::kWorkerJoined:
-      recorder_->Rank(places_[update.worker_joined().rank()].row);
-      if (state_.present() == state_.world()) {
-        events_.Add(update.time(), absl::StrCat("all ", state_.world(), " workers have joined"));
-      }
+      AppliedWorkerJoined(update);
       break;
     case Update::kWorkerLeft:
       AppliedWorkerLeft(update);
@@ -140,6 +139,20 @@ void Core::Applied(const Update& update) {
     default:
       break;
   }
+}
+
+void Core::AppliedWorkerJoined(const Update& update) {
+  recorder_->Rank(places_[update.worker_joined().rank()].row);
+  if (state_.present() != state_.world()) return;
+  std::set<std::string> computes, warnings;
+  for (const Place& place : places_) {
+    if (!place.compute.empty()) computes.insert(place.compute);
+    if (!place.warning.empty()) warnings.insert(absl::StrCat(place.row.host, ": ", place.warning));
+  }
+  std::string joined = absl::StrCat("all ", state_.world(), " workers have joined");
+  if (!computes.empty()) absl::StrAppend(&joined, " (", absl::StrJoin(computes, "; others: "), ")");
+  events_.Add(update.time(), joined);
+  for (const std::string& warning : warnings) events_.Add(update.time(), warning);
 }
 
 void Core::AppliedWorkerLeft(const Update& update) {
@@ -175,6 +188,8 @@ absl::StatusOr<JoinReply> Core::Join(const JoinRequest& request) {
   joined.mutable_worker_joined()->set_pid(request.pid());
   places_[request.rank()].row = {
       request.rank(), request.incarnation(), Words(request.host()), request.pid(), Now(), 0, ""};
+  places_[request.rank()].compute = Words(request.compute());
+  places_[request.rank()].warning = Words(request.warning());
   Hear(request.rank(), state_.start_step());
   RETURN_IF_ERROR(RecordNow(std::move(joined)));
   if (const int64_t next = state_.NextGrantThrough(state_.start_step()); next > state_.granted_through()) {

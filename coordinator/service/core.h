@@ -98,6 +98,7 @@ class Core {
     WorkerLink* link = nullptr;
     bool attended = false;
     RankRow row;
+    std::string compute, warning;  // as it joined
   };
 
   // Journaling (core.cc).
@@ -109,6 +110,7 @@ class Core {
   absl::Status DrainBacklog() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckNext(Update update) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Applied(const Update& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AppliedWorkerJoined(const Update& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AppliedWorkerLeft(const Update& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // What the workers are told (core_announce.cc).

@@ -15,12 +15,13 @@ namespace lockstep {
 // Up, over the report pipe:
 //   ready HOST:PORT     the coordinator answers calls
 //   refused CODE WHY    it could not start; CODE is the exit code to hand on
-//   ended CODE WHY      the run is over; the coordinator still answers calls until the lifeline closes
+//   ended CODE WHY      the run is over; the coordinator still answers calls
+// After either it stays until the lifeline closes, so that one of the two is there to remove what the run leaves.
 // Down, over the lifeline:
 //   stop BY             stop after a checkpoint, for a signal
 //   abort WHY           end the run at once, without a checkpoint
-//   done                the supervisor has seen the end, and closes the lifeline next
-// The lifeline closed without `done`: the supervisor is gone.
+//   done                the supervisor has removed what the run left, and closes the lifeline next
+// The lifeline closed without `done`: the supervisor is gone, and the coordinator removes it.
 struct LifelineMessage {
   std::string word;
   int code = 0;  // of refused and ended

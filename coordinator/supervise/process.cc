@@ -211,13 +211,16 @@ absl::StatusOr<Captured> RunAndCapture(const ChildOptions& options, const std::s
   return captured;
 }
 
-void KillDescendants(absl::Duration timeout) {
+void KillDescendants(absl::Duration timeout, pid_t spared) {
   const absl::Time deadline = absl::Now() + timeout;
   for (;;) {
-    while (waitpid(-1, nullptr, WNOHANG) > 0) continue;
-    const std::vector<pid_t> left = Descendants();
-    if (left.empty() || absl::Now() > deadline) return;
-    for (const pid_t pid : left) kill(pid, SIGKILL);
+    bool any = false;
+    for (const pid_t pid : Descendants()) {
+      if (pid == spared) continue;
+      kill(pid, SIGKILL);
+      any = waitpid(pid, nullptr, WNOHANG) != pid || any;
+    }
+    if (!any || absl::Now() > deadline) return;
     poll(nullptr, 0, 5);
   }
 }

@@ -57,9 +57,9 @@ struct Captured {
 };
 absl::StatusOr<Captured> RunAndCapture(const ChildOptions& options, const std::string& input, absl::Duration timeout);
 
-// SIGKILL to every process below this one, until none is left or the time is up; all of them are reaped. With
+// SIGKILL to every process below this one but `spared`, until no other is left or the time is up; they are reaped. With
 // PR_SET_CHILD_SUBREAPER that includes orphans of this process's children.
-void KillDescendants(absl::Duration timeout);
+void KillDescendants(absl::Duration timeout, pid_t spared = 0);
 
 // Processes of this user, other than the caller, whose environment has `name`=`value`. How a run's processes are found
 // whoever their parent is by now.

@@ -38,17 +38,18 @@ bool OwnerIsGone(absl::string_view rest) {
 
 }  // namespace
 
-absl::StatusOr<std::string> MakeScratch(const std::string& fallback) {
-  absl::StatusOr<std::string> scratch = MakeScratchIn(kSharedMemory);
-  return scratch.ok() ? scratch : MakeScratchIn(fallback);
+std::string ScratchPath(const std::string& fallback) {
+  return ScratchPathIn(access(kSharedMemory, W_OK | X_OK) == 0 ? kSharedMemory : fallback);
 }
 
-absl::StatusOr<std::string> MakeScratchIn(const std::string& parent) {
+std::string ScratchPathIn(const std::string& parent) {
   const ProcessId self = IdentifyProcess(getpid());
-  const std::string path = JoinPath(parent, absl::StrCat(NamePrefix(), self.pid, "-", self.start));
+  return JoinPath(parent, absl::StrCat(NamePrefix(), self.pid, "-", self.start));
+}
+
+absl::Status MakeScratch(const std::string& path) {
   RETURN_IF_ERROR(FileSystem::Real()->RemoveAll(path));
-  if (mkdir(path.c_str(), 0700) != 0) return ErrnoStatus(errno, path);
-  return path;
+  return mkdir(path.c_str(), 0700) == 0 ? absl::OkStatus() : ErrnoStatus(errno, path);
 }
 
 void SweepScratch(const std::string& fallback) {

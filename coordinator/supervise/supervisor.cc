@@ -37,13 +37,20 @@ Supervisor::Supervisor(SupervisorOptions options, SignalWatch* signals, Supervis
 
 SupervisedEnd Supervisor::Run() {
   prctl(PR_SET_CHILD_SUBREAPER, 1);
-  if (const absl::Status status = StartCoordinator(); !status.ok()) {
-    KillDescendants(options_.kill_grace);
-    return {1, std::string(status.message()), false};
-  }
-  while (!IsOver()) PollOnce();
-  KillDescendants(options_.kill_grace);
+  const absl::Status started = StartCoordinator();
+  while (started.ok() && !IsOver()) PollOnce();
+  KillDescendants(options_.kill_grace, coordinator_.running() ? coordinator_.pid : 0);
+  view_->CleanUp();
+  if (!started.ok()) return {1, std::string(started.message()), false};
+  DismissCoordinator();
   return Conclude();
+}
+
+void Supervisor::DismissCoordinator() {
+  Tell({"done", 0, ""});
+  lifeline_.Reset();
+  coordinator_deadline_ = absl::Now() + options_.leave_timeout;
+  while (coordinator_.running()) PollOnce();
 }
 
 absl::Status Supervisor::StartCoordinator() {
@@ -128,12 +135,11 @@ void Supervisor::OnReport(const LifelineMessage& message) {
     if (!why_.has_value()) StartMpirun(message.text);
   } else if (message.word == "refused") {
     refused_ = message;
+    coordinator_deadline_ = absl::InfiniteFuture();
   } else if (message.word == "ended" && !ended_.has_value()) {
     ended_ = message;
     view_->OnRunEnded();
-    Tell({"done", 0, ""});
-    lifeline_.Reset();
-    coordinator_deadline_ = absl::Now() + options_.leave_timeout;
+    coordinator_deadline_ = absl::InfiniteFuture();
     if (mpirun_.running() && !mpirun_ended_here_) mpirun_deadline_ = absl::Now() + options_.finalize_timeout;
   }
 }

@@ -28,6 +28,9 @@ class SupervisorView {
   virtual void OnNotice(const std::string& line) = 0;
   // The run is over and the coordinator still answers: the time to ask it for the last news.
   virtual void OnRunEnded() = 0;
+  // Every process of the run but the coordinator is gone: the time to remove what the run leaves behind. Called once,
+  // whatever happened before.
+  virtual void CleanUp() = 0;
 };
 
 struct SupervisorOptions {
@@ -58,7 +61,8 @@ struct SupervisedEnd {
 //      ends everything at once (exit code 1)
 //   c) the coordinator says `ended`; mpirun has finalize_timeout to leave, then is ended
 //   d) whichever of the two dies before that takes the other one along
-//   e) whatever is left below this process is killed
+//   e) whatever is left below this process, but the coordinator, is killed; the view cleans up
+//   f) the coordinator, which would have done so had this process been killed, is told `done` and leaves
 // One thread, one poll over signals and the coordinator's reports; no state that outlives it.
 class Supervisor {
  public:
@@ -88,7 +92,11 @@ class Supervisor {
   // Ends the run in the coordinator; killed after kill_grace.
   void AbortCoordinator(const std::string& why);
   void EndAll(const std::string& why);
-  bool IsOver() const { return !coordinator_.running() && !mpirun_.running(); }
+  // Nothing more is expected of either.
+  bool IsOver() const {
+    return !mpirun_.running() && (!coordinator_.running() || ended_.has_value() || refused_.has_value());
+  }
+  void DismissCoordinator();
   // What mpirun says about the worker that died first, unless it was ended from here.
   std::optional<WorkerDeath> DeadWorker() const;
   std::optional<std::string> DescribeWorkers() const;

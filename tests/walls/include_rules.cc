@@ -20,10 +20,10 @@ struct Wall {
 
 const std::vector<Wall>& Walls() {
   static const auto* const walls = new std::vector<Wall>{
-      {"MPI", {"mpi.h", "mpi-ext.h"}, {"worker/comm/", "worker/main.cc"}},
+      {"MPI", {"mpi.h", "mpi-ext.h"}, {"worker/comm/"}},
       {"Torch",
        {"torch/", "ATen/", "c10/", "caffe2/"},
-       {"worker/model/", "worker/train/", "worker/main.cc", "worker/torch_pch.cc"}},
+       {"worker/model/", "worker/train/", "worker/rank.cc", "worker/torch_pch.cc"}},
       {"SQLite", {"sqlite3.h", "sqlite3ext.h"}, {"coordinator/store/"}},
       {"yaml-cpp", {"yaml-cpp/"}, {"common/config/"}},
       {"gRPC",
@@ -51,7 +51,7 @@ const std::map<std::string, int>& Floors() {
       {"worker/coordinator_client", 4},
       {"worker/model", 5},
       {"worker/train", 6},
-      {"worker", 7},  // main
+      {"worker", 7},  // main, rank
   };
   return *floors;
 }

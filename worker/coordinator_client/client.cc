@@ -45,6 +45,7 @@ class Link : public CoordinatorLink {
   absl::StatusOr<CheckpointCommitted> UploadCheckpoint(const CheckpointChunk::Header& header,
                                                        const ChunkSource& next) override;
   absl::StatusOr<Downloaded> DownloadCheckpoint() override;
+  void WaitForAbort(absl::Duration timeout) override;
   void Leave(const Leaving& leaving, absl::Duration timeout) override { stream_->Leave(leaving, timeout); }
 
  private:
@@ -209,6 +210,11 @@ absl::StatusOr<Verdict> Link::WaitForVerdict(int64_t step, absl::Duration timeou
                             timeout, absl::StrCat("no verdict on the evaluation at step ", step)));
   verdicts_.erase(verdicts_.begin(), verdicts_.lower_bound(step));
   return verdicts_.at(step);
+}
+
+void Link::WaitForAbort(absl::Duration timeout) {
+  MutexLock lock(&mutex_);
+  WaitUntil([] { return false; }, timeout, "waiting for the coordinator's word to leave").IgnoreError();
 }
 
 bool Link::EvaluationDue(int64_t step) {

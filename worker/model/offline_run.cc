@@ -59,11 +59,8 @@ absl::StatusOr<std::unique_ptr<OfflineRun>> OfflineRun::Open(const OfflineOption
 }
 
 absl::Status OfflineRun::OpenConfig(const OfflineOptions& options) {
-  ASSIGN_OR_RETURN(const std::string yaml, FileSystem::Real()->Read(options.config));
-  // The weights come from the checkpoint, so that the file the run began with may be gone.
-  std::vector<Override> overrides = {{"model.init_from", "''"}};
-  if (!options.data.empty()) overrides.push_back({"data.path", options.data});
-  ASSIGN_OR_RETURN(config_, ParseConfig(yaml, options.config, overrides));
+  ASSIGN_OR_RETURN(config_, ReadRunConfig(options.config));
+  if (!options.data.empty()) config_.mutable_data()->set_path(options.data);
   device_ = DeviceFor(config_.device());
   torch::set_num_threads(config_.threads());
   return absl::OkStatus();

@@ -36,6 +36,22 @@ TEST(CoreTest, AJoinIsAnsweredWithTheFirstGrant) {
   EXPECT_TRUE(absl::IsAlreadyExists(run.core->Join(GoodJoin(0, 2)).status()));
 }
 
+TEST(CoreTest, WhatTheWorkersComputeWithAndWhatSlowsThemIsSaidOnce) {
+  CoreFixture run;
+  ASSERT_EQ(run.core->Begin(run.started), absl::OkStatus());
+  for (int rank = 0; rank < 2; ++rank) {
+    JoinRequest request = GoodJoin(rank, 2);
+    request.set_compute("LibTorch 1.13.1, BLAS reference");
+    request.set_warning("the reference BLAS is loaded");
+    ASSERT_EQ(run.core->Join(request).status(), absl::OkStatus());
+  }
+  const StatusReply status = run.core->GetStatus(0);
+  std::vector<std::string> notes;
+  for (const Event& event : status.events()) notes.push_back(event.note());
+  EXPECT_THAT(notes, ElementsAre("all 2 workers have joined (LibTorch 1.13.1, BLAS reference)",
+                                 "node1: the reference BLAS is loaded"));
+}
+
 TEST(CoreTest, GrantsAreRenewedToTheEndOfThePlan) {
   CoreFixture run;
   run.StartTraining();

@@ -4,7 +4,7 @@
 mode=$1 notes=$2 ready=$4 lifeline=$6
 case $mode in
   mute) exec sleep 300 ;;
-  refuse) echo "refused 2 config.yaml:3: bad" >&"$ready"; exit 2 ;;
+  refuse) echo "refused 2 config.yaml:3: bad" >&"$ready"; read -r _ <&"$lifeline"; exit 2 ;;
   leave) exit 7 ;;
 esac
 echo "ready 127.0.0.1:4711" >&"$ready"

@@ -123,15 +123,16 @@ TEST(TokenTest, IsSixtyFourHexadecimalDigitsAndNewEveryTime) {
 
 TEST(ScratchTest, SweepRemovesTheFoldersOfDeadProcessesOnly) {
   const TemporaryFolder parent;
-  const absl::StatusOr<std::string> own = MakeScratchIn(parent.path());
-  ASSERT_TRUE(own.ok()) << own.status();
-  EXPECT_EQ(ModeOf(*own), 0700);
-  const std::string dead = own->substr(0, own->rfind('-')) + "-1";
+  const std::string own = ScratchPathIn(parent.path());
+  const absl::Status made = MakeScratch(own);
+  ASSERT_TRUE(made.ok()) << made;
+  EXPECT_EQ(ModeOf(own), 0700);
+  const std::string dead = own.substr(0, own.rfind('-')) + "-1";
   const std::string foreign = parent.path("lockstep-something-else");
   std::filesystem::create_directories(dead + "/session");
   std::filesystem::create_directory(foreign);
   SweepScratchIn(parent.path());
-  EXPECT_TRUE(std::filesystem::exists(*own));
+  EXPECT_TRUE(std::filesystem::exists(own));
   EXPECT_TRUE(std::filesystem::exists(foreign));
   EXPECT_FALSE(std::filesystem::exists(dead));
 }

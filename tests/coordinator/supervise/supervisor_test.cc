@@ -22,6 +22,7 @@ namespace lockstep {
 namespace {
 
 using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr char kHere[] = "tests/coordinator/supervise/";
@@ -56,18 +57,26 @@ class FakeView : public SupervisorView {
     if (on_notice_) on_notice_();
   }
   void OnRunEnded() override { ++ended_; }
+  void CleanUp() override {
+    ++cleaned_up_;
+    // The coordinator is there unless it was the one to die; nobody else is.
+    left_at_clean_up_ = ProcessesWithVariable(kTokenVariable, token_);
+    if (on_clean_up_) on_clean_up_();
+  }
 
-  std::function<void()> on_started_, on_notice_;
+  std::function<void()> on_started_, on_notice_, on_clean_up_;
   absl::Status ready_answer_;
   std::string address_;
   pid_t coordinator_ = 0;
   std::vector<std::string> notices_;
-  int ended_ = 0;
+  int ended_ = 0, cleaned_up_ = 0;
+  std::string token_;
+  std::vector<pid_t> left_at_clean_up_;
 };
 
 class SupervisorTest : public ::testing::Test {
  protected:
-  SupervisorTest() : signals_(*SignalWatch::Start()), token_(*MakeToken()) {}
+  SupervisorTest() : signals_(*SignalWatch::Start()), token_(*MakeToken()) { view_.token_ = token_; }
   ~SupervisorTest() override {
     for (const pid_t pid : Processes()) kill(pid, SIGKILL);
   }
@@ -93,9 +102,11 @@ class SupervisorTest : public ::testing::Test {
 
   SupervisedEnd Supervise(SupervisorOptions options) {
     const absl::Time begin = absl::Now();
+    view_.cleaned_up_ = 0;
     SupervisedEnd end = Supervisor(std::move(options), &signals_, &view_).Run();
     took_ = absl::Now() - begin;
     EXPECT_TRUE(Processes().empty()) << "a process is left";
+    EXPECT_EQ(view_.cleaned_up_, 1);
     return end;
   }
 
@@ -122,6 +133,7 @@ TEST_F(SupervisorTest, ARunThatEndsAsItShouldHasExitCode0) {
   EXPECT_TRUE(end.started);
   EXPECT_EQ(view_.address_, "127.0.0.1:4711");
   EXPECT_EQ(view_.ended_, 1);
+  EXPECT_THAT(view_.left_at_clean_up_, ElementsAre(view_.coordinator_));
   EXPECT_EQ(Notes(), "done \n");
 }
 
@@ -276,6 +288,20 @@ TEST_F(SupervisorTest, KillingTheSupervisorTakesItsChildrenAlong) {
   kill(supervisor, SIGKILL);
   waitpid(supervisor, nullptr, 0);
   EXPECT_TRUE(Await([&] { return Processes().empty(); }, absl::Seconds(5)));
+  EXPECT_TRUE(Await([&] { return Notes().find("supervisor gone") != std::string::npos; }, absl::Seconds(5)));
+}
+
+TEST_F(SupervisorTest, KilledWhileItCleansUpTheCoordinatorIsThereToDoIt) {
+  const pid_t supervisor = fork();
+  ASSERT_GE(supervisor, 0);
+  if (supervisor == 0) {
+    view_.on_clean_up_ = [] { kill(getpid(), SIGKILL); };
+    Supervisor(Options("end", "exit-0"), &signals_, &view_).Run();
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(supervisor, &status, 0);
+  EXPECT_EQ(DescribeExit(status), "was killed by SIGKILL");
   EXPECT_TRUE(Await([&] { return Notes().find("supervisor gone") != std::string::npos; }, absl::Seconds(5)));
 }
 

@@ -225,6 +225,18 @@ TEST(LinkTest, AnAbortEndsEveryWaitWithItsReason) {
   EXPECT_EQ(link->WaitForVerdict(1, kLong).status(), absl::CancelledError("rank 1 was lost"));
 }
 
+TEST(LinkTest, WaitingForAnAbortEndsWithItOrAtTheDeadline) {
+  FakeCoordinator coordinator;
+  std::unique_ptr<CoordinatorLink> link = coordinator.JoinAsWorker();
+  link->WaitForAbort(absl::Milliseconds(1));
+  EXPECT_TRUE(link->Alive().ok());
+  CoordinatorMessage message;
+  message.mutable_abort()->set_reason("loss is not finite at step 17 on rank 1");
+  coordinator.Say(message);
+  link->WaitForAbort(kLong);
+  EXPECT_EQ(link->Alive(), absl::CancelledError("loss is not finite at step 17 on rank 1"));
+}
+
 TEST(LinkTest, UrgentMessagesGoInOrderAfterTheRecordsBeforeThem) {
   FakeCoordinator coordinator;
   coordinator.join_reply.set_heartbeat_s(60);  // the longest period: what goes at once is not waited for

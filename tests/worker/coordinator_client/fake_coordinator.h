@@ -66,7 +66,6 @@ class FakeCoordinator : public Coordinator::Service {
   Mutex mutex_;
   CondVar changed_;
   std::vector<WorkerMessage> messages_ ABSL_GUARDED_BY(mutex_);
-  grpc::ServerContext* attending_ ABSL_GUARDED_BY(mutex_) = nullptr;
   grpc::ServerReaderWriter<CoordinatorMessage, WorkerMessage>* stream_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool reading_ ABSL_GUARDED_BY(mutex_) = true;
   bool parked_ ABSL_GUARDED_BY(mutex_) = false;  // it has seen that it may not read
