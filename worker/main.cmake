@@ -4,3 +4,4 @@ target_link_libraries(lockstep-worker PRIVATE worker_train worker_model worker_c
 lockstep_torch_target(lockstep-worker)
 lockstep_without_torch(main.cc)
 set_target_properties(lockstep-worker PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+install(TARGETS lockstep-worker RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})

@@ -122,9 +122,11 @@ class Worker {
     } catch (const std::exception& error) {
       ready = absl::InternalError(error.what());
     }
-    if (!ready.ok()) Fail(ready, /*tell=*/true, /*step=*/0, /*non_finite=*/false);
-    const TrainingEnd end = trainer_->Run();
-    if (!end.status.ok()) Fail(end.status, end.tell, end.step, end.non_finite);
+    TrainingEnd end;
+    end.status = ready;
+    end.tell = true;
+    if (ready.ok()) end = trainer_->Run();
+    if (!end.status.ok()) Fail(end);
     Leave(end.step, end.why);
     watchdog_.Unwatch();
     trainer_.reset();
@@ -196,24 +198,30 @@ class Worker {
 
   // Says why on standard error and, if `tell`, to the coordinator. Collectives may be under way, so nothing is
   // destroyed.
-  [[noreturn]] void Fail(const absl::Status& status, bool tell, int64_t step, bool non_finite) {
-    voice_->Say(std::string(status.message()));
+  [[noreturn]] void Fail(const TrainingEnd& end) {
+    const std::string what(end.status.message());
+    voice_->Say(what);
     if (link_ != nullptr) {
-      if (tell && link_->Alive().ok()) {
+      if (end.tell && link_->Alive().ok()) {
         Failed failed;
-        failed.set_step(step);
+        failed.set_step(end.step);
         failed.set_rank(session_->rank());
-        failed.set_what(std::string(status.message()));
-        failed.set_non_finite(non_finite);
+        failed.set_what(what);
+        failed.set_non_finite(end.non_finite);
+        failed.set_bad_input(end.step == StartStep() &&
+                             (absl::IsInvalidArgument(end.status) || absl::IsNotFound(end.status)));
         link_->SendFailed(failed);
       } else {
         // Whoever leaves before the coordinator has heard why looks like the one that was lost.
         link_->WaitForAbort(kAbortTimeout);
       }
-      Leave(step, std::string(status.message()));
+      Leave(end.step, what);
     }
     Exit(kFailed);
   }
+
+  // The step after which this process began.
+  int64_t StartStep() const { return trainer_ != nullptr && run_.get()->has_resume() ? run_.get()->resume().cursor().step() : 0; }
 
   void Leave(int64_t step, const std::string& why) {
     Leaving leaving;

@@ -67,6 +67,16 @@ absl::Status FillSchedule(const DataFacts& facts, RunConfig* config) {
                                                      " steps over which the learning rate decays; give fewer"));
 }
 
+absl::Status CheckInjectedRanks(const RunConfig& config) {
+  for (int i = 0; i < config.inject_size(); ++i) {
+    const int rank = config.inject(i).rank();
+    if (rank < config.workers()) continue;
+    return Wrong(absl::StrCat("inject[", i, "].rank"),
+                 absl::StrCat("is ", rank, ", but the ranks go from 0 to ", config.workers() - 1, "; give one of them"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status ResolveConfig(const DataFacts& facts, int workers, RunConfig* config) {
@@ -78,6 +88,7 @@ absl::Status ResolveConfig(const DataFacts& facts, int workers, RunConfig* confi
   RETURN_IF_ERROR(FixGlobalBatch(workers, &resolved));
   RETURN_IF_ERROR(FillModel(facts, &resolved));
   RETURN_IF_ERROR(FillSchedule(facts, &resolved));
+  RETURN_IF_ERROR(CheckInjectedRanks(resolved));
   *config = std::move(resolved);
   return absl::OkStatus();
 }

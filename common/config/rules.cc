@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/config/config.h"
+#include "common/config/schema.h"
 #include "common/config/text.h"
 
 namespace lockstep {
@@ -137,9 +138,15 @@ std::optional<Violation> CheckOptimizer(const RunConfig& config) {
     return Violation{"optimizer.nesterov", "needs optimizer.momentum above 0; set it, as 0.9, or take nesterov away"};
   }
   for (int i = 0; i < optimizer.groups_size(); ++i) {
-    if (!optimizer.groups(i).pattern().empty()) continue;
-    return Violation{absl::StrCat("optimizer.groups[", i, "].pattern"),
-                     "is empty and matches nothing; give names with * and ?, as *.bias"};
+    const ParameterGroup& group = optimizer.groups(i);
+    if (group.pattern().empty()) {
+      return Violation{absl::StrCat("optimizer.groups[", i, "].pattern"),
+                       "is empty and matches nothing; give names with * and ?, as *.bias"};
+    }
+    if (!group.has_weight_decay() && !group.has_lr_scale()) {
+      return Violation{absl::StrCat("optimizer.groups[", i, "]"),
+                       "changes nothing; give it weight_decay or lr_scale, or take it away"};
+    }
   }
   const Schedule& schedule = config.schedule();
   const bool decays = schedule.name() == SCHEDULE_NAME_COSINE || schedule.name() == SCHEDULE_NAME_LINEAR;
@@ -147,6 +154,41 @@ std::optional<Violation> CheckOptimizer(const RunConfig& config) {
     return Violation{"schedule.min_lr",
                      absl::StrCat("must be at most optimizer.lr, ", FormatNumber(optimizer.lr()),
                                   ", where the decay begins, not ", FormatNumber(schedule.min_lr()))};
+  }
+  return std::nullopt;
+}
+
+// A setting that nothing obeys unless another one is as `needs` says. At its default it was not meant.
+struct Unused {
+  const google::protobuf::Message& section;
+  const char* path;
+  bool used;
+  const char* needs;
+};
+
+std::optional<Violation> CheckUnused(const RunConfig& config) {
+  const Model& model = config.model();
+  const Optimizer& optimizer = config.optimizer();
+  const Schedule& schedule = config.schedule();
+  const bool sgd = optimizer.name() == OPTIMIZER_NAME_SGD, drops = schedule.name() == SCHEDULE_NAME_STEP;
+  const bool decays = schedule.name() == SCHEDULE_NAME_COSINE || schedule.name() == SCHEDULE_NAME_LINEAR;
+  const bool has_hidden = model.name() == MODEL_NAME_MLP || model.name() == MODEL_NAME_WIDE;
+  const Unused settings[] = {
+      {model, "model.hidden", has_hidden, "model.name mlp or wide"},
+      {model, "model.init_match", !model.init_from().empty(), "model.init_from"},
+      {optimizer, "optimizer.momentum", sgd, "optimizer.name sgd"},
+      {optimizer, "optimizer.beta1", !sgd, "optimizer.name adamw"},
+      {optimizer, "optimizer.beta2", !sgd, "optimizer.name adamw"},
+      {optimizer, "optimizer.eps", !sgd, "optimizer.name adamw"},
+      {schedule, "schedule.decay_epochs", drops || decays, "schedule.name step, cosine or linear"},
+      {schedule, "schedule.gamma", drops, "schedule.name step"},
+      {schedule, "schedule.min_lr", decays, "schedule.name cosine or linear"},
+  };
+  for (const Unused& setting : settings) {
+    const std::string name = std::string(setting.path).substr(std::string(setting.path).find('.') + 1);
+    const auto* field = setting.section.GetDescriptor()->FindFieldByName(name);
+    if (setting.used || IsDefault(setting.section, field)) continue;
+    return Violation{setting.path, absl::StrCat("is set, but nothing obeys it without ", setting.needs, "; take it away")};
   }
   return std::nullopt;
 }
@@ -165,7 +207,8 @@ std::optional<Violation> CheckInject(const RunConfig& config) {
 }  // namespace
 
 std::optional<Violation> FindViolation(const RunConfig& config) {
-  for (const auto check : {CheckName, CheckData, CheckModel, CheckLoss, CheckMetrics, CheckOptimizer, CheckInject}) {
+  for (const auto check : {CheckName, CheckData, CheckModel, CheckLoss, CheckMetrics, CheckOptimizer, CheckUnused,
+                           CheckInject}) {
     if (auto found = check(config)) return found;
   }
   return std::nullopt;

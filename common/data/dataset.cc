@@ -69,8 +69,7 @@ struct Files {
 absl::StatusOr<Files> FindFiles(const std::string& folder, Split split) {
   const auto listed = FileSystem::Real()->List(folder);
   if (!listed.ok()) {
-    return absl::Status(
-        listed.status().code(),
+    return absl::NotFoundError(
         absl::StrCat(listed.status().message(), "; set data.path to a folder with train-… and val-… files"));
   }
   const std::vector<std::string>& names = *listed;

@@ -42,6 +42,7 @@ int PrintEndOfRun(const std::string& run_folder, const StatusReply& last, int ex
   if (exit_code == kExitFailed) {
     std::cerr << "lockstep: " << (why.empty() ? "the run failed" : why) << "; " << HowToGoOn(run_folder) << std::endl;
   }
+  if (exit_code == kExitBadUsage) std::cerr << "lockstep: " << why << std::endl;
   return exit_code;
 }
 

@@ -73,7 +73,7 @@ absl::StatusOr<std::string> DescribePlan(const PreparedRun& run) {
                            config.data().shuffle());
   int64_t steps = plan.steps_per_epoch() * config.convergence().max_epochs();
   if (config.convergence().max_steps() > 0) steps = std::min(steps, config.convergence().max_steps());
-  const int64_t batch = config.data().global_batch_size();
+  const int64_t batch = std::min(config.data().global_batch_size(), run.train_samples);
   const int64_t largest = (batch + config.workers() - 1) / config.workers();
   ASSIGN_OR_RETURN(const std::string described, AskWorker({"--describe"}, ConfigToYaml(config)));
   const auto model = nlohmann::json::parse(described, nullptr, false);

@@ -13,7 +13,7 @@
 namespace lockstep {
 namespace {
 
-constexpr double kMinute = 60, kHour = 3600, kDay = 86400;
+constexpr double kHour = 3600, kDay = 86400;
 
 std::string NonFinite(double value) { return std::isnan(value) ? "nan" : value < 0 ? "-inf" : "inf"; }
 
@@ -79,7 +79,7 @@ std::string BytesText(int64_t bytes) {
   size_t unit = 0;
   for (; value >= 999.5 && unit + 1 < std::size(kUnits); ++unit) value /= 1000;
   return value < 9.995 ? absl::StrFormat("%.2f %s", value, kUnits[unit])
-                       : absl::StrFormat(value < 99.95 ? "%.1f %s" : "%.0f %s", value, kUnits[unit]);
+                       : absl::StrFormat("%.*f %s", value < 99.95 ? 1 : 0, value, kUnits[unit]);
 }
 
 std::string PercentText(double fraction) {

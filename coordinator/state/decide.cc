@@ -72,8 +72,9 @@ std::optional<Decision> RunState::DecideFailure() const {
     stop = Make("stop", "non_finite", failure_->step(),
                 absl::StrCat("loss is not finite at step ", failure_->step(), " on rank ", failure_->rank()));
   } else if (failure_) {
+    const bool somebodys = failure_->rank() >= 0 && !failure_->bad_input();
     const std::string who =
-        failure_->rank() < 0 ? "" : absl::StrCat("rank ", failure_->rank(), " failed at step ", failure_->step(), ": ");
+        somebodys ? absl::StrCat("rank ", failure_->rank(), " failed at step ", failure_->step(), ": ") : "";
     stop = Make("stop", "failure", failure_->step(), who + failure_->what());
   } else if (loss_) {
     const Worker& worker = workers_.at(loss_->rank());

@@ -234,6 +234,7 @@ CheckpointState RunState::StateAt(const Cursor& cursor) const {
 double RunState::ElapsedAt(double time) const { return elapsed_before_ + std::max(0.0, time - started_time_); }
 
 int RunState::ExitCode() const {
+  if (failure_ && failure_->bad_input()) return 2;
   if (!stop_ || stop_->failure()) return 1;
   if (stop_->signal()) return last_checkpoint_ >= 0 ? 3 : 1;
   return 0;

@@ -241,6 +241,7 @@ std::string Supervisor::DescribeCoordinator() const {
 SupervisedEnd Supervisor::Conclude() {
   if (refused_.has_value()) return {refused_->code, refused_->text, ready_};
   if (signals_seen_ > 1 && why_.has_value()) return {1, *why_, ready_};
+  if (ended_.has_value() && ended_->code == 2) return {2, ended_->text, ready_};
   if (ended_.has_value() && ended_->code != 1) {
     if (mpirun_.status.has_value() && *mpirun_.status != 0 && !mpirun_ended_here_) {
       view_->OnNotice(

@@ -196,6 +196,8 @@ class Case(unittest.TestCase):
         base = {"data.path": data or digits(), "data.batch_size": 32, "model.name": "mlp", "model.hidden": "[64]",
                 "optimizer.lr": 0.05, "convergence.max_epochs": 2, "run.seed": 3, "checkpoint.keep_last": 0}
         base.update({key.replace("__", "."): value for key, value in settings.items()})
+        if base["model.name"] not in ("mlp", "wide"):
+            del base["model.hidden"]
         tree = {}
         for key, value in base.items():
             section, _, field = key.rpartition(".")

@@ -35,8 +35,6 @@ class SameAsDdp(Case):
             settings["model__name"] = model
         if model == "mlp":
             settings["model__hidden"] = "[1024, 1024]"
-        else:
-            settings["model__hidden"] = "[]"
         run("run", self.small(**settings), "--workers", 2, "--out", out)
         order = self.folder / "order"
         order.write_text(subprocess.run([str(BIN / "plan_order"), "1200", str(BATCH), str(SEED), "2", str(STEPS)], check=True,

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 
 namespace lockstep {
 
@@ -21,6 +22,7 @@ absl::StatusOr<std::unique_ptr<FlatParameters>> FlatParameters::Create(const Net
     described.push_back({parameter.name, parameter.tensor.sizes().vec()});
     tensors.push_back(parameter.tensor);
   }
+  RETURN_IF_ERROR(CheckGroups(described, optimizer));
   std::reverse(tensors.begin(), tensors.end());  // segments are in reverse order of registration
   return std::unique_ptr<FlatParameters>(new FlatParameters(ParameterLayout(described, optimizer), std::move(tensors)));
 }

@@ -2,12 +2,16 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
 namespace lockstep {
 namespace {
 
 constexpr int64_t kAlignment = 16;  // elements: 64 bytes, a cache line
 constexpr double kBytesPerMiB = 1024.0 * 1024.0;
 constexpr double kFirstBucketMiB = 1;
+constexpr size_t kNamesInMessage = 8;
 
 int64_t RoundUp(int64_t elements) { return (elements + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -38,6 +42,24 @@ bool MatchesPattern(const std::string& pattern, const std::string& name) {
   }
   while (p < pattern.size() && pattern[p] == '*') ++p;
   return p == pattern.size();
+}
+
+absl::Status CheckGroups(const std::vector<ParameterLayout::Parameter>& parameters, const Optimizer& optimizer) {
+  for (int i = 0; i < optimizer.groups_size(); ++i) {
+    const std::string& pattern = optimizer.groups(i).pattern();
+    std::vector<std::string> names;
+    bool matches = false;
+    for (const ParameterLayout::Parameter& parameter : parameters) {
+      matches = matches || MatchesPattern(pattern, parameter.name);
+      if (names.size() < kNamesInMessage) names.push_back(parameter.name);
+    }
+    if (matches) continue;
+    const char* more = parameters.size() > names.size() ? " …" : "";
+    return absl::InvalidArgumentError(absl::StrCat("optimizer.groups[", i, "].pattern '", pattern,
+                                                   "' matches no parameter; the model has ",
+                                                   absl::StrJoin(names, ", "), more));
+  }
+  return absl::OkStatus();
 }
 
 ParameterLayout::ParameterLayout(const std::vector<Parameter>& in_registration_order, const Optimizer& optimizer) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "lockstep/run_config.pb.h"
 
 namespace lockstep {
@@ -46,6 +47,9 @@ class ParameterLayout {
   std::vector<ParameterSegment> segments_;
   int64_t elements_ = 0, parameters_ = 0;
 };
+
+// InvalidArgument: the pattern of a group matches no parameter, which is then trained otherwise than was meant.
+absl::Status CheckGroups(const std::vector<ParameterLayout::Parameter>& parameters, const Optimizer& optimizer);
 
 // "*.bias": * any run of characters, ? one.
 bool MatchesPattern(const std::string& pattern, const std::string& name);

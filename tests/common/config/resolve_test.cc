@@ -70,6 +70,14 @@ TEST(ConfigResolveTest, EverySizeThatIsNotGivenFollowsFromTheModel) {
   EXPECT_THAT(config.model().hidden(), ElementsAre(5));
 }
 
+TEST(ConfigResolveTest, AnInjectedRankMustBeThere) {
+  RunConfig config = Defaults();
+  config.add_inject()->set_rank(2);
+  EXPECT_EQ(ResolveConfig(kMnist, 2, &config),
+            absl::InvalidArgumentError("inject[0].rank is 2, but the ranks go from 0 to 1; give one of them"));
+  EXPECT_EQ(ResolveConfig(kMnist, 3, &config), absl::OkStatus());
+}
+
 TEST(ConfigResolveTest, TheDecayLastsAsLongAsTheRunAndAStepAThirdOfIt) {
   RunConfig config = Defaults();
   config.mutable_convergence()->set_max_epochs(12);

@@ -113,7 +113,7 @@ TEST(EpochTextTest, GoesWithoutAnEvaluation) {
   EpochLine line = ThirdEpoch();
   line.clear_evaluation();
   line.set_loss(std::nan(""));
-  EXPECT_EQ(EpochText(line), "epoch 3  step 1,500  loss nan  12.3 s  4,512 samples/s  exposed 4.2%");
+  EXPECT_EQ(EpochText(line), "epoch 3  step 1,500  12.3 s  4,512 samples/s  exposed 4.2%");
 }
 
 TEST(EventTextTest, EveryKindIsOneLine) {

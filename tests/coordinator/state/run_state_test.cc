@@ -144,6 +144,18 @@ TEST(RunStateTest, NonFiniteLossFailsTheRun) {
   EXPECT_EQ(Rules(run.Fail(17, 0, "", true)), "") << "the first word counts";
 }
 
+TEST(RunStateTest, BadInputIsSaidAsItIsAndHasExitCode2) {
+  JournalDriver run = Training();
+  Update update;
+  update.mutable_failed()->set_rank(1);
+  update.mutable_failed()->set_what("optimizer.groups[0].pattern 'x' matches no parameter");
+  update.mutable_failed()->set_bad_input(true);
+  const auto made = run.Fact(update);
+  ASSERT_EQ(Rules(made), "stop/failure");
+  EXPECT_EQ(made[0].reason(), "optimizer.groups[0].pattern 'x' matches no parameter");
+  EXPECT_EQ(run.state.ExitCode(), 2);
+}
+
 TEST(RunStateTest, AFailureTakesThePlaceOfAnotherStop) {
   JournalDriver run = Training();
   run.AskToStop(true);

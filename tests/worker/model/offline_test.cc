@@ -2,12 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <torch/types.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -217,6 +219,28 @@ TEST_F(OfflineTest, WhatIsNotThereOrOfAnotherModelIsOneLine) {
   const Said other = Capture([&] { return Evaluate(options_); });
   EXPECT_EQ(other.code, 2);
   EXPECT_THAT(other.err, HasSubstr("model.safetensors: the weights are not this model's: "));
+}
+
+TEST_F(OfflineTest, WhatIsNoFileStaysWhatItIs) {
+  const std::string link = TestPath("link"), file = TestPath("file"), pipe = TestPath("pipe");
+  std::ofstream(file) << "old";
+  std::filesystem::create_symlink(file, link);
+  options_.output = link;
+  ASSERT_EQ(Capture([&] { return Predict(options_); }).code, 0);
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  const std::string table = ReadAll(file);
+  EXPECT_THAT(table, StartsWith("id,prediction,probability\n"));
+
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  std::future<std::string> read = std::async(std::launch::async, [&] { return ReadAll(pipe); });
+  options_.output = pipe;
+  ASSERT_EQ(Capture([&] { return Predict(options_); }).code, 0);
+  EXPECT_EQ(read.get(), table);
+
+  options_.output = TestPath("");
+  const Said folder = Capture([&] { return Predict(options_); });
+  EXPECT_EQ(folder.code, 2);
+  EXPECT_THAT(folder.err, HasSubstr(": is a folder; give a file"));
 }
 
 TEST_F(OfflineTest, DescribeCountsWhatIsTrained) {

@@ -15,6 +15,16 @@ std::vector<ParameterLayout::Parameter> Mlp() {
           {"2.bias", {1024}},        {"4.weight", {10, 1024}}, {"4.bias", {10}}};
 }
 
+TEST(LayoutTest, AGroupThatMatchesNothingIsRefusedWithTheNamesThatThereAre) {
+  Optimizer optimizer;
+  optimizer.add_groups()->set_pattern("*.bias");
+  EXPECT_EQ(CheckGroups(Mlp(), optimizer), absl::OkStatus());
+  optimizer.add_groups()->set_pattern("fc?.*");
+  EXPECT_EQ(CheckGroups(Mlp(), optimizer),
+            absl::InvalidArgumentError("optimizer.groups[1].pattern 'fc?.*' matches no parameter; the model has "
+                                       "0.weight, 0.bias, 2.weight, 2.bias, 4.weight, 4.bias"));
+}
+
 TEST(LayoutTest, ParametersLieInReverseOrderOfRegistrationOnCacheLines) {
   const ParameterLayout layout(Mlp(), Optimizer());
   ASSERT_EQ(layout.segments().size(), 6u);

@@ -1,0 +1,30 @@
+"""Runs that cannot go on: what they say, their exit codes, and what they leave."""
+import unittest
+
+from support import Case, rows, run, traces
+
+
+class Failures(Case):
+    def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(self):
+        done = run("run", self.small(optimizer__lr=10, optimizer__weight_decay=10), "--workers", 2, "--out", self.folder / "out", code=1)
+        self.assertRegex(done.stdout + done.stderr, r"not finite at step \d+ on rank \d")
+        self.assertEqual([r["rule"] for r in rows(self.folder / "out", "select rule from decision where kind = 'stop'")], ["non_finite"])
+
+    def test_what_only_the_workers_can_see_of_bad_input_is_one_line_and_exit_code_2(self):
+        garbage = self.folder / "garbage.safetensors"
+        garbage.write_bytes(b"no weights")
+        before = traces()
+        for name, settings, says in [
+                ("group", dict(optimizer__groups="[{pattern: fc*, lr_scale: 2}]"), r"groups\[0\].*'fc\*' matches no parameter"),
+                ("weights", dict(model__init_from=garbage), r"garbage\.safetensors"),
+                ("loss", dict(loss__name="mse"), r"loss mse")]:
+            with self.subTest(name):
+                out = self.folder / name
+                done = run("run", self.small(**settings), "--workers", 2, "--out", out, code=2)
+                self.assertRegex(done.stderr, rf"\Alockstep: .*{says}.*\n\Z")
+                self.assertEqual(rows(out, "select count(*) as n from step")[0]["n"], 0)
+        self.assertEqual(traces(), before)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
