@@ -4,7 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/file.h"
 #include "common/base/status.h"
+#include "common/checkpoint/checkpoint.h"
 #include "common/data/dataset.h"
 #include "common/data/plan.h"
 #include "coordinator/cli/run_folder.h"
@@ -63,6 +65,13 @@ absl::StatusOr<PreparedRun> PrepareResume(const std::string& run_folder, const s
   if (run.digest != digest) {
     return absl::FailedPreconditionError(absl::StrCat(run_folder, ": the data in ", run.config.data().path(),
                                                       " are not those that this run was trained on"));
+  }
+  const std::string last = JoinPath(run_folder, "checkpoints/latest");
+  const absl::StatusOr<CheckpointState> state = ReadCheckpointState(FileSystem::Real(), last);
+  if (state.ok() && state->train_samples() != run.train_samples) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        run_folder, " was trained on ", state->train_samples(), " samples, ", run.config.data().path(), " holds ",
+        run.train_samples, ": put the run's data back, or set data.path to where they are"));
   }
   return run;
 }

@@ -80,6 +80,9 @@ absl::StatusOr<bool> Core::Receive(int rank, const WorkerMessage& message) {
                                                    message.incarnation(), ", on the stream of rank ", rank,
                                                    ", incarnation ", incarnation_.load()));
   }
+  if (rank < 0 || rank >= static_cast<int>(pulses_.size())) {
+    return absl::InvalidArgumentError(absl::StrCat("there is no rank ", rank));
+  }
   Hear(rank, message.has_heartbeat() ? std::min<int64_t>(message.heartbeat().step(), granted_) : 0);
   if (message.has_heartbeat()) return true;
   if (message.has_reports()) {

@@ -21,6 +21,7 @@ void Core::HoldEpochLine(const EpochDone& done) {
   line.set_epoch(done.epoch());
   line.set_step((done.epoch() + int64_t{1}) * state_.plan().steps_per_epoch());
   line.set_seconds(done.seconds());
+  line.set_loss(done.loss());
   if (done.seconds() > 0) line.set_samples_per_s(done.samples() / done.seconds());
   epoch_line_ = std::move(line);
   if (!state_.EvaluationDue(epoch_line_->step())) EmitEpochLine(nullptr);
@@ -29,14 +30,10 @@ void Core::HoldEpochLine(const EpochDone& done) {
 void Core::EmitEpochLine(const EvaluationResult* evaluation) {
   EpochLine line = *std::exchange(epoch_line_, std::nullopt);
   if (evaluation != nullptr) *line.mutable_evaluation() = *evaluation;
-  // Of the reports so far; those of the last moments may still be on their way.
+  // Of the reports so far; those of the last moments may still be on their way, and those of a short epoch all of them.
   const StepFold::EpochFigures figures = recorder_->epoch();
-  const StepFold::Recent recent = recorder_->recent();
-  const bool of_this_epoch = figures.epoch == line.epoch();
-  line.set_loss(of_this_epoch      ? figures.loss
-                : recent.step != 0 ? recent.loss
-                                   : std::numeric_limits<double>::quiet_NaN());
-  line.set_exposed_fraction(of_this_epoch ? figures.exposed_fraction : recent.exposed_fraction);
+  line.set_exposed_fraction(figures.epoch == line.epoch() ? figures.exposed_fraction
+                                                          : std::numeric_limits<double>::quiet_NaN());
   events_.Add(Now(), line);
 }
 

@@ -192,6 +192,7 @@ void Trainer::Advance(const StepTail& tail) {
   cursor_.set_epoch_step(plan_.EpochStepOf(cursor_.step()));
   cursor_.set_fingerprint(cursor_.fingerprint() + tail.fingerprint);
   cursor_.set_epoch_samples(cursor_.epoch_samples() + tail.samples);
+  cursor_.set_epoch_loss_sum(cursor_.epoch_loss_sum() + tail.loss_sum);
   cursor_.set_evaluated(false);
   step_.store(cursor_.step(), std::memory_order_relaxed);
 }
@@ -204,6 +205,7 @@ void Trainer::EndEpoch() {
     done.set_steps(cursor_.epoch_step());
     done.set_samples(cursor_.epoch_samples());
     done.set_fingerprint(cursor_.fingerprint());
+    done.set_loss(cursor_.epoch_loss_sum() / static_cast<double>(cursor_.epoch_samples()));
     done.set_seconds(static_cast<double>(now_ns - epoch_start_ns_) * 1e-9);
     options_.link->SendEpochDone(done);
   }
@@ -211,6 +213,7 @@ void Trainer::EndEpoch() {
   cursor_.set_epoch_step(0);
   cursor_.set_fingerprint(0);
   cursor_.set_epoch_samples(0);
+  cursor_.set_epoch_loss_sum(0);
   epoch_start_ns_ = now_ns;
 }
 

@@ -297,8 +297,9 @@ TEST_F(CheckpointTest, EqualStatesHaveEqualBytesAlsoAfterReading) {
   const std::string json = CheckpointStateToJson(state);
   size_t at = 0;
   for (const char* name : {"accuracy", "loss", "mae", "perplexity", "top5"}) {
-    EXPECT_LT(at, json.find(name)) << json;
-    at = json.find(name);
+    const size_t found = json.find(absl::StrCat("\"", name, "\""));
+    EXPECT_LT(at, found) << json;
+    at = found;
   }
   folder_.Write("state.json", json);
   const auto back = ReadCheckpointState(files_, folder_.path());

@@ -100,7 +100,22 @@ void KeepToTheRules(RunConfig* config) {
   config->mutable_schedule()->set_min_lr(0);
   for (auto& group : *config->mutable_optimizer()->mutable_groups()) {
     if (group.pattern().empty()) group.set_pattern("*");
+    if (!group.has_weight_decay()) group.set_lr_scale(0.5);
   }
+  // What nothing obeys stands at its default.
+  if (model->name() != MODEL_NAME_MLP && model->name() != MODEL_NAME_WIDE) model->clear_hidden();
+  if (model->init_from().empty()) model->set_init_match(INIT_MATCH_ALL);
+  Optimizer* optimizer = config->mutable_optimizer();
+  if (optimizer->name() == OPTIMIZER_NAME_SGD) {
+    optimizer->set_beta1(0.9);
+    optimizer->set_beta2(0.999);
+    optimizer->set_eps(1e-8);
+  } else {
+    optimizer->set_momentum(0.9);
+  }
+  Schedule* schedule = config->mutable_schedule();
+  if (schedule->name() != SCHEDULE_NAME_STEP) schedule->set_gamma(0.1);
+  if (schedule->name() == SCHEDULE_NAME_CONSTANT) schedule->set_decay_epochs(0);
   for (auto& inject : *config->mutable_inject()) inject.set_last_step(0);
 }
 
@@ -179,7 +194,7 @@ TEST(ConfigDigestTest, DependsOnEveryFieldThatChangesWhatIsTrainedAndOnNoOther) 
        std::vector<std::pair<std::string, std::string>>{{"model.hidden", "[5]"},
                                                         {"model.hidden", "[5, 5]"},
                                                         {"data.shape", "[5]"},
-                                                        {"optimizer.groups", "[{pattern: a}]"},
+                                                        {"optimizer.groups", "[{pattern: a, lr_scale: 1}]"},
                                                         {"optimizer.groups", "[{pattern: a, weight_decay: 0}]"}}) {
     EXPECT_TRUE(seen.insert(DigestOf(path, value)).second) << path << "=" << value;
   }

@@ -339,6 +339,7 @@ TEST(CoreTest, AnEpochsLineHoldsItsEvaluation) {
   message.mutable_epoch_done()->set_epoch(0);
   message.mutable_epoch_done()->set_samples(100);
   message.mutable_epoch_done()->set_seconds(2);
+  message.mutable_epoch_done()->set_loss(0.25);
   ASSERT_TRUE(run.Send(message).ok());
   ASSERT_EQ(run.Evaluate(10, 0.5), absl::OkStatus());
   std::vector<std::string> kinds;
@@ -348,6 +349,7 @@ TEST(CoreTest, AnEpochsLineHoldsItsEvaluation) {
     if (!event.has_epoch()) continue;
     EXPECT_EQ(event.epoch().step(), 10);
     EXPECT_DOUBLE_EQ(event.epoch().samples_per_s(), 50);
+    EXPECT_DOUBLE_EQ(event.epoch().loss(), 0.25);
     EXPECT_DOUBLE_EQ(event.epoch().evaluation().metrics().at("accuracy"), 0.5);
   }
   EXPECT_THAT(kinds, ElementsAre("all 2 workers have joined", "epoch", "best"));
