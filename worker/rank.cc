@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
+#include <malloc.h>
 #include <torch/cuda.h>
 #include <torch/version.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <cstdlib>
 #include <exception>
 #include <future>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -78,6 +80,15 @@ void LimitThreads(int threads) {
   torch::set_num_threads(threads);
   using SetThreads = void (*)(int);
   if (auto set = reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))) set(threads);
+}
+
+// A step frees what the next one allocates again. glibc would give the large tensors' pages back to the kernel each
+// time and have them zeroed anew: a fifth to a quarter of the cnn's step on two cores. Before the first thread.
+void KeepFreedMemory() {
+  constexpr int kLargestHeapBlock = 32 << 20;  // glibc's own limit
+  mallopt(M_MMAP_THRESHOLD, kLargestHeapBlock);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  mallopt(M_TOP_PAD, 64 << 20);
 }
 
 absl::StatusOr<std::string> DeviceOf(const RunConfig& config, const std::shared_future<int>& rank) {
@@ -250,6 +261,7 @@ class Worker {
 }  // namespace
 
 void RunRank(const std::string& coordinator, int* argc, char*** argv) {
+  KeepFreedMemory();
   torch::set_num_interop_threads(1);
   CatchStopSignals();
   Voice voice;

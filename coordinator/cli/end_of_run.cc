@@ -40,7 +40,10 @@ int PrintEndOfRun(const std::string& run_folder, const StatusReply& last, int ex
   }
   if (exit_code == kExitStopped) std::cout << "Stopped; " << HowToGoOn(run_folder) << std::endl;
   if (exit_code == kExitFailed) {
-    std::cerr << "lockstep: " << (why.empty() ? "the run failed" : why) << "; " << HowToGoOn(run_folder) << std::endl;
+    // Resumed, the same settings lead to the same bits.
+    const bool again = last.stop().rule() != "non_finite";
+    std::cerr << "lockstep: " << (why.empty() ? "the run failed" : why) << (again ? "; " + HowToGoOn(run_folder) : "")
+              << std::endl;
   }
   if (exit_code == kExitBadUsage) std::cerr << "lockstep: " << why << std::endl;
   return exit_code;

@@ -145,6 +145,8 @@ absl::StatusOr<int> Supervise(Launch launch, SignalWatch* signals) {
   RunView view(launch, records);
   SupervisedEnd end = Supervisor(OptionsOf(launch), signals, &view).Run();
   const StatusReply last = view.Close();
+  // Nothing was trained: with what was wrong mended, the same command works.
+  if (end.exit_code == kExitBadUsage && !launch.resume) RemoveRunFolder(launch.folder);
   if (end.killed_worker.has_value()) end.why = DescribeWorkerDeath(WithPid(*end.killed_worker, last));
   if (end.started) return PrintEndOfRun(launch.folder, last, end.exit_code, end.why);
   std::cerr << "lockstep: " << end.why << std::endl;

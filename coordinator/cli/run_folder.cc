@@ -1,6 +1,7 @@
 #include "coordinator/cli/run_folder.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -139,6 +140,13 @@ absl::StatusOr<std::string> MakeRunFolder(const std::string& out, const RunConfi
   RETURN_IF_ERROR(FileSystem::Real()->MakeFolders(JoinPath(folder, "log")));
   RETURN_IF_ERROR(SaveRunConfig(folder, config));
   return folder;
+}
+
+void RemoveRunFolder(const std::string& run_folder) {
+  const absl::StatusOr<std::vector<std::string>> names = FileSystem::Real()->List(run_folder);
+  if (!names.ok()) return;
+  for (const std::string& name : *names) FileSystem::Real()->RemoveAll(JoinPath(run_folder, name)).IgnoreError();
+  rmdir(run_folder.c_str());
 }
 
 absl::Status SaveRunConfig(const std::string& run_folder, const RunConfig& config) {

@@ -30,6 +30,10 @@ absl::StatusOr<RunConfig> ConfigOfRun(const std::string& run_folder);
 // empty: RunsFolder()/<name>-<time>.
 absl::StatusOr<std::string> MakeRunFolder(const std::string& out, const RunConfig& config, absl::Time now);
 
+// Removes the folder of a run that was refused before it trained anything, so that its name is free again. A folder
+// that is a link or a mount is emptied.
+void RemoveRunFolder(const std::string& run_folder);
+
 // Replaces the config.yaml of a run, on a resume with other settings.
 absl::Status SaveRunConfig(const std::string& run_folder, const RunConfig& config);
 

@@ -74,6 +74,9 @@ int EndAsOrphan(const ServeArguments& arguments, const std::string& token) {
   return kExitFailed;
 }
 
+// A resumed run may have been over before this launch: it needs no workers, and a supervisor hears `ended` alone.
+bool IsOver(CoordinatorServer* server) { return server->Status(0).phase() == "ended"; }
+
 int ServeSupervised(const ServeArguments& arguments) {
   absl::StatusOr<SignalWatch> signals = SignalWatch::Start();
   if (!signals.ok()) return Fail(signals.status());
@@ -86,8 +89,10 @@ int ServeSupervised(const ServeArguments& arguments) {
     const LifelineMessage refused{"refused", ExitCodeOf(server.status()), std::string(server.status().message())};
     return SayLast(refused, report.get(), &lifeline) ? Fail(server.status()) : EndAsOrphan(arguments, token);
   }
-  // Where the supervisor is gone already, the lifeline says so at once.
-  WriteLifelineMessage(report.get(), {"ready", 0, (*server)->address()}).IgnoreError();
+  if (!IsOver(server->get())) {
+    // Where the supervisor is gone already, the lifeline says so at once.
+    WriteLifelineMessage(report.get(), {"ready", 0, (*server)->address()}).IgnoreError();
+  }
   const ServeLoopEnd end = ServeUntilEnded({server->get(), &*signals, &lifeline, report.get()});
   if (end.supervisor_gone) {
     const int code = EndAsOrphan(arguments, token);
@@ -147,7 +152,7 @@ absl::StatusOr<int> ServeByHand(const ServeArguments& arguments, SignalWatch* si
   options.listen = arguments.listen;
   options.resume = !arguments.resume.empty();
   options.join_timeout = kJoinByHand;
-  ASSIGN_OR_RETURN(const std::unique_ptr<CoordinatorServer> server, CoordinatorServer::Start(std::move(options)));
+  ASSIGN_OR_RETURN(std::unique_ptr<CoordinatorServer> server, CoordinatorServer::Start(std::move(options)));
   RuntimeRecord record;
   record.run_folder = folder;
   record.address = server->address();
@@ -155,10 +160,13 @@ absl::StatusOr<int> ServeByHand(const ServeArguments& arguments, SignalWatch* si
   record.coordinator = IdentifyProcess(getpid());
   RETURN_IF_ERROR(records.Write(record));
   ASSIGN_OR_RETURN(const std::string token_file, records.WriteTokenFile(folder, token));
-  PrintWhatToType(run, folder, server->address(), token_file);
-  const ServeLoopEnd end = ServeUntilEnded({server.get(), signals, nullptr, -1});
+  if (!IsOver(server.get())) PrintWhatToType(run, folder, server->address(), token_file);
+  const RunEnded ended = ServeUntilEnded({server.get(), signals, nullptr, -1}).ended;
+  const StatusReply last = server->Status(0);
+  server.reset();
   records.Remove(folder);
-  return PrintEndOfRun(folder, server->Status(0), end.ended.exit_code(), end.ended.why());
+  if (ended.exit_code() == kExitBadUsage && arguments.resume.empty()) RemoveRunFolder(folder);
+  return PrintEndOfRun(folder, last, ended.exit_code(), ended.why());
 }
 
 int Serve(const ServeArguments& arguments) {

@@ -70,7 +70,8 @@ std::optional<Decision> RunState::DecideFailure() const {
   std::optional<Decision> stop;
   if (failure_ && failure_->non_finite()) {
     stop = Make("stop", "non_finite", failure_->step(),
-                absl::StrCat("loss is not finite at step ", failure_->step(), " on rank ", failure_->rank()));
+                absl::StrCat("loss is not finite at step ", failure_->step(), " on rank ", failure_->rank(),
+                             failure_->what().empty() ? "" : ": ", failure_->what()));
   } else if (failure_) {
     const bool somebodys = failure_->rank() >= 0 && !failure_->bad_input();
     const std::string who =

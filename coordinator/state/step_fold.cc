@@ -215,7 +215,6 @@ StepFold::EpochFigures StepFold::epoch() const {
   EpochFigures figures;
   figures.epoch = epoch_;
   figures.steps = epoch_steps_;
-  if (epoch_sum_.samples > 0) figures.loss = epoch_sum_.loss_sum / epoch_sum_.samples;
   if (epoch_sum_.step_s > 0) figures.exposed_fraction = epoch_sum_.exposed_s / epoch_sum_.step_s;
   return figures;
 }

@@ -41,7 +41,7 @@ class StepFold {
   struct EpochFigures {
     int32_t epoch = -1;  // -1: none yet
     int64_t steps = 0;
-    double loss = 0, exposed_fraction = 0;
+    double exposed_fraction = 0;
   };
   EpochFigures epoch() const;
   // Records lost: by the workers' rings, and here.

@@ -15,8 +15,8 @@ namespace lockstep {
 // Up, over the report pipe:
 //   ready HOST:PORT     the coordinator answers calls
 //   refused CODE WHY    it could not start; CODE is the exit code to hand on
-//   ended CODE WHY      the run is over; the coordinator still answers calls
-// After either it stays until the lifeline closes, so that one of the two is there to remove what the run leaves.
+//   ended CODE WHY      the run is over; the coordinator still answers calls. Without a `ready`: it was so before
+// After either of the last two it stays until the lifeline closes, so that one of the two is there to remove what the run leaves.
 // Down, over the lifeline:
 //   stop BY             stop after a checkpoint, for a signal
 //   abort WHY           end the run at once, without a checkpoint

@@ -138,6 +138,7 @@ void Supervisor::OnReport(const LifelineMessage& message) {
     coordinator_deadline_ = absl::InfiniteFuture();
   } else if (message.word == "ended" && !ended_.has_value()) {
     ended_ = message;
+    ready_ = true;
     view_->OnRunEnded();
     coordinator_deadline_ = absl::InfiniteFuture();
     if (mpirun_.running() && !mpirun_ended_here_) mpirun_deadline_ = absl::Now() + options_.finalize_timeout;

@@ -49,14 +49,14 @@ struct SupervisedEnd {
   int exit_code = 1;
   // What happened, in words that go after "lockstep: "; empty when the run ended as it should.
   std::string why;
-  bool started = false;  // the coordinator became ready
+  bool started = false;  // the coordinator could start; what it leaves tells of the run
   // The worker that `why` names as killed by a signal. mpirun does not always say its pid.
   std::optional<WorkerDeath> killed_worker;
 };
 
 // Starts the coordinator, then mpirun, and watches over both to the end of the run, which is bounded once anything has
 // gone wrong:
-//   a) the coordinator says `ready`; mpirun is started
+//   a) the coordinator says `ready`; mpirun is started, unless it says `ended` instead: the run was over before
 //   b) a first SIGINT, SIGTERM or SIGHUP asks the coordinator to stop after a checkpoint (exit code 3); a second one
 //      ends everything at once (exit code 1)
 //   c) the coordinator says `ended`; mpirun has finalize_timeout to leave, then is ended

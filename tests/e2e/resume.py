@@ -44,6 +44,19 @@ class Resume(Case):
         run("run", "--resume", out, "--set", "convergence.max_epochs=3")
         self.assertEqual(len(rows(out, "select * from epoch where survived = 1")), 3)
 
+    def test_a_run_that_is_over_is_said_to_be_so_and_starts_no_workers(self):
+        out = self.folder / "out"
+        run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out)
+        log = (out / "log" / "mpirun.log").read_bytes()
+        done = run("run", "--resume", out)
+        self.assertEqual(done.stderr, "")
+        self.assertIn("epoch 1 of max_epochs 1 is done", done.stdout)
+        self.assertIn(f"lockstep run --resume {out} --set convergence.max_epochs=", done.stdout)
+        self.assertNotIn("mpirun", done.stdout)
+        self.assertEqual((out / "log" / "mpirun.log").read_bytes(), log)
+        by_hand = run("serve", "--resume", out)
+        self.assertNotIn("mpirun -np", by_hand.stdout)
+
     def test_a_resume_on_another_number_of_workers_keeps_the_global_batch(self):
         out = self.folder / "out"
         run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out)

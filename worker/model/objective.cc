@@ -17,6 +17,9 @@ namespace {
 
 namespace F = torch::nn::functional;
 
+// How far from 1 a sample's probabilities, written as floats, may add up.
+constexpr double kRounding = 1e-3;
+
 std::string ShapeOf(const torch::Tensor& tensor) { return absl::StrCat("[", absl::StrJoin(tensor.sizes(), ", "), "]"); }
 
 bool AreLabels(const torch::Tensor& target) { return target.scalar_type() == torch::kInt64; }
@@ -40,11 +43,22 @@ class CrossEntropy : public Objective {
       return absl::InvalidArgumentError(absl::StrCat(
           "loss cross_entropy takes class labels, or a probability for each output: the targets are ", ShapeOf(target),
           " of floats, the outputs ", ShapeOf(output), "; set loss.name to mse for values"));
+    } else {
+      RETURN_IF_ERROR(CheckProbabilities(target));
     }
     return F::cross_entropy(output, target);
   }
 
  private:
+  static absl::Status CheckProbabilities(const torch::Tensor& target) {
+    const auto [low, high] = Extremes<float>(target);
+    const double off = target.dim() < 2 ? 0 : (target.sum(1) - 1).abs().max().item<double>();
+    if (low >= 0 && high <= 1 && off <= kRounding) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(
+        "loss cross_entropy takes class labels, or a probability for each output, and the data's targets are from ",
+        low, " to ", high, off > kRounding ? " and do not add up to 1" : "", ": set loss.name to mse for values"));
+  }
+
   static absl::Status CheckLabels(const torch::Tensor& output, const torch::Tensor& target) {
     if (output.dim() != 2 || target.dim() != 1 || output.size(0) != target.size(0)) {
       return absl::InvalidArgumentError(absl::StrCat(

@@ -170,8 +170,7 @@ absl::Status Trainer::CheckFinite(const StepOutcome& outcome) {
   if (rank != options_.rank) {
     return absl::AbortedError(absl::StrCat("step ", step, ": the loss is not finite on rank ", rank));
   }
-  return absl::OutOfRangeError(
-      absl::StrCat(outcome.not_finite, " at step ", step, "; try a lower optimizer.lr, or optimizer.clip_norm"));
+  return absl::OutOfRangeError(absl::StrCat(outcome.not_finite, "; try a lower optimizer.lr, or optimizer.clip_norm"));
 }
 
 void Trainer::ObeyDirectives(int64_t through, Boundary* boundary) {

@@ -6,6 +6,7 @@ case $mode in
   mute) exec sleep 300 ;;
   refuse) echo "refused 2 config.yaml:3: bad" >&"$ready"; read -r _ <&"$lifeline"; exit 2 ;;
   leave) exit 7 ;;
+  over) echo "ended 0 max_epochs" >&"$ready"; read -r _ <&"$lifeline"; exit 0 ;;
 esac
 echo "ready 127.0.0.1:4711" >&"$ready"
 case $mode in

@@ -150,6 +150,16 @@ TEST_F(SupervisorTest, ACoordinatorThatRefusesHandsItsExitCodeOn) {
   EXPECT_FALSE(end.started);
 }
 
+TEST_F(SupervisorTest, ARunThatWasOverBeforeStartsNoWorkers) {
+  view_.on_started_ = [] { ADD_FAILURE() << "mpirun was started"; };
+  const SupervisedEnd end = Supervise(Options("over", "exit-1"));
+  EXPECT_EQ(end.exit_code, 0);
+  EXPECT_EQ(end.why, "");
+  EXPECT_TRUE(end.started);
+  EXPECT_EQ(view_.ended_, 1);
+  EXPECT_EQ(view_.address_, "");
+}
+
 TEST_F(SupervisorTest, ACoordinatorThatNeverAnswersIsGivenUp) {
   SupervisorOptions options = Options("mute", "sleep");
   options.ready_timeout = absl::Milliseconds(200);

@@ -60,6 +60,11 @@ TEST(ObjectiveTest, CrossEntropyRefusesLabelsThatTheModelHasNoOutputFor) {
       Refusal(LOSS_NAME_CROSS_ENTROPY, output, torch::zeros({3, 2})),
       "loss cross_entropy takes class labels, or a probability for each output: the targets are [3, 2] of floats, the "
       "outputs [3, 4]; set loss.name to mse for values");
+  const std::string values = "loss cross_entropy takes class labels, or a probability for each output, and the data's targets are from ";
+  EXPECT_EQ(Refusal(LOSS_NAME_CROSS_ENTROPY, output, torch::full({3, 4}, -0.5)),
+            values + "-0.5 to -0.5 and do not add up to 1: set loss.name to mse for values");
+  EXPECT_EQ(Refusal(LOSS_NAME_CROSS_ENTROPY, output, torch::eye(4).slice(0, 0, 3) * 2 - 0.25),
+            values + "-0.25 to 1.75: set loss.name to mse for values");
 }
 
 TEST(ObjectiveTest, MeanSquaredErrorComparesEachValueWithItsOwn) {
