@@ -95,8 +95,7 @@ void Prefetcher::Loop() {
   for (int64_t step = options_.first_step;; ++step) {
     {
       MutexLock lock(&mutex_);
-      const auto ahead = [&] { return step - taken_; };
-      while (!stopped_ && (step > allowed_through_ || ahead() > options_.depth)) changed_.Wait(&mutex_);
+      while (!stopped_ && (step > allowed_through_ || step - taken_ > options_.depth)) changed_.Wait(&mutex_);
       if (stopped_) return;
     }
     absl::Status filled = Fill(step, &SlotOf(step));

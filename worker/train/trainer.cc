@@ -1,5 +1,7 @@
 #include "worker/train/trainer.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <exception>
 #include <utility>
