@@ -15,6 +15,8 @@
 namespace lockstep {
 namespace {
 
+constexpr size_t kPieceBytes = 1 << 18;
+
 class RealWritableFile : public WritableFile {
  public:
   RealWritableFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
@@ -52,27 +54,25 @@ class RealFileSystem : public FileSystem {
     return std::make_unique<RealWritableFile>(fd, path);
   }
 
-  absl::StatusOr<std::string> Read(const std::string& path, int64_t max_bytes) override {
+  absl::Status ForEachPiece(const std::string& path, int64_t max_bytes,
+                            absl::FunctionRef<void(absl::string_view)> take) override {
     const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) return ErrnoStatus(errno, path);
-    std::string data;
+    const auto piece = std::make_unique<char[]>(kPieceBytes);
     absl::Status status;
-    for (;;) {
-      const size_t had = data.size(), want = 1 << 16;
-      if (static_cast<int64_t>(had) > max_bytes) {
-        status = absl::InvalidArgumentError(absl::StrCat(path, ": larger than ", max_bytes, " bytes"));
-        break;
-      }
-      data.resize(had + want);
-      const ssize_t n = read(fd, data.data() + had, want);
-      data.resize(had + std::max<ssize_t>(n, 0));
+    for (int64_t had = 0;;) {
+      const ssize_t n = read(fd, piece.get(), kPieceBytes);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) status = ErrnoStatus(errno, path);
-      if (n <= 0) break;
+      had += std::max<ssize_t>(n, 0);
+      if (had > max_bytes) {
+        status = absl::InvalidArgumentError(absl::StrCat(path, ": larger than ", max_bytes, " bytes"));
+      }
+      if (n <= 0 || !status.ok()) break;
+      take({piece.get(), static_cast<size_t>(n)});
     }
     close(fd);
-    if (!status.ok()) return status;
-    return data;
+    return status;
   }
 
   absl::Status Rename(const std::string& from, const std::string& to) override {
@@ -131,6 +131,14 @@ class RealFileSystem : public FileSystem {
 FileSystem* FileSystem::Real() {
   static RealFileSystem* const files = new RealFileSystem;
   return files;
+}
+
+absl::StatusOr<std::string> FileSystem::Read(const std::string& path, int64_t max_bytes) {
+  std::string content;
+  RETURN_IF_ERROR(ForEachPiece(path, max_bytes, [&content](absl::string_view piece) {
+    content.append(piece.data(), piece.size());
+  }));
+  return content;
 }
 
 absl::Status WriteFileAtomically(FileSystem* files, const std::string& path, absl::string_view data, int mode) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -28,7 +29,10 @@ class FileSystem {
  public:
   virtual ~FileSystem() = default;
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path, int mode = 0644) = 0;
-  virtual absl::StatusOr<std::string> Read(const std::string& path, int64_t max_bytes = int64_t{1} << 40) = 0;
+  // Hands the file's content to `take`, front to back. InvalidArgument, at once or on the way: it is larger than that.
+  virtual absl::Status ForEachPiece(const std::string& path, int64_t max_bytes,
+                                    absl::FunctionRef<void(absl::string_view)> take) = 0;
+  absl::StatusOr<std::string> Read(const std::string& path, int64_t max_bytes = int64_t{1} << 40);
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
   virtual absl::Status SyncFolder(const std::string& path) = 0;
   virtual absl::Status MakeFolders(const std::string& path, int mode = 0755) = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -28,17 +29,21 @@ absl::StatusOr<std::string> ReadOrLost(FileSystem* files, const std::string& pat
 
 absl::Status VerifyFile(FileSystem* files, const std::string& folder, const Manifest::File& file) {
   const std::string path = JoinPath(folder, file.name());
-  absl::StatusOr<std::string> read = files->Read(path, file.bytes());
-  if (absl::IsInvalidArgument(read.status())) {
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);
+  XXH3_64bits_reset(state.get());
+  int64_t bytes = 0;
+  const absl::Status read = files->ForEachPiece(path, file.bytes(), [&](absl::string_view piece) {
+    XXH3_64bits_update(state.get(), piece.data(), piece.size());
+    bytes += piece.size();
+  });
+  if (absl::IsInvalidArgument(read)) {
     return absl::DataLossError(absl::StrCat(path, ": has more than the ", file.bytes(), " bytes of the manifest"));
   }
-  if (!read.ok()) return absl::DataLossError(read.status().message());
-  const std::string& content = *read;
-  if (static_cast<int64_t>(content.size()) != file.bytes()) {
-    return absl::DataLossError(
-        absl::StrCat(path, ": has ", content.size(), " bytes, the manifest says ", file.bytes()));
+  if (!read.ok()) return absl::DataLossError(read.message());
+  if (bytes != file.bytes()) {
+    return absl::DataLossError(absl::StrCat(path, ": has ", bytes, " bytes, the manifest says ", file.bytes()));
   }
-  const std::string hash = absl::StrFormat("%016x", XXH3_64bits(content.data(), content.size()));
+  const std::string hash = absl::StrFormat("%016x", XXH3_64bits_digest(state.get()));
   if (hash == file.xxh3()) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat(path, ": XXH3 is ", hash, ", the manifest says ", file.xxh3(),
                                           "; the content has changed since it was written"));

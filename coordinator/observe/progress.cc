@@ -49,14 +49,12 @@ std::string PhaseText(const StatusReply& status) {
                          CountText(static_cast<int64_t>(status.workers_size()), "worker"));
 }
 
-std::string MetricsText(const EvaluationResult& evaluation, absl::string_view between) {
+// "validation accuracy 0.9735, loss 0.0850".
+std::string MetricsText(const EvaluationResult& evaluation) {
   const std::map<std::string, double> sorted(evaluation.metrics().begin(), evaluation.metrics().end());
   std::vector<std::string> parts;
-  for (const auto& [metric, value] : sorted) {
-    parts.push_back(
-        absl::StrCat(evaluation.split(), evaluation.split().empty() ? "" : " ", metric, " ", FigureText(value)));
-  }
-  return absl::StrJoin(parts, between);
+  for (const auto& [metric, value] : sorted) parts.push_back(absl::StrCat(metric, " ", FigureText(value)));
+  return absl::StrCat(evaluation.split(), evaluation.split().empty() ? "" : " ", absl::StrJoin(parts, ", "));
 }
 
 std::string BestText(const StatusReply& status) {
@@ -197,7 +195,7 @@ std::string ProgressBar(const StatusReply& status, int columns) {
 std::string EpochText(const EpochLine& epoch) {
   std::string text =
       absl::StrCat("epoch ", epoch.epoch() + 1, "  ", StepText(epoch.step()), "  loss ", FigureText(epoch.loss()));
-  if (epoch.has_evaluation()) absl::StrAppend(&text, "  ", MetricsText(epoch.evaluation(), "  "));
+  if (epoch.has_evaluation()) absl::StrAppend(&text, "  ", MetricsText(epoch.evaluation()));
   absl::StrAppend(&text, "  ", DurationText(epoch.seconds()), "  ", CountText(epoch.samples_per_s()), " samples/s");
   // Not a number: no step's report had come yet.
   if (!std::isnan(epoch.exposed_fraction())) {
@@ -231,7 +229,7 @@ std::string StatusText(const StatusReply& status) {
     text += Field("speed", SpeedText(status));
   }
   if (status.has_last_evaluation()) {
-    text += Field("evaluation", absl::StrCat(MetricsText(status.last_evaluation(), ", "), " at ",
+    text += Field("evaluation", absl::StrCat(MetricsText(status.last_evaluation()), " at ",
                                              StepText(status.last_evaluation().step())));
   }
   text += Field("best", BestText(status));

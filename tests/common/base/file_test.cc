@@ -29,7 +29,10 @@ class FullDisk : public FileSystem {
     ASSIGN_OR_RETURN(auto file, real_->Create(path, mode));
     return std::make_unique<File>(this, path, std::move(file));
   }
-  absl::StatusOr<std::string> Read(const std::string& path, int64_t most) override { return real_->Read(path, most); }
+  absl::Status ForEachPiece(const std::string& path, int64_t most,
+                            absl::FunctionRef<void(absl::string_view)> take) override {
+    return real_->ForEachPiece(path, most, take);
+  }
   absl::Status Rename(const std::string& from, const std::string& to) override {
     RETURN_IF_ERROR(Use(from));
     return real_->Rename(from, to);

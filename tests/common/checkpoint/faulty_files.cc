@@ -99,9 +99,10 @@ absl::StatusOr<std::unique_ptr<WritableFile>> FaultyFiles::Create(const std::str
   return std::make_unique<File>(this, path, std::move(file));
 }
 
-absl::StatusOr<std::string> FaultyFiles::Read(const std::string& path, int64_t max_bytes) {
+absl::Status FaultyFiles::ForEachPiece(const std::string& path, int64_t max_bytes,
+                                       absl::FunctionRef<void(absl::string_view)> take) {
   if (dead_) return absl::AbortedError("the process is dead");
-  return Real()->Read(path, max_bytes);
+  return Real()->ForEachPiece(path, max_bytes, take);
 }
 
 absl::Status FaultyFiles::Rename(const std::string& from, const std::string& to) {

@@ -26,7 +26,8 @@ class FaultyFiles : public FileSystem {
   bool dead() const { return dead_; }
 
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path, int mode) override;
-  absl::StatusOr<std::string> Read(const std::string& path, int64_t max_bytes) override;
+  absl::Status ForEachPiece(const std::string& path, int64_t max_bytes,
+                            absl::FunctionRef<void(absl::string_view)> take) override;
   absl::Status Rename(const std::string& from, const std::string& to) override;
   absl::Status SyncFolder(const std::string& path) override;
   absl::Status MakeFolders(const std::string& path, int mode) override;

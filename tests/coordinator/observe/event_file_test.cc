@@ -160,7 +160,10 @@ class SmallDisk : public FileSystem {
     return std::make_unique<SmallFile>(room_, content_);
   }
   absl::Status MakeFolders(const std::string&, int) override { return absl::OkStatus(); }
-  absl::StatusOr<std::string> Read(const std::string&, int64_t) override { return *content_; }
+  absl::Status ForEachPiece(const std::string&, int64_t, absl::FunctionRef<void(absl::string_view)> take) override {
+    take(*content_);
+    return absl::OkStatus();
+  }
   absl::Status Rename(const std::string&, const std::string&) override { return absl::OkStatus(); }
   absl::Status SyncFolder(const std::string&) override { return absl::OkStatus(); }
   absl::Status RemoveAll(const std::string&) override { return absl::OkStatus(); }

@@ -106,7 +106,7 @@ TEST(ProgressBarTest, TheEpochsNumberStaysWithinTheRun) {
 TEST(EpochTextTest, IsOneLineWithTheEvaluation) {
   EXPECT_EQ(
       EpochText(ThirdEpoch()),
-      "epoch 3  step 1,500  loss 0.1234  val accuracy 0.9791  val loss 0.0712  12.3 s  4,512 samples/s  exposed 4.2%");
+      "epoch 3  step 1,500  loss 0.1234  val accuracy 0.9791, loss 0.0712  12.3 s  4,512 samples/s  exposed 4.2%");
 }
 
 TEST(EpochTextTest, GoesWithoutAnEvaluation) {
@@ -145,7 +145,7 @@ phase          training, for 2 min 03 s
 progress       step 1,234 of 5,000 (24.7%), epoch 3 of 10 (46.8%), its end in 1 min 23 s
 loss           0.1235, mean of the last steps
 speed          12,346 samples/s, 10.37 ms a step, 4.2% of it exposed communication
-evaluation     val accuracy 0.9791, val loss 0.0710 at step 1,000
+evaluation     val accuracy 0.9791, loss 0.0710 at step 1,000
 best           accuracy 0.9791 at step 1,000
 checkpoint     the last of step 1,000
 

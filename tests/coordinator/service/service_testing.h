@@ -255,8 +255,9 @@ class FullDisk : public FileSystem {
     if (!file.ok()) return file.status();
     return std::unique_ptr<WritableFile>(new File(*std::move(file), this, path));
   }
-  absl::StatusOr<std::string> Read(const std::string& path, int64_t max_bytes) override {
-    return real_->Read(path, max_bytes);
+  absl::Status ForEachPiece(const std::string& path, int64_t max_bytes,
+                            absl::FunctionRef<void(absl::string_view)> take) override {
+    return real_->ForEachPiece(path, max_bytes, take);
   }
   absl::Status Rename(const std::string& from, const std::string& to) override { return real_->Rename(from, to); }
   absl::Status SyncFolder(const std::string& path) override { return real_->SyncFolder(path); }
