@@ -1,6 +1,7 @@
 """Who may talk to a run, and what a run shows of its secret."""
 import os
 import pathlib
+import signal
 import unittest
 
 from support import Case, digits, family, listening, processes, rows, run, status, step_now, traces, wait_for
@@ -28,6 +29,8 @@ class Security(Case):
         self.assertGreaterEqual(len(token), 32)
         for pid, (_, line) in processes().items():
             self.assertNotIn(token.decode(), line)
+        self.job.send_signal(signal.SIGINT)  # a live run's checkpoints move while one looks
+        self.assertEqual(self.job.wait(60), 3)
         for path in self.out.rglob("*"):
             if path.is_file():
                 self.assertNotIn(token, path.read_bytes(), path)
