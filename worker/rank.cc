@@ -109,12 +109,23 @@ struct Material {
   std::unique_ptr<Dataset> train, validation;
 };
 
-absl::StatusOr<Material> MakeMaterial(const RunConfig& config, const std::shared_future<int>& rank) {
+// What the coordinator granted are samples of its data.
+absl::Status CheckData(const Material& material, const std::string& path, const std::string& digest) {
+  const std::string own = DataDigest(*material.train, *material.validation);
+  if (own == digest) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(path, ": holds other data on this host (digest ", own,
+                                                 ") than where the coordinator runs (", digest,
+                                                 "): give every host the same files"));
+}
+
+absl::StatusOr<Material> MakeMaterial(const GetRunReply& run, const std::shared_future<int>& rank) {
+  const RunConfig& config = run.config();
   LimitThreads(config.threads());
   Material material;
   ASSIGN_OR_RETURN(material.device, DeviceOf(config, rank));
   ASSIGN_OR_RETURN(material.train, OpenDataset(config.data(), Split::kTrain));
   ASSIGN_OR_RETURN(material.validation, OpenDataset(config.data(), Split::kValidation));
+  RETURN_IF_ERROR(CheckData(material, config.data().path(), run.data_digest()));
   ASSIGN_OR_RETURN(material.network, CreateModel(config, material.device));
   ASSIGN_OR_RETURN(material.objective, CreateObjective(config.loss(), material.device));
   return material;
@@ -152,7 +163,7 @@ class Worker {
     run_ = std::async(std::launch::async, [this] { return GetRun(client_); }).share();
     material_ = std::async(std::launch::async, [this, rank]() -> absl::StatusOr<Material> {
       if (!run_.get().ok()) return run_.get().status();
-      return MakeMaterial(run_.get()->config(), rank);
+      return MakeMaterial(*run_.get(), rank);
     });
     ASSIGN_OR_RETURN(session_, MpiSession::Create(argc, argv));
     rank_.set_value(session_->rank());

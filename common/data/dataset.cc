@@ -1,5 +1,7 @@
 #include "common/data/dataset.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cstring>
 #include <initializer_list>
@@ -7,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "common/base/file.h"
@@ -37,6 +40,10 @@ class IdxDataset : public Dataset {
   const IdxArray inputs_, targets_;
   const ArraySpec input_, target_;
 };
+
+std::string SpecText(const ArraySpec& spec) {
+  return absl::StrCat(static_cast<int>(spec.type), "[", absl::StrJoin(spec.shape, ","), "]");
+}
 
 // What a name begins with, in the order of preference.
 std::vector<std::string> Prefixes(Split split) {
@@ -159,6 +166,22 @@ int64_t CountOutputs(const Dataset& dataset) {
       break;
   }
   return 1;
+}
+
+std::string DataDigest(const Dataset& train, const Dataset& validation) {
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);
+  XXH3_64bits_reset(state.get());
+  for (const Dataset* dataset : {&train, &validation}) {
+    const std::string head =
+        absl::StrCat(dataset->size(), " ", SpecText(dataset->input()), " ", SpecText(dataset->target()), "\n");
+    XXH3_64bits_update(state.get(), head.data(), head.size());
+    for (int64_t id = 0; id < dataset->size(); ++id) {
+      const RawSample sample = dataset->Get(id);
+      XXH3_64bits_update(state.get(), sample.input.data(), sample.input.size());
+      XXH3_64bits_update(state.get(), sample.target.data(), sample.target.size());
+    }
+  }
+  return absl::StrFormat("%016x", XXH3_64bits_digest(state.get()));
 }
 
 }  // namespace lockstep

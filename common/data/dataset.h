@@ -51,4 +51,8 @@ absl::StatusOr<std::unique_ptr<Dataset>> OpenDataset(const Data& data, Split spl
 // Classes: largest label + 1 over the dataset where a target is one integer; else the values of one target.
 int64_t CountOutputs(const Dataset& dataset);
 
+// XXH3-64 of every sample of both, with their types, shapes and counts: 16 hexadecimal digits. The same for the same
+// samples, whatever their files are called and whether they are compressed.
+std::string DataDigest(const Dataset& train, const Dataset& validation);
+
 }  // namespace lockstep

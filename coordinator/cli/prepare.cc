@@ -12,6 +12,7 @@
 #include "coordinator/cli/run_folder.h"
 #include "coordinator/cli/worker_program.h"
 #include "coordinator/observe/text.h"
+#include "coordinator/service/launch.h"
 
 namespace lockstep {
 namespace {
@@ -36,6 +37,7 @@ absl::StatusOr<PreparedRun> Resolve(RunConfig config, std::optional<int> workers
   facts.inputs = train->input().elements();
   facts.outputs = std::max(CountOutputs(*train), CountOutputs(*validation));
   run.val_samples = validation->size();
+  run.data_digest = DataDigest(*train, *validation);
   run.sample_bytes = train->input().bytes() + train->target().bytes();
   RETURN_IF_ERROR(ResolveConfig(facts, run.config.workers(), &run.config));
   run.digest = ConfigDigest(run.config);
@@ -68,10 +70,9 @@ absl::StatusOr<PreparedRun> PrepareResume(const std::string& run_folder, const s
   }
   const std::string last = JoinPath(run_folder, "checkpoints/latest");
   const absl::StatusOr<CheckpointState> state = ReadCheckpointState(FileSystem::Real(), last);
-  if (state.ok() && state->train_samples() != run.train_samples) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        run_folder, " was trained on ", state->train_samples(), " samples, ", run.config.data().path(), " holds ",
-        run.train_samples, ": put the run's data back, or set data.path to where they are"));
+  if (state.ok()) {
+    RETURN_IF_ERROR(
+        CheckSameData(*state, run_folder, run.config.data().path(), run.train_samples, run.data_digest));
   }
   return run;
 }

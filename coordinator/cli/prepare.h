@@ -16,6 +16,7 @@ struct PreparedRun {
   RunConfig config;
   std::string digest;
   int64_t train_samples = 0, val_samples = 0;
+  std::string data_digest;
   int64_t sample_bytes = 0;  // of an input and its target as they lie in the file
 };
 

@@ -101,7 +101,8 @@ SupervisorOptions OptionsOf(const Launch& launch) {
                               "--run-folder",    launch.folder,
                               "--scratch",       launch.scratch,
                               "--train-samples", absl::StrCat(launch.run.train_samples),
-                              "--val-samples",   absl::StrCat(launch.run.val_samples)};
+                              "--val-samples",   absl::StrCat(launch.run.val_samples),
+                              "--data-digest",   launch.run.data_digest};
   if (launch.resume) options.coordinator.argv.push_back("--go-on");
   options.coordinator.environment = {{kTokenVariable, launch.token}};
   options.coordinator.output = options.coordinator_log;

@@ -38,6 +38,7 @@ struct ServeArguments {
   std::string run_folder, scratch;
   int ready_fd = -1, lifeline_fd = -1;
   int64_t train_samples = 0, val_samples = 0;
+  std::string data_digest;
   bool go_on = false;
 };
 
@@ -50,6 +51,7 @@ ServerOptions OptionsOf(const PreparedRun& run, const std::string& folder, const
   options.world = run.config.workers();
   options.train_samples = run.train_samples;
   options.val_samples = run.val_samples;
+  options.data_digest = run.data_digest;
   return options;
 }
 
@@ -60,6 +62,7 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartSupervised(const ServeAr
   run.digest = ConfigDigest(run.config);
   run.train_samples = arguments.train_samples;
   run.val_samples = arguments.val_samples;
+  run.data_digest = arguments.data_digest;
   ServerOptions options = OptionsOf(run, arguments.run_folder, token);
   options.resume = arguments.go_on;
   return CoordinatorServer::Start(std::move(options));
@@ -206,6 +209,7 @@ void AddServe(CLI::App* app, Action* action) {
   command->add_option("--lifeline-fd", arguments->lifeline_fd)->group("");
   command->add_option("--train-samples", arguments->train_samples)->group("");
   command->add_option("--val-samples", arguments->val_samples)->group("");
+  command->add_option("--data-digest", arguments->data_digest)->group("");
   command->add_flag("--go-on", arguments->go_on)->group("");
   command->callback([=] { *action = [arguments] { return Serve(*arguments); }; });
 }

@@ -170,6 +170,7 @@ absl::StatusOr<GetRunReply> Core::GetRun() {
   GetRunReply reply;
   *reply.mutable_config() = state_.config();
   reply.set_config_digest(state_.config_digest());
+  reply.set_data_digest(state_.data_digest());
   reply.set_incarnation(state_.incarnation());
   reply.set_world(state_.world());
   reply.set_build(state_.build());

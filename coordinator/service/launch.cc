@@ -41,12 +41,7 @@ absl::Status CheckSameRun(const ServerOptions& options, const FoundCheckpoint& f
                                                       state.config_digest(), ", this one has ", options.config_digest,
                                                       ": resume with the run's own config.yaml"));
   }
-  if (state.train_samples() != options.train_samples) {
-    return absl::FailedPreconditionError(absl::StrCat(from.folder, " was trained on ", state.train_samples(),
-                                                      " samples, ", options.config.data().path(), " holds ",
-                                                      options.train_samples, " now: put the run's data back"));
-  }
-  return absl::OkStatus();
+  return CheckSameData(state, from.folder, options.config.data().path(), options.train_samples, options.data_digest);
 }
 
 absl::Status FindStart(const ServerOptions& options, Launch* launch) {
@@ -77,6 +72,7 @@ void FillRunStarted(const ServerOptions& options, Launch* launch) {
   started.set_world(options.world);
   started.set_train_samples(options.train_samples);
   started.set_val_samples(options.val_samples);
+  started.set_data_digest(options.data_digest);
   started.set_resumed(options.resume);
   started.set_build(BuildVersion());
   if (launch->from) *started.mutable_from() = launch->from->state;
@@ -110,6 +106,20 @@ absl::StatusOr<Launch> PrepareLaunch(const ServerOptions& options) {
   }
   OpenEvents(options, &launch);
   return launch;
+}
+
+absl::Status CheckSameData(const CheckpointState& state, const std::string& run, const std::string& path,
+                           int64_t train_samples, const std::string& data_digest) {
+  std::string differ;
+  if (state.train_samples() != train_samples) {
+    differ = absl::StrCat(run, " was trained on ", state.train_samples(), " samples, ", path, " holds ", train_samples);
+  } else if (state.data_digest() != data_digest) {
+    differ = absl::StrCat(run, " was trained on other samples (digest ", state.data_digest(), ") than ", path,
+                          " holds (", data_digest, ")");
+  }
+  if (differ.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(differ, ": put the run's data back, or set data.path to where they are"));
 }
 
 }  // namespace lockstep

@@ -32,4 +32,8 @@ struct Launch {
 // another config; nothing to resume. Changes nothing that a run recorded, but rolls run.db back.
 absl::StatusOr<Launch> PrepareLaunch(const ServerOptions& options);
 
+// FailedPrecondition: the data in `path` are not those that the checkpoint of `run` was trained on.
+absl::Status CheckSameData(const CheckpointState& state, const std::string& run, const std::string& path,
+                           int64_t train_samples, const std::string& data_digest);
+
 }  // namespace lockstep

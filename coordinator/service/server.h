@@ -22,6 +22,7 @@ struct ServerOptions {
   std::string config_digest;
   int world = 1;
   int64_t train_samples = 0, val_samples = 0;
+  std::string data_digest;
   bool resume = false;  // go on from the last checkpoint that verifies; the journal is continued
   absl::Duration join_timeout = absl::Seconds(120);  // until all ranks are there
   absl::Duration heartbeat = absl::Milliseconds(250);

@@ -78,6 +78,7 @@ void RunState::RollBackTo(const RunStarted& started) {
   fresh.world_ = started.world();
   fresh.config_ = started.config();
   fresh.config_digest_ = started.config_digest();
+  fresh.data_digest_ = started.data_digest();
   fresh.build_ = started.build();
   fresh.plan_.emplace(started.train_samples(), started.config().data().global_batch_size(),
                       started.config().run().seed(), started.config().data().shuffle());
@@ -216,6 +217,7 @@ CheckpointState RunState::StateAt(const Cursor& cursor) const {
   state.set_global_batch_size(config_.data().global_batch_size());
   state.set_train_samples(plan_->samples());
   state.set_config_digest(config_digest_);
+  state.set_data_digest(data_digest_);
   size_t count = 0;
   for (const EvaluationResult& evaluation : evaluations_) {
     if (evaluation.step() > cursor.step() || (evaluation.step() == cursor.step() && !cursor.evaluated())) break;

@@ -77,6 +77,7 @@ class RunState {
   int world() const { return world_; }
   const RunConfig& config() const { return config_; }
   const std::string& config_digest() const { return config_digest_; }
+  const std::string& data_digest() const { return data_digest_; }
   const std::string& build() const { return build_; }
   int64_t start_step() const { return start_step_; }  // that this incarnation goes on from
   int64_t granted_through() const { return granted_through_; }
@@ -142,7 +143,7 @@ class RunState {
   // Of this incarnation.
   int incarnation_ = 0, world_ = 0, present_ = 0;
   RunConfig config_;
-  std::string config_digest_, build_;
+  std::string config_digest_, data_digest_, build_;
   std::optional<MinibatchPlan> plan_;
   std::optional<RunSchedule> schedule_;
   int64_t start_step_ = 0, granted_through_ = 0, best_step_ = -1, last_checkpoint_ = -1;

@@ -52,7 +52,7 @@ class SameAsDdp(Case):
     def scripted(self):
         path = self.folder / "tied.pt"
         subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
-                        f"import torch, ddp_steps\ntorch.jit.script(ddp_steps.Tied()).save({str(path)!r})"], check=True)
+                        f"import torch, ddp_steps\ntorch.manual_seed({SEED})\ntorch.jit.script(ddp_steps.Tied()).save({str(path)!r})"], check=True)
         return path
 
 

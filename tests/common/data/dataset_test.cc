@@ -1,6 +1,7 @@
 #include "common/data/dataset.h"
 
 #include <cstring>
+#include <filesystem>
 
 #include "common/data/idx.h"
 #include "tests/common/data/data_testing.h"
@@ -133,6 +134,24 @@ TEST_F(DatasetTest, SettingsThatDoNotFitTheSamplesAreRefused) {
       absl::InvalidArgumentError(Path("train-images-idx3-ubyte") +
                                  ": a sample is 2×2, 4 values, but data.shape is 3×2; set data.shape to a shape of 4 "
                                  "values"));
+}
+
+TEST_F(DatasetTest, TheDigestIsOfTheSamplesAndNotOfTheirFiles) {
+  WriteSplit("train", 3);
+  WriteSplit("val", 2);
+  const auto digest = [this] { return DataDigest(*OpenOrFail(), *OpenOrFail(Split::kValidation)); };
+  const std::string first = digest();
+  EXPECT_EQ(first.size(), 16u);
+  Write("train-images.gz", Gzip(IdxHeader(kIdxU8, {3, 2, 2}) + Hex("000102030405060708090a0b")));
+  std::filesystem::remove(Path("train-images-idx3-ubyte"));
+  EXPECT_EQ(digest(), first) << "packed and under another name";
+  Write("train-images.gz", Gzip(IdxHeader(kIdxU8, {3, 2, 2}) + Hex("000102030405060708090a0c")));
+  EXPECT_NE(digest(), first) << "one byte of an input";
+  Write("train-images.gz", Gzip(IdxHeader(kIdxU8, {3, 4}) + Hex("000102030405060708090a0b")));
+  EXPECT_NE(digest(), first) << "the shape";
+  Write("train-images.gz", Gzip(IdxHeader(kIdxU8, {3, 2, 2}) + Hex("000102030405060708090a0b")));
+  Write("val-labels-idx1-ubyte", IdxHeader(kIdxU8, {2}) + Hex("0100").substr(0, 1) + Hex("01"));
+  EXPECT_NE(digest(), first) << "one label of the other split";
 }
 
 TEST_F(DatasetTest, OutputsAreTheLargestLabelAndOneOrTheValuesOfATarget) {

@@ -167,6 +167,7 @@ class ServerTest : public testing::Test {
     options_.config_digest = "digest";
     options_.world = 2;
     options_.train_samples = 100;
+    options_.data_digest = "data";
     options_.val_samples = 10;
     options_.files = &disk_;
   }
@@ -207,6 +208,7 @@ class ServerTest : public testing::Test {
 
   TempFolder folder_;
   FullDisk disk_;
+  FakeClock clock_;  // of the tests that ask for it; outlives the server, as the options' clock must
   ServerOptions options_;
   std::unique_ptr<CoordinatorServer> server_;
 };
@@ -390,14 +392,13 @@ TEST_F(ServerTest, AWorkersDeathAbortsTheOthersAndTheRunEndsWith1) {
 }
 
 TEST_F(ServerTest, ASilentWorkerIsLostByTheClock) {
-  FakeClock clock;
-  options_.clock = &clock;
+  options_.clock = &clock_;
   auto workers = StartTraining();
   WorkerMessage beat;
   beat.mutable_heartbeat();
   // The clock goes on in small steps, so that the server ticks in between; rank 0 keeps talking.
   EXPECT_TRUE(StatusBecomes([&](const StatusReply& status) {
-    clock.Advance(absl::Milliseconds(50));
+    clock_.Advance(absl::Milliseconds(50));
     if (!status.has_stop()) workers[0]->Send(beat);
     return status.has_stop();
   }));
@@ -556,6 +557,10 @@ TEST_F(ServerTest, AResumeWithOtherDataOrConfigIsRefused) {
   EXPECT_THAT(std::string(CoordinatorServer::Start(options_).status().message()),
               HasSubstr("was trained on 100 samples"));
   options_.train_samples = 100;
+  options_.data_digest = "other";
+  EXPECT_THAT(std::string(CoordinatorServer::Start(options_).status().message()),
+              HasSubstr("was trained on other samples (digest data) than"));
+  options_.data_digest = "data";
   options_.config_digest = "other";
   EXPECT_THAT(std::string(CoordinatorServer::Start(options_).status().message()), HasSubstr("config of digest digest"));
 }

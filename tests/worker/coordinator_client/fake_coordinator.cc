@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
 #include "grpcpp/security/server_credentials.h"
@@ -116,6 +118,11 @@ std::vector<WorkerMessage> FakeCoordinator::Messages(WorkerMessage::KindCase kin
   return found;
 }
 
+std::vector<CheckpointChunk> FakeCoordinator::TakeUploaded() {
+  MutexLock lock(&mutex_);
+  return std::exchange(uploaded_, {});
+}
+
 grpc::Status FakeCoordinator::GetRun(grpc::ServerContext* context, const GetRunRequest*, GetRunReply* reply) {
   reply->set_world(4);
   reply->set_config_digest("digest");
@@ -166,8 +173,8 @@ grpc::Status FakeCoordinator::UploadCheckpoint(grpc::ServerContext* context,
   MutexLock lock(&mutex_);
   while (!read_uploads && !context->IsCancelled()) changed_.WaitFor(&mutex_, kLook);
   if (!upload_status.ok()) return upload_status;
-  for (CheckpointChunk chunk; reader->Read(&chunk);) uploaded.push_back(chunk);
-  committed->set_step(uploaded.empty() ? -1 : uploaded[0].header().cursor().step());
+  for (CheckpointChunk chunk; reader->Read(&chunk);) uploaded_.push_back(chunk);
+  committed->set_step(uploaded_.empty() ? -1 : uploaded_[0].header().cursor().step());
   return grpc::Status::OK;
 }
 

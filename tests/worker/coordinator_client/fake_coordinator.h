@@ -42,13 +42,14 @@ class FakeCoordinator : public Coordinator::Service {
   // All messages of one kind.
   std::vector<WorkerMessage> Messages(WorkerMessage::KindCase kind);
 
+  // What uploads have brought since the last call.
+  std::vector<CheckpointChunk> TakeUploaded();
+
   // Set before they are used.
   JoinReply join_reply;
   grpc::Status join_status, upload_status, download_status;
   bool read_uploads = true;
   std::vector<CheckpointChunk> download;
-
-  std::vector<CheckpointChunk> uploaded;  // read after the call
 
  private:
   grpc::Status GetRun(grpc::ServerContext* context, const GetRunRequest* request, GetRunReply* reply) override;
@@ -66,6 +67,7 @@ class FakeCoordinator : public Coordinator::Service {
   Mutex mutex_;
   CondVar changed_;
   std::vector<WorkerMessage> messages_ ABSL_GUARDED_BY(mutex_);
+  std::vector<CheckpointChunk> uploaded_ ABSL_GUARDED_BY(mutex_);
   grpc::ServerReaderWriter<CoordinatorMessage, WorkerMessage>* stream_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool reading_ ABSL_GUARDED_BY(mutex_) = true;
   bool parked_ ABSL_GUARDED_BY(mutex_) = false;  // it has seen that it may not read

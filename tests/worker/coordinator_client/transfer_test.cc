@@ -42,14 +42,14 @@ TEST(UploadTest, SendsTheHeaderAndThenAllBytesInChunksOfOneMebibyteAtMost) {
   std::unique_ptr<CoordinatorLink> link = coordinator.JoinAsWorker();
   const std::string content = Content(7'654'321, 1);
   for (const size_t piece : {size_t{3'000'000}, size_t{1} << 20, size_t{999}}) {
-    coordinator.uploaded.clear();
     const auto committed = link->UploadCheckpoint(HeaderOf({content}), SourceOf(&content, piece));
     ASSERT_TRUE(committed.ok()) << committed.status();
     EXPECT_EQ(committed->step(), 64);
-    ASSERT_TRUE(coordinator.uploaded[0].has_header());
-    EXPECT_EQ(coordinator.uploaded[0].header().files(0).bytes(), 7'654'321);
+    const std::vector<CheckpointChunk> uploaded = coordinator.TakeUploaded();
+    ASSERT_TRUE(!uploaded.empty() && uploaded[0].has_header());
+    EXPECT_EQ(uploaded[0].header().files(0).bytes(), 7'654'321);
     std::string came;
-    for (const CheckpointChunk& chunk : coordinator.uploaded) {
+    for (const CheckpointChunk& chunk : uploaded) {
       EXPECT_LE(chunk.data().size(), size_t{1} << 20);
       came += chunk.data();
     }
