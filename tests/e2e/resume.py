@@ -1,6 +1,7 @@
 """Going on from a checkpoint, bitwise as if nothing had happened."""
 import json
 import os
+import shutil
 import signal
 import unittest
 
@@ -74,8 +75,20 @@ class Resume(Case):
         self.assertIn("model.safetensors", done.stdout + done.stderr)
         self.assertEqual(len(rows(out, "select * from epoch where survived = 1")), 3)
 
+    def test_as_many_other_samples_are_not_the_run_s_data(self):
+        out = self.folder / "out"
+        run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out)
+        config = (out / "config.yaml").read_bytes()
+        more = ("--set", "convergence.max_epochs=2", "--set")
+        refused = run("run", "--resume", out, *more, f"data.path={digits(seed=2)}", code=2)
+        self.assertIn("was trained on other samples", refused.stderr)
+        self.assertEqual(len(refused.stderr.splitlines()), 1)
+        self.assertEqual((out / "config.yaml").read_bytes(), config)
+        moved = self.folder / "moved"
+        shutil.copytree(digits(), moved)
+        run("run", "--resume", out, *more, f"data.path={moved}")
+
     def test_a_copied_run_folder_resumes_elsewhere(self):
-        import shutil
         out, copy = self.folder / "out", self.folder / "elsewhere" / "copy"
         run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out)
         shutil.copytree(out, copy, symlinks=True)
