@@ -66,7 +66,7 @@ def train(rank, port, model, optimizer, weights, data, order, out):
     net.load_state_dict(load(weights))
     ddp = nn.parallel.DistributedDataParallel(net)
     step = (torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9) if optimizer == "sgd"
-            else torch.optim.AdamW(net.parameters(), lr=0.001, weight_decay=0.01, eps=1e-6))
+            else torch.optim.AdamW(net.parameters(), lr=0.0001, weight_decay=0.5, eps=0.001))
     images = torch.from_numpy(idx(f"{data}/train-images-idx3-ubyte", 16).reshape(-1, 784).astype(numpy.float32)) / 256
     labels = torch.from_numpy(idx(f"{data}/train-labels-idx1-ubyte", 8).astype(numpy.int64))
     lines = [list(map(int, line.split())) for line in open(order)]

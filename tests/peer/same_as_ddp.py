@@ -23,14 +23,15 @@ class SameAsDdp(Case):
 
     def compare(self, model, optimizer):
         out = self.folder / f"{model}-{optimizer}"
-        settings = dict(optimizer__name=optimizer, optimizer__lr=0.02 if optimizer == "sgd" else 0.001,
+        settings = dict(optimizer__name=optimizer, optimizer__lr=0.02 if optimizer == "sgd" else 0.0001,
                         data__global_batch_size=BATCH, convergence__max_steps=STEPS, convergence__max_epochs=100, run__seed=SEED,
                         data__normalize="{scale: 0.00390625}")  # exact in binary: both sides see the same bits
         if optimizer == "adamw":
-            settings["optimizer__weight_decay"] = 0.01
-            # A gradient of rounding size, as rare pixels have before batch norm, is divided by its own size: with 1e-8
-            # its last bit would be a step of the size of lr.
-            settings["optimizer__eps"] = 1e-6
+            # A last bit of rounding turns a relu over now and then, and what AdamW makes of that is lr times the change over
+            # (the gradient + eps): with 0.001 and 1e-8 the cnn is 2e-4 apart after 20 steps for one seed in six, with
+            # these it is 1e-7 at most over 12 seeds.
+            settings["optimizer__eps"] = 0.001
+            settings["optimizer__weight_decay"] = 0.5
         if model == "tied":
             settings["model__name"] = "torchscript"
             settings["model__torchscript"] = self.scripted()
