@@ -33,10 +33,12 @@ class CheckpointWriter {
   absl::Status BeginFile(const std::string& name);  // ends the file before it
   absl::Status Append(absl::string_view data);
   absl::Status AddFile(const std::string& name, absl::string_view content);
-  // Total bytes and folder are the checkpoint's. A folder of that step that is there already is replaced.
+  // Total bytes, folder and ManifestDigest are the checkpoint's. A folder of that step that is there already is
+  // replaced.
   struct Committed {
     std::string folder;
     int64_t bytes = 0;
+    std::string digest;
   };
   absl::StatusOr<Committed> Commit();
 
@@ -59,6 +61,9 @@ class CheckpointWriter {
 // Checks every file of the manifest: there, right size, right XXH3. DataLoss names the file and what differs; NotFound:
 // no such folder.
 absl::StatusOr<Manifest> VerifyCheckpoint(FileSystem* files, const std::string& folder);
+
+// XXH3-64 of what a manifest says, and with that of every byte of its checkpoint: 16 hexadecimal digits.
+std::string ManifestDigest(const Manifest& manifest);
 
 // Doubles come back bit for bit, infinities included, but -0 as 0. DataLoss: not there, or not what
 // CheckpointStateToJson writes.

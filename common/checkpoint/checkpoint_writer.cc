@@ -146,9 +146,15 @@ absl::StatusOr<CheckpointWriter::Committed> CheckpointWriter::Commit() {
   RETURN_IF_ERROR(Keep(files_->SyncFolder(temporary_)));
   RETURN_IF_ERROR(Keep(MoveIntoPlace(files_, checkpoints_folder_, temporary_, step_)));
   committed_ = true;
-  Committed result{JoinPath(checkpoints_folder_, CheckpointName(step_)), static_cast<int64_t>(manifest.size())};
+  Committed result{JoinPath(checkpoints_folder_, CheckpointName(step_)), static_cast<int64_t>(manifest.size()),
+                   ManifestDigest(manifest_)};
   for (const Manifest::File& file : manifest_.files()) result.bytes += file.bytes();
   return result;
+}
+
+std::string ManifestDigest(const Manifest& manifest) {
+  const std::string text = MessageToJson(manifest);
+  return absl::StrFormat("%016x", XXH3_64bits(text.data(), text.size()));
 }
 
 }  // namespace lockstep

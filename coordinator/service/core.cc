@@ -106,6 +106,7 @@ absl::Status Core::RecordNow(Update update) {
 }
 
 void Core::Applied(const Update& update) {
+  recorder_->Journaled(update);
   switch (update.kind_case()) {
     case Update::kRunStarted:
       incarnation_ = state_.incarnation();
@@ -115,25 +116,21 @@ void Core::Applied(const Update& update) {
       AppliedWorkerJoined(update);
       break;
     case Update::kWorkerLeft:
-      AppliedWorkerLeft(update);
+      grant_requests_.erase(update.worker_left().rank());
       break;
     case Update::kGranted:
       granted_ = state_.granted_through();
       break;
     case Update::kEvaluated:
-      recorder_->Evaluation(update.evaluated(), update.time());
       if (epoch_line_ && epoch_line_->step() == update.evaluated().step()) EmitEpochLine(&update.evaluated());
       break;
     case Update::kEpochDone:
-      recorder_->Epoch(update.epoch_done());
       HoldEpochLine(update.epoch_done());
       break;
     case Update::kDecision:
-      recorder_->Decided(update.decision(), update.time());
       events_.Add(update.time(), update.decision());
       break;
     case Update::kCheckpointCommitted:
-      recorder_->Checkpoint(update.checkpoint_committed(), update.time());
       events_.Add(update.time(), update.checkpoint_committed());
       break;
     default:
@@ -142,26 +139,17 @@ void Core::Applied(const Update& update) {
 }
 
 void Core::AppliedWorkerJoined(const Update& update) {
-  recorder_->Rank(places_[update.worker_joined().rank()].row);
   if (state_.present() != state_.world()) return;
   std::set<std::string> computes, warnings;
-  for (const Place& place : places_) {
+  for (const auto& [rank, worker] : state_.workers()) {
+    const Place& place = places_[rank];
     if (!place.compute.empty()) computes.insert(place.compute);
-    if (!place.warning.empty()) warnings.insert(absl::StrCat(place.row.host, ": ", place.warning));
+    if (!place.warning.empty()) warnings.insert(absl::StrCat(worker.host, ": ", place.warning));
   }
   std::string joined = absl::StrCat("all ", state_.world(), " workers have joined");
   if (!computes.empty()) absl::StrAppend(&joined, " (", absl::StrJoin(computes, "; others: "), ")");
   events_.Add(update.time(), joined);
   for (const std::string& warning : warnings) events_.Add(update.time(), warning);
-}
-
-void Core::AppliedWorkerLeft(const Update& update) {
-  const WorkerLeft& left = update.worker_left();
-  Place& place = places_[left.rank()];
-  place.row.left = update.time();
-  place.row.why = state_.workers().at(left.rank()).left;
-  recorder_->Rank(place.row);
-  grant_requests_.erase(left.rank());
 }
 
 absl::StatusOr<GetRunReply> Core::GetRun() {
@@ -187,8 +175,6 @@ absl::StatusOr<JoinReply> Core::Join(const JoinRequest& request) {
   joined.mutable_worker_joined()->set_incarnation(request.incarnation());
   joined.mutable_worker_joined()->set_host(Words(request.host()));
   joined.mutable_worker_joined()->set_pid(request.pid());
-  places_[request.rank()].row = {
-      request.rank(), request.incarnation(), Words(request.host()), request.pid(), Now(), 0, ""};
   places_[request.rank()].compute = Words(request.compute());
   places_[request.rank()].warning = Words(request.warning());
   Hear(request.rank(), state_.start_step());

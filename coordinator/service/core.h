@@ -97,7 +97,6 @@ class Core {
   struct Place {
     WorkerLink* link = nullptr;
     bool attended = false;
-    RankRow row;
     std::string compute, warning;  // as it joined
   };
 
@@ -111,7 +110,6 @@ class Core {
   absl::Status CheckNext(Update update) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Applied(const Update& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AppliedWorkerJoined(const Update& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void AppliedWorkerLeft(const Update& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // What the workers are told (core_announce.cc).
   void Announce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

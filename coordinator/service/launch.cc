@@ -27,7 +27,16 @@ absl::Status ReplayJournal(const ServerOptions& options, Launch* launch) {
     return absl::FailedPreconditionError(
         absl::StrCat(options.run_folder, " holds a run already: go on with it by --resume, or choose another --out"));
   }
-  RETURN_IF_ERROR(launch->journal->Replay([&](const Update& update) { return launch->state.Apply(update); }));
+  if (launch->db->shown_through() > launch->journal->last_seq()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        options.run_folder, "/run.db shows update ", launch->db->shown_through(), " of a journal that ends with update ",
+        launch->journal->last_seq(), ": put the run's own journal.db back, or use a copy of the folder"));
+  }
+  // A launch that was killed may have left run.db behind the journal.
+  RETURN_IF_ERROR(launch->journal->Replay([&](const Update& update) {
+    RETURN_IF_ERROR(launch->state.Apply(update));
+    return launch->db->Show(update);
+  }));
   if (options.resume && !launch->state.started()) {
     launch->notes.push_back("the run was stopped before it had begun: it starts afresh");
   }
@@ -49,6 +58,12 @@ absl::Status FindStart(const ServerOptions& options, Launch* launch) {
   absl::StatusOr<FoundCheckpoint> found = FindLastCheckpoint(options.files, folder);
   if (absl::IsNotFound(found.status())) return absl::OkStatus();
   RETURN_IF_ERROR(found.status());
+  if (!launch->state.started()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(options.run_folder, "/journal.db holds nothing, and ", found->folder, " is there: put the run's own ",
+                     "journal.db back, or begin a new run from its weights with --set model.init_from=", found->folder,
+                     "/", kModelFile));
+  }
   RETURN_IF_ERROR(CheckSameRun(options, *found));
   for (const std::string& word : found->passed_over) launch->notes.push_back(word);
   // A launch that was killed may have left them pointing elsewhere, or may have died while it replaced that very
@@ -101,9 +116,6 @@ absl::StatusOr<Launch> PrepareLaunch(const ServerOptions& options) {
   RETURN_IF_ERROR(ReplayJournal(options, &launch));
   if (options.resume) RETURN_IF_ERROR(FindStart(options, &launch));
   FillRunStarted(options, &launch);
-  if (options.resume) {
-    RETURN_IF_ERROR(launch.db->RollBack(launch.started.from().cursor().step(), launch.started.incarnation()));
-  }
   OpenEvents(options, &launch);
   return launch;
 }

@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "common/data/plan.h"
 
 namespace lockstep {
 namespace {
@@ -46,36 +45,11 @@ void Recorder::Report(int rank, const StepBatch& batch) {
   fold_.Add(rank, batch);
 }
 
-void Recorder::Push(Row row) {
-  MutexLock lock(&rows_mutex_);
-  if (rows_.size() >= kMaxWaiting) rows_.pop_front();
-  rows_.push_back(std::move(row));
-}
-
-void Recorder::Epoch(const EpochDone& done) {
-  Push([this, done]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return db_->WriteEpoch({done, EpochFingerprint(done.epoch(), options_.train_samples)}, options_.incarnation);
-  });
-}
-
-void Recorder::Evaluation(const EvaluationResult& result, double time) {
-  Push([this, result, time]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    absl::Status written = db_->WriteEvaluation(result, options_.incarnation);
-    if (written.ok()) WriteScalarsOf(result, time);
-    return written;
-  });
-}
-
-void Recorder::Decided(const Decision& decision, double time) {
-  Push([this, decision, time]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return db_->WriteDecision(decision, time); });
-}
-
-void Recorder::Checkpoint(const CheckpointCommitted& checkpoint, double time) {
-  Push([this, checkpoint, time]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return db_->WriteCheckpoint(checkpoint, time); });
-}
-
-void Recorder::Rank(const RankRow& row) {
-  Push([this, row]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return db_->WriteRank(row); });
+void Recorder::Journaled(const Update& update) {
+  if (!IsShown(update)) return;
+  MutexLock lock(&updates_mutex_);
+  given_up_ |= updates_.size() >= kMaxWaiting;
+  if (!given_up_) updates_.push_back(update);
 }
 
 StepFold::Recent Recorder::recent() {
@@ -99,26 +73,25 @@ void Recorder::Write(bool flush) {
   }
   WriteTelemetry(rows);
   WriteScalars(rows);
-  WriteRows();
+  WriteUpdates();
 }
 
 void Recorder::WriteTelemetry(const TelemetryRows& rows) {
   if (!rows.empty()) Succeeded(db_->Write(rows), &db_failing_, "run.db");
 }
 
-void Recorder::WriteRows() {
+void Recorder::WriteUpdates() {
   for (;;) {
-    Row row;
+    Update update;
     {
-      MutexLock lock(&rows_mutex_);
-      if (rows_.empty()) return;
-      row = std::move(rows_.front());
-      rows_.pop_front();
+      MutexLock lock(&updates_mutex_);
+      if (updates_.empty()) return;
+      update = updates_.front();
     }
-    if (Succeeded(row(), &db_failing_, "run.db")) continue;
-    MutexLock lock(&rows_mutex_);
-    rows_.push_front(std::move(row));
-    return;
+    if (!Succeeded(db_->Show(update), &db_failing_, "run.db")) return;
+    if (update.has_evaluated()) WriteScalarsOf(update.evaluated(), update.time());
+    MutexLock lock(&updates_mutex_);
+    updates_.pop_front();
   }
 }
 

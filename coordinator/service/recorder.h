@@ -17,15 +17,14 @@ namespace lockstep {
 struct RecorderOptions {
   int world = 1;
   int incarnation = 1;
-  int64_t train_samples = 0;
   absl::Duration period = absl::Milliseconds(200);
   std::function<void(const std::string& what)> on_problem;  // must not call back
 };
 
 // Everything that is only measured: folds the workers' reports and writes run.db and the event files behind the
 // coordinator's back, a few times a second. Disk errors are told once and the run goes on: what is folded meanwhile is
-// lost to the record, the other rows are kept (up to a bound) and tried again. Thread-safe; no method but Flush waits
-// for a disk.
+// lost to the record, what the journal holds is tried again (and past a bound left to the next launch, which brings
+// run.db up to the journal). Thread-safe; no method but Flush waits for a disk.
 class Recorder {
  public:
   // `events` may be null: no event file could be made.
@@ -34,11 +33,8 @@ class Recorder {
 
   // `rank` in [0, world).
   void Report(int rank, const StepBatch& batch);
-  void Epoch(const EpochDone& done);
-  void Evaluation(const EvaluationResult& result, double time);
-  void Decided(const Decision& decision, double time);
-  void Checkpoint(const CheckpointCommitted& checkpoint, double time);
-  void Rank(const RankRow& row);
+  // Every update of the journal, in order, once it is there.
+  void Journaled(const Update& update);
 
   StepFold::Recent recent();
   StepFold::EpochFigures epoch();
@@ -46,13 +42,11 @@ class Recorder {
   void Flush();
 
  private:
-  // So many rows wait for a disk that does not take them; then the oldest go.
+  // So many updates wait for a disk that does not take them.
   static constexpr size_t kMaxWaiting = 100000;
-  using Row = std::function<absl::Status()>;
 
-  void Push(Row row);
   void Write(bool flush);
-  void WriteRows() ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  void WriteUpdates() ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   void WriteTelemetry(const TelemetryRows& rows) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   void WriteScalars(const TelemetryRows& rows) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   void WriteScalarsOf(const EvaluationResult& result, double time) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
@@ -65,8 +59,9 @@ class Recorder {
   Mutex fold_mutex_;
   StepFold fold_ ABSL_GUARDED_BY(fold_mutex_);
 
-  Mutex rows_mutex_;
-  std::deque<Row> rows_ ABSL_GUARDED_BY(rows_mutex_);
+  Mutex updates_mutex_;
+  std::deque<Update> updates_ ABSL_GUARDED_BY(updates_mutex_);
+  bool given_up_ ABSL_GUARDED_BY(updates_mutex_) = false;  // no more are taken: run.db has no gaps, it ends early
 
   Mutex write_mutex_;  // held while writing: taken before the other two
   const std::unique_ptr<RunDb> db_ ABSL_PT_GUARDED_BY(write_mutex_);

@@ -49,7 +49,6 @@ void Server::MakeCore(const ServerOptions& options, Launch* launch) {
   RecorderOptions recorder;
   recorder.world = options.world;
   recorder.incarnation = launch->started.incarnation();
-  recorder.train_samples = options.train_samples;
   recorder.on_problem = [this](const std::string& what) { core_->Note(what); };
   recorder_ = std::make_unique<Recorder>(std::move(recorder), std::move(launch->db), std::move(launch->events));
   CoreOptions core;

@@ -97,6 +97,7 @@ absl::StatusOr<CheckpointCommitted> CheckpointUpload::Finish() {
   committed.set_step(step);
   committed.set_path(absl::StrCat("checkpoints/", CheckpointName(step)));
   committed.set_bytes(written->bytes);
+  committed.set_digest(written->digest);
   committed.set_snapshot_s(header_.snapshot_s());
   committed.set_write_s(absl::ToDoubleSeconds(clock_->Monotonic() - begun_at_));
   committed.set_best(state_.best_step() == step);

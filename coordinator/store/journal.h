@@ -15,7 +15,8 @@ class Journal {
   virtual ~Journal() = default;
   // On the disk when this returns. `update.seq` must be the next. After an error nothing was appended.
   virtual absl::Status Append(const Update& update) = 0;
-  // In order; stops at the first error of `each`. DataLoss: a gap, or a row that does not parse.
+  // In order; stops at the first error of `each`. DataLoss: a gap, or a row that is not as it was written: each row
+  // carries a seal over itself and the seal before it.
   virtual absl::Status Replay(const std::function<absl::Status(const Update&)>& each) = 0;
   virtual int64_t last_seq() const = 0;
 };

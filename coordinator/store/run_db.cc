@@ -1,14 +1,13 @@
-#include "coordinator/store/run_db.h"
+#include "coordinator/store/sqlite_run_db.h"
 
-#include <cmath>
 #include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/base/status.h"
+#include "common/data/plan.h"
 #include "coordinator/store/schema.h"
-#include "coordinator/store/sqlite.h"
 
 namespace lockstep {
 namespace {
@@ -25,153 +24,185 @@ std::string InsertSql(absl::string_view table, int columns) {
 
 std::string Hex(uint64_t fingerprint) { return absl::StrFormat("%016x", fingerprint); }
 
-// The prepared statements of the writer, each with the columns of schema.cc in their order.
-struct Inserts {
-  Statement step, rank_step, collective, epoch, evaluation, decision, checkpoint, rank;
+}  // namespace
 
-  static absl::StatusOr<Inserts> Prepare(Database* db) {
-    ASSIGN_OR_RETURN(Statement step, db->Prepare(InsertSql("step", 25)));
-    ASSIGN_OR_RETURN(Statement rank_step, db->Prepare(InsertSql("rank_step", 23)));
-    ASSIGN_OR_RETURN(Statement collective, db->Prepare(InsertSql("collective", 14)));
-    ASSIGN_OR_RETURN(Statement epoch, db->Prepare(InsertSql("epoch", 8)));
-    ASSIGN_OR_RETURN(Statement evaluation, db->Prepare(InsertSql("evaluation", 9)));
-    // Updated in place, so that decisions of one moment keep their order.
-    ASSIGN_OR_RETURN(
-        Statement decision,
-        db->Prepare("INSERT INTO decision VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET reason = "
-                    "excluded.reason, directive = excluded.directive, signal = excluded.signal, failure = "
-                    "excluded.failure"));
-    ASSIGN_OR_RETURN(Statement checkpoint, db->Prepare(InsertSql("checkpoint", 7)));
-    ASSIGN_OR_RETURN(Statement rank, db->Prepare(InsertSql("rank", 7)));
-    return Inserts{std::move(step),       std::move(rank_step), std::move(collective), std::move(epoch),
-                   std::move(evaluation), std::move(decision),  std::move(checkpoint), std::move(rank)};
+bool IsShown(const Update& update) {
+  switch (update.kind_case()) {
+    case Update::kRunStarted:
+    case Update::kWorkerJoined:
+    case Update::kWorkerLeft:
+    case Update::kEvaluated:
+    case Update::kEpochDone:
+    case Update::kDecision:
+    case Update::kCheckpointCommitted:
+    case Update::kRunEnded:
+      return true;
+    default:
+      return false;
   }
-};
+}
 
-class SqliteRunDb : public RunDb {
- public:
-  SqliteRunDb(std::unique_ptr<Database> database, Inserts inserts)
-      : database_(std::move(database)), inserts_(std::move(inserts)) {}
+absl::StatusOr<SqliteRunDb::Inserts> SqliteRunDb::Inserts::Prepare(Database* db) {
+  ASSIGN_OR_RETURN(Statement step, db->Prepare(InsertSql("step", 25)));
+  ASSIGN_OR_RETURN(Statement rank_step, db->Prepare(InsertSql("rank_step", 23)));
+  ASSIGN_OR_RETURN(Statement collective, db->Prepare(InsertSql("collective", 14)));
+  ASSIGN_OR_RETURN(Statement epoch, db->Prepare(InsertSql("epoch", 8)));
+  ASSIGN_OR_RETURN(Statement evaluation, db->Prepare(InsertSql("evaluation", 9)));
+  ASSIGN_OR_RETURN(Statement decision, db->Prepare(InsertSql("decision", 8)));
+  ASSIGN_OR_RETURN(Statement checkpoint, db->Prepare(InsertSql("checkpoint", 7)));
+  ASSIGN_OR_RETURN(Statement rank, db->Prepare(InsertSql("rank", 7)));
+  ASSIGN_OR_RETURN(Statement left,
+                   db->Prepare("UPDATE rank SET \"left\" = ?, why = ? WHERE incarnation = ? AND rank = ?"));
+  ASSIGN_OR_RETURN(Statement shown, db->Prepare("UPDATE shown SET through = ?"));
+  return Inserts{std::move(step),       std::move(rank_step), std::move(collective), std::move(epoch),
+                 std::move(evaluation), std::move(decision),  std::move(checkpoint), std::move(rank),
+                 std::move(left),       std::move(shown)};
+}
 
-  absl::Status Write(const TelemetryRows& rows) override {
-    if (rows.empty()) return absl::OkStatus();
-    ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(database_.get()));
-    for (const StepRow& row : rows.steps) RETURN_IF_ERROR(Insert(row));
-    for (const RankStepRow& row : rows.rank_steps) RETURN_IF_ERROR(Insert(row));
-    for (const CollectiveRow& row : rows.collectives) RETURN_IF_ERROR(Insert(row));
-    return transaction.Commit();
-  }
-
-  absl::Status WriteEpoch(const EpochRow& row, int incarnation) override {
-    const EpochDone& done = row.done;
-    ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(database_.get()));
-    RETURN_IF_ERROR(
-        Execute("UPDATE epoch SET survived = 0 WHERE epoch = ? AND incarnation < ?", done.epoch(), incarnation));
-    RETURN_IF_ERROR(inserts_.epoch.Run(done.epoch(), done.steps(), done.samples(), Hex(done.fingerprint()),
-                                       Hex(row.expected_fingerprint), done.seconds(), incarnation,
-                                       Survives(LastStepOf(done), incarnation)));
-    return transaction.Commit();
-  }
-
-  absl::Status WriteEvaluation(const EvaluationResult& result, int incarnation) override {
-    ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(database_.get()));
-    RETURN_IF_ERROR(Execute("UPDATE evaluation SET survived = 0 WHERE step = ? AND split = ? AND incarnation < ?",
-                            result.step(), result.split(), incarnation));
-    for (const auto& [metric, value] : result.metrics()) {
-      RETURN_IF_ERROR(inserts_.evaluation.Run(result.step(), result.epoch(), result.split(), metric, value,
-                                              result.samples(), result.seconds(), incarnation,
-                                              Survives(result.step(), incarnation)));
+absl::StatusOr<std::unique_ptr<SqliteRunDb>> SqliteRunDb::Make(std::unique_ptr<Database> database) {
+  ASSIGN_OR_RETURN(Inserts inserts, Inserts::Prepare(database.get()));
+  int64_t through = 0;
+  {
+    ASSIGN_OR_RETURN(Statement shown, database->Prepare("SELECT through FROM shown"));
+    ASSIGN_OR_RETURN(const bool row, shown.Step());
+    if (!row) {
+      return absl::DataLossError(absl::StrCat(database->path(), ": damaged, its table `shown` is empty; move it away, "
+                                              "and a resume makes it anew from the journal"));
     }
-    return transaction.Commit();
+    through = shown.Int(0);
   }
+  return std::unique_ptr<SqliteRunDb>(new SqliteRunDb(std::move(database), std::move(inserts), through));
+}
 
-  absl::Status WriteDecision(const Decision& decision, double time) override {
-    return inserts_.decision.Run(time, decision.step(), decision.kind(), decision.rule(), decision.reason(),
-                                 decision.directive(), decision.signal(), decision.failure());
-  }
+absl::Status SqliteRunDb::Write(const TelemetryRows& rows) {
+  if (rows.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(database_.get()));
+  for (const StepRow& row : rows.steps) RETURN_IF_ERROR(Insert(row));
+  for (const RankStepRow& row : rows.rank_steps) RETURN_IF_ERROR(Insert(row));
+  for (const CollectiveRow& row : rows.collectives) RETURN_IF_ERROR(Insert(row));
+  return transaction.Commit();
+}
 
-  absl::Status WriteCheckpoint(const CheckpointCommitted& checkpoint, double time) override {
-    return inserts_.checkpoint.Run(checkpoint.step(), checkpoint.path(), checkpoint.bytes(), checkpoint.snapshot_s(),
-                                   checkpoint.write_s(), time, checkpoint.best());
-  }
-
-  absl::Status WriteRank(const RankRow& row) override {
-    return inserts_.rank.Run(row.rank, row.incarnation, row.host, row.pid, row.joined, NullIfZero(row.left), row.why);
-  }
-
-  absl::Status RollBack(int64_t step, int incarnation) override {
-    ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(database_.get()));
-    for (const char* table : {"step", "rank_step", "collective", "evaluation"}) {
-      const std::string sql = absl::StrCat("UPDATE ", table, " SET survived = 0 WHERE step > ? AND incarnation < ?");
-      RETURN_IF_ERROR(Execute(sql, step, incarnation));
-    }
-    RETURN_IF_ERROR(
-        Execute("UPDATE epoch SET survived = 0 WHERE (epoch + 1) * steps > ? AND incarnation < ?", step, incarnation));
-    RETURN_IF_ERROR(transaction.Commit());
-    rolled_back_.push_back({step, incarnation});
+absl::Status SqliteRunDb::Show(const Update& update) {
+  if (!IsShown(update)) return absl::OkStatus();
+  if (update.seq() <= shown_through_) {
+    if (update.has_run_started()) Begin(update.run_started());
     return absl::OkStatus();
   }
+  ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(database_.get()));
+  RETURN_IF_ERROR(ShowKind(update));
+  RETURN_IF_ERROR(inserts_.shown.Run(update.seq()));
+  RETURN_IF_ERROR(transaction.Commit());
+  shown_through_ = update.seq();
+  if (update.has_run_started()) Begin(update.run_started());
+  return absl::OkStatus();
+}
 
- private:
-  struct RolledBack {
-    int64_t after_step;
-    int before_incarnation;
-  };
-
-  absl::Status Insert(const StepRow& row) {
-    const StepRecord& m = row.mean;
-    return inserts_.step.Run(m.step(), m.epoch(), row.time, row.loss, m.samples(), m.lr(), m.step_s(), m.data_wait_s(),
-                             m.forward_s(), m.backward_s(), m.comm_exposed_s(), m.optimizer_s(), m.other_s(),
-                             row.step_max_s, m.comm_busy_s(), m.comm_wait_s(), m.comm_transfer_s(), row.overlap_ratio,
-                             NullIfZero(m.comm_interval_s()), row.last_rank, m.grad_bytes(), m.wire_bytes(),
-                             NullIfZero(m.grad_norm()), row.incarnation, Survives(m.step(), row.incarnation));
-  }
-
-  absl::Status Insert(const RankStepRow& row) {
-    const StepRecord& r = row.record;
-    const double loss = r.samples() > 0 ? r.loss_sum() / static_cast<double>(r.samples()) : kNull;
-    return inserts_.rank_step.Run(r.step(), row.rank, r.start(), r.step_s(), r.data_wait_s(), r.forward_s(),
-                                  r.backward_s(), r.comm_exposed_s(), r.optimizer_s(), r.other_s(), r.epoch(), loss,
-                                  r.samples(), NullIfZero(r.arrival()), r.comm_busy_s(), r.comm_overlap_s(),
-                                  r.comm_wait_s(), r.comm_transfer_s(), NullIfZero(r.comm_interval_s()), r.grad_bytes(),
-                                  r.wire_bytes(), row.incarnation, Survives(r.step(), row.incarnation));
-  }
-
-  absl::Status Insert(const CollectiveRow& row) {
-    return inserts_.collective.Run(row.step, row.seq, row.name, row.grad_bytes, row.wire_bytes, row.algorithm,
-                                   row.first_arrival, row.last_arrival, row.end, row.last_rank, row.algbw, row.busbw,
-                                   row.incarnation, Survives(row.step, row.incarnation));
-  }
-
-  template <typename... Values>
-  absl::Status Execute(absl::string_view sql, const Values&... values) {
-    ASSIGN_OR_RETURN(Statement statement, database_->Prepare(sql));
-    return statement.Run(values...);
-  }
-
-  // All epochs of a run have the same number of steps.
-  static int64_t LastStepOf(const EpochDone& done) { return (done.epoch() + int64_t{1}) * done.steps(); }
-
-  // False for a row that comes late, after a roll-back that it falls under.
-  bool Survives(int64_t step, int incarnation) const {
-    for (const RolledBack& r : rolled_back_) {
-      if (step > r.after_step && incarnation < r.before_incarnation) return false;
+absl::Status SqliteRunDb::ShowKind(const Update& update) {
+  switch (update.kind_case()) {
+    case Update::kRunStarted:
+      return RollBack(update.run_started());
+    case Update::kWorkerJoined: {
+      const WorkerJoined& joined = update.worker_joined();
+      return inserts_.rank.Run(joined.rank(), joined.incarnation(), joined.host(), joined.pid(), update.time(), kNull,
+                               "");
     }
-    return true;
+    case Update::kWorkerLeft: {
+      const WorkerLeft& left = update.worker_left();
+      return inserts_.left.Run(update.time(), left.why().empty() ? "done" : left.why(), left.incarnation(),
+                               left.rank());
+    }
+    case Update::kEvaluated:
+      return ShowEvaluation(update.evaluated());
+    case Update::kEpochDone:
+      return ShowEpoch(update.epoch_done());
+    case Update::kDecision: {
+      const Decision& decision = update.decision();
+      return inserts_.decision.Run(update.time(), decision.step(), decision.kind(), decision.rule(), decision.reason(),
+                                   decision.directive(), decision.signal(), decision.failure());
+    }
+    case Update::kCheckpointCommitted: {
+      const CheckpointCommitted& checkpoint = update.checkpoint_committed();
+      return inserts_.checkpoint.Run(checkpoint.step(), checkpoint.path(), checkpoint.bytes(), checkpoint.snapshot_s(),
+                                     checkpoint.write_s(), update.time(), checkpoint.best());
+    }
+    default:
+      return absl::OkStatus();
   }
+}
 
-  const std::unique_ptr<Database> database_;
-  Inserts inserts_;
-  std::vector<RolledBack> rolled_back_;
-};
+absl::Status SqliteRunDb::ShowEpoch(const EpochDone& done) {
+  RETURN_IF_ERROR(
+      Execute("UPDATE epoch SET survived = 0 WHERE epoch = ? AND incarnation < ?", done.epoch(), incarnation_));
+  return inserts_.epoch.Run(done.epoch(), done.steps(), done.samples(), Hex(done.fingerprint()),
+                            Hex(EpochFingerprint(done.epoch(), train_samples_)), done.seconds(), incarnation_, true);
+}
 
-}  // namespace
+absl::Status SqliteRunDb::ShowEvaluation(const EvaluationResult& result) {
+  RETURN_IF_ERROR(Execute("UPDATE evaluation SET survived = 0 WHERE step = ? AND split = ? AND incarnation < ?",
+                          result.step(), result.split(), incarnation_));
+  for (const auto& [metric, value] : result.metrics()) {
+    RETURN_IF_ERROR(inserts_.evaluation.Run(result.step(), result.epoch(), result.split(), metric, value,
+                                            result.samples(), result.seconds(), incarnation_, true));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SqliteRunDb::RollBack(const RunStarted& started) {
+  const int64_t step = started.from().cursor().step();
+  // One incarnation after the other, so that the primary key finds the rows.
+  for (int earlier = 1; earlier < started.incarnation(); ++earlier) {
+    for (const char* table : {"step", "rank_step", "collective", "evaluation"}) {
+      const std::string sql = absl::StrCat("UPDATE ", table, " SET survived = 0 WHERE incarnation = ? AND step > ?");
+      RETURN_IF_ERROR(Execute(sql, earlier, step));
+    }
+  }
+  return Execute("UPDATE epoch SET survived = 0 WHERE (epoch + 1) * steps > ? AND incarnation < ?", step,
+                 started.incarnation());
+}
+
+void SqliteRunDb::Begin(const RunStarted& started) {
+  incarnation_ = started.incarnation();
+  train_samples_ = started.train_samples();
+  rolled_back_.push_back({started.from().cursor().step(), incarnation_});
+}
+
+absl::Status SqliteRunDb::Insert(const StepRow& row) {
+  const StepRecord& m = row.mean;
+  return inserts_.step.Run(m.step(), m.epoch(), row.time, row.loss, m.samples(), m.lr(), m.step_s(), m.data_wait_s(),
+                           m.forward_s(), m.backward_s(), m.comm_exposed_s(), m.optimizer_s(), m.other_s(),
+                           row.step_max_s, m.comm_busy_s(), m.comm_wait_s(), m.comm_transfer_s(), row.overlap_ratio,
+                           NullIfZero(m.comm_interval_s()), row.last_rank, m.grad_bytes(), m.wire_bytes(),
+                           NullIfZero(m.grad_norm()), row.incarnation, Survives(m.step(), row.incarnation));
+}
+
+absl::Status SqliteRunDb::Insert(const RankStepRow& row) {
+  const StepRecord& r = row.record;
+  const double loss = r.samples() > 0 ? r.loss_sum() / static_cast<double>(r.samples()) : kNull;
+  return inserts_.rank_step.Run(r.step(), row.rank, r.start(), r.step_s(), r.data_wait_s(), r.forward_s(),
+                                r.backward_s(), r.comm_exposed_s(), r.optimizer_s(), r.other_s(), r.epoch(), loss,
+                                r.samples(), NullIfZero(r.arrival()), r.comm_busy_s(), r.comm_overlap_s(),
+                                r.comm_wait_s(), r.comm_transfer_s(), NullIfZero(r.comm_interval_s()), r.grad_bytes(),
+                                r.wire_bytes(), row.incarnation, Survives(r.step(), row.incarnation));
+}
+
+absl::Status SqliteRunDb::Insert(const CollectiveRow& row) {
+  return inserts_.collective.Run(row.step, row.seq, row.name, row.grad_bytes, row.wire_bytes, row.algorithm,
+                                 row.first_arrival, row.last_arrival, row.end, row.last_rank, row.algbw, row.busbw,
+                                 row.incarnation, Survives(row.step, row.incarnation));
+}
+
+bool SqliteRunDb::Survives(int64_t step, int incarnation) const {
+  for (const RolledBack& r : rolled_back_) {
+    if (step > r.after_step && incarnation < r.before_incarnation) return false;
+  }
+  return true;
+}
 
 absl::StatusOr<std::unique_ptr<RunDb>> OpenRunDb(const std::string& path, std::string* warning) {
   ASSIGN_OR_RETURN(auto database, Database::OpenToWrite(path, kRunDbIdentity, kRunDbSchema,
                                                         Database::Durability::kMostCommits, warning));
-  ASSIGN_OR_RETURN(Inserts inserts, Inserts::Prepare(database.get()));
-  return std::make_unique<SqliteRunDb>(std::move(database), std::move(inserts));
+  return SqliteRunDb::Make(std::move(database));
 }
 
 }  // namespace lockstep

@@ -18,14 +18,6 @@ struct EpochRow {
   uint64_t expected_fingerprint = 0;
 };
 
-struct RankRow {
-  int rank = 0, incarnation = 0;
-  std::string host;
-  int64_t pid = 0;
-  double joined = 0, left = 0;  // left 0: still there
-  std::string why;
-};
-
 // run.db, the record that people read with pandas: tables and columns as in the README. Columns beyond those of the
 // design: `incarnation` and `survived` (0: rolled back by a resume) in step, rank_step, collective, epoch, evaluation.
 // One writer; a row written again (same key) replaces the old one, without bringing back one that was rolled back.
@@ -36,16 +28,19 @@ struct RankRow {
 class RunDb {
  public:
   virtual ~RunDb() = default;
+  // The measurements. Those of an incarnation after what a later one went on from are rolled back, whenever they come.
   virtual absl::Status Write(const TelemetryRows& rows) = 0;
-  virtual absl::Status WriteEpoch(const EpochRow& row, int incarnation) = 0;
-  virtual absl::Status WriteEvaluation(const EvaluationResult& result, int incarnation) = 0;
-  virtual absl::Status WriteDecision(const Decision& decision, double time) = 0;
-  virtual absl::Status WriteCheckpoint(const CheckpointCommitted& checkpoint, double time) = 0;
-  virtual absl::Status WriteRank(const RankRow& row) = 0;
-  // Rows after `step` of incarnations before `incarnation` did not survive; nor does an evaluation at `step` itself, or
-  // an epoch that ends there, once a later incarnation writes it again.
-  virtual absl::Status RollBack(int64_t step, int incarnation) = 0;
+  // What run.db shows of the journal: epochs, evaluations, decisions, checkpoints, ranks, and what a resume rolled
+  // back. Takes the journal's updates in their order, from the first one: those up to shown_through() change nothing.
+  //
+  // A resume from `step` rolls back the rows after it of the incarnations before; an evaluation at `step` itself, or an
+  // epoch that ends there, goes once a later incarnation writes it again.
+  virtual absl::Status Show(const Update& update) = 0;
+  // The last update that the tables show; those that have no rows are passed over.
+  virtual int64_t shown_through() const = 0;
 };
+// Whether Show takes note of it: the kinds above, and a launch's end.
+bool IsShown(const Update& update);
 // Creates the file if it is not there. `warning` as for OpenJournal.
 absl::StatusOr<std::unique_ptr<RunDb>> OpenRunDb(const std::string& path, std::string* warning);
 

@@ -7,7 +7,8 @@ CREATE TABLE "update" (
   seq INTEGER PRIMARY KEY,
   time REAL NOT NULL,
   body BLOB NOT NULL,   -- lockstep.Update, serialized
-  json TEXT NOT NULL    -- the same, for people
+  json TEXT NOT NULL,   -- the same, for people
+  seal TEXT NOT NULL    -- XXH3-64 of the seal before and of this row, 16 hexadecimal digits
 );
 )sql";
 
@@ -49,8 +50,7 @@ CREATE TABLE evaluation (
 ) WITHOUT ROWID;
 CREATE TABLE decision (
   time REAL NOT NULL, step INTEGER NOT NULL, kind TEXT NOT NULL, rule TEXT NOT NULL, reason TEXT,
-  directive INTEGER, signal INTEGER, failure INTEGER,
-  UNIQUE (time, step, kind, rule)
+  directive INTEGER, signal INTEGER, failure INTEGER
 );
 CREATE TABLE checkpoint (
   step INTEGER PRIMARY KEY, path TEXT, bytes INTEGER, snapshot_s REAL, write_s REAL, committed REAL, best INTEGER
@@ -59,6 +59,8 @@ CREATE TABLE rank (
   rank INTEGER NOT NULL, incarnation INTEGER NOT NULL, host TEXT, pid INTEGER, joined REAL, "left" REAL, why TEXT,
   PRIMARY KEY (incarnation, rank)
 ) WITHOUT ROWID;
+CREATE TABLE shown (through INTEGER NOT NULL);  -- the last update of journal.db that the tables show
+INSERT INTO shown VALUES (0);
 )sql";
 
 }  // namespace lockstep

@@ -159,6 +159,8 @@ int64_t Statement::Int(int column) const { return sqlite3_column_int64(statement
 double Statement::Real(int column) const { return sqlite3_column_double(statement_, column); }
 std::string Statement::Text(int column) const { return std::string(Bytes(column)); }
 bool Statement::IsNull(int column) const { return sqlite3_column_type(statement_, column) == SQLITE_NULL; }
+int Statement::columns() const { return sqlite3_column_count(statement_); }
+std::string Statement::Name(int column) const { return sqlite3_column_name(statement_, column); }
 
 absl::string_view Statement::Bytes(int column) const {
   const void* data = sqlite3_column_blob(statement_, column);
@@ -239,6 +241,12 @@ absl::StatusOr<std::unique_ptr<Database>> Database::OpenToRead(const std::string
   ASSIGN_OR_RETURN(database, Open(UriOf(path, log ? "mode=ro&vfs=unix-none" : "mode=ro&immutable=1"), path, false));
   if (log) RETURN_IF_ERROR(database->Execute("PRAGMA locking_mode = EXCLUSIVE"));
   RETURN_IF_ERROR(database->CheckIdentity(identity));
+  return database;
+}
+
+absl::StatusOr<std::unique_ptr<Database>> Database::OpenInMemory(const FileIdentity& identity, const char* schema) {
+  ASSIGN_OR_RETURN(auto database, Open("file::memory:", "memory", true));
+  RETURN_IF_ERROR(database->CreateOrCheck(identity, schema));
   return database;
 }
 

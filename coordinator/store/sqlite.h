@@ -60,6 +60,8 @@ class Statement {
   std::string Text(int column) const;
   absl::string_view Bytes(int column) const;  // until the next Step or Reset
   bool IsNull(int column) const;
+  int columns() const;
+  std::string Name(int column) const;
 
  private:
   absl::Status Bind(int index, int64_t value);
@@ -100,6 +102,9 @@ class Database {
   // An existing file, never changed; also while another process writes it, and in a folder that cannot be written,
   // with the log of a writer that was killed or not.
   static absl::StatusOr<std::unique_ptr<Database>> OpenToRead(const std::string& path, const FileIdentity& identity);
+
+  // Gone with the object.
+  static absl::StatusOr<std::unique_ptr<Database>> OpenInMemory(const FileIdentity& identity, const char* schema);
 
   // A writer folds its log into the file, so that the file alone is whole and can be read anywhere; where a reader is
   // in the way, the log stays, and the next one who opens finds it.

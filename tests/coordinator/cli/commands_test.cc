@@ -8,6 +8,7 @@
 #include "common/checkpoint/checkpoint.h"
 #include "common/config/config.h"
 #include "common/data/plan.h"
+#include "coordinator/state/run_state.h"
 #include "coordinator/store/journal.h"
 #include "coordinator/store/run_db.h"
 #include "tests/coordinator/cli/program.h"
@@ -61,37 +62,66 @@ class TrainedRunTest : public ::testing::Test {
     program_.MakeInputs();
     program_.Write("runs/r/config.yaml", program_.Run({"run", "c.yaml", "--dry-run"}).out);
     journal_ = *OpenJournal(program_.path("runs/r/journal.db"), &warning_);
+    db_ = *OpenRunDb(program_.path("runs/r/run.db"), &warning_);
     Update update;
-    update.set_seq(1);
-    update.set_time(1.7e9);
     RunStarted* started = update.mutable_run_started();
     *started->mutable_config() = *ParseConfig(program_.Read("runs/r/config.yaml"), program_.path("c.yaml"), {});
+    started->set_config_digest(ConfigDigest(started->config()));
     started->set_world(1);
     started->set_incarnation(1);
     started->set_train_samples(100);
     started->set_val_samples(20);
-    EXPECT_TRUE(journal_->Append(update).ok());
-    db_ = *OpenRunDb(program_.path("runs/r/run.db"), &warning_);
+    Take(std::move(update));
+    Update joined;
+    joined.mutable_worker_joined()->set_incarnation(1);
+    Take(std::move(joined));
+    Update granted;
+    granted.mutable_granted()->set_through_step(20);
+    Take(std::move(granted));
     WriteEpoch(0, EpochFingerprint(0, 100));
-    WriteCheckpoint(10);
-    WriteCheckpoint(20);
+    WriteCheckpoint(10, true);
+    WriteCheckpoint(20, false);
     EXPECT_TRUE(PointLink(FileSystem::Real(), Checkpoints(), "best", 10).ok());
     EXPECT_TRUE(PointLink(FileSystem::Real(), Checkpoints(), "latest", 20).ok());
   }
 
   std::string Checkpoints() const { return program_.path("runs/r/checkpoints"); }
 
-  void WriteEpoch(int epoch, uint64_t fingerprint) {
-    EpochRow row;
-    row.done.set_epoch(epoch);
-    row.done.set_steps(10);
-    row.done.set_samples(100);
-    row.done.set_fingerprint(fingerprint);
-    row.expected_fingerprint = EpochFingerprint(epoch, 100);
-    EXPECT_TRUE(db_->WriteEpoch(row, 1).ok());
+  // Into the journal and into run.db, with what is decided by it.
+  void Take(Update update) {
+    update.set_seq(journal_->last_seq() + 1);
+    update.set_time(1.7e9 + static_cast<double>(update.seq()));
+    EXPECT_EQ(journal_->Append(update), absl::OkStatus());
+    EXPECT_EQ(db_->Show(update), absl::OkStatus());
+    EXPECT_EQ(state_.Apply(update), absl::OkStatus());
+    const std::vector<Decision> decisions = state_.Decide();
+    if (decisions.empty()) return;
+    Update next;
+    *next.mutable_decision() = decisions.front();
+    Take(std::move(next));
   }
 
-  void WriteCheckpoint(int64_t step) {
+  void WriteEpoch(int epoch, uint64_t fingerprint) {
+    TelemetryRows rows;
+    for (int64_t step = epoch * 10 + 1; step <= epoch * 10 + 10; ++step) {
+      StepRow row;
+      row.incarnation = 1;
+      row.mean.set_step(step);
+      row.mean.set_samples(10);
+      rows.steps.push_back(row);
+      rows.rank_steps.push_back({row.mean, 0, 1});
+    }
+    EXPECT_EQ(db_->Write(rows), absl::OkStatus());
+    Update update;
+    EpochDone* done = update.mutable_epoch_done();
+    done->set_epoch(epoch);
+    done->set_steps(10);
+    done->set_samples(100);
+    done->set_fingerprint(fingerprint);
+    Take(std::move(update));
+  }
+
+  void WriteCheckpoint(int64_t step, bool best) {
     EXPECT_TRUE(FileSystem::Real()->MakeFolders(Checkpoints()).ok());
     auto writer = *CheckpointWriter::Create(FileSystem::Real(), Checkpoints(), step);
     CheckpointState state;
@@ -99,13 +129,26 @@ class TrainedRunTest : public ::testing::Test {
     EXPECT_TRUE(writer->AddFile(kModelFile, absl::StrCat("weights ", step)).ok());
     EXPECT_TRUE(writer->AddFile(kOptimizerFile, "momentum").ok());
     EXPECT_TRUE(writer->AddFile(kStateFile, CheckpointStateToJson(state)).ok());
-    EXPECT_TRUE(writer->Commit().ok());
+    const auto written = writer->Commit();
+    EXPECT_EQ(written.status(), absl::OkStatus());
+    Update due;
+    due.mutable_checkpoint_due()->set_step(step);
+    Take(std::move(due));
+    Update update;
+    CheckpointCommitted* committed = update.mutable_checkpoint_committed();
+    committed->set_step(step);
+    committed->set_path(absl::StrCat("checkpoints/", CheckpointName(step)));
+    committed->set_bytes(written->bytes);
+    committed->set_digest(written->digest);
+    committed->set_best(best);
+    Take(std::move(update));
   }
 
   Program program_;
   std::string warning_;
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<RunDb> db_;
+  RunState state_;
 };
 
 TEST_F(TrainedRunTest, VerifyPassesWhatIsWhole) {

@@ -75,11 +75,7 @@ class FakeRunDb : public RunDb {
   struct Rows {
     Mutex mutex;
     std::vector<StepRow> steps ABSL_GUARDED_BY(mutex);
-    std::vector<EpochRow> epochs ABSL_GUARDED_BY(mutex);
-    std::vector<Decision> decisions ABSL_GUARDED_BY(mutex);
-    std::vector<CheckpointCommitted> checkpoints ABSL_GUARDED_BY(mutex);
-    std::vector<RankRow> ranks ABSL_GUARDED_BY(mutex);
-    std::vector<EvaluationResult> evaluations ABSL_GUARDED_BY(mutex);
+    std::vector<Update> updates ABSL_GUARDED_BY(mutex);
     absl::Status error ABSL_GUARDED_BY(mutex);
   };
   explicit FakeRunDb(Rows* rows) : rows_(rows) {}
@@ -89,32 +85,12 @@ class FakeRunDb : public RunDb {
     rows_->steps.insert(rows_->steps.end(), rows.steps.begin(), rows.steps.end());
     return rows_->error;
   }
-  absl::Status WriteEpoch(const EpochRow& row, int incarnation) override {
+  absl::Status Show(const Update& update) override {
     MutexLock lock(&rows_->mutex);
-    if (rows_->error.ok()) rows_->epochs.push_back(row);
+    if (rows_->error.ok()) rows_->updates.push_back(update);
     return rows_->error;
   }
-  absl::Status WriteEvaluation(const EvaluationResult& result, int incarnation) override {
-    MutexLock lock(&rows_->mutex);
-    if (rows_->error.ok()) rows_->evaluations.push_back(result);
-    return rows_->error;
-  }
-  absl::Status WriteDecision(const Decision& decision, double time) override {
-    MutexLock lock(&rows_->mutex);
-    if (rows_->error.ok()) rows_->decisions.push_back(decision);
-    return rows_->error;
-  }
-  absl::Status WriteCheckpoint(const CheckpointCommitted& checkpoint, double time) override {
-    MutexLock lock(&rows_->mutex);
-    if (rows_->error.ok()) rows_->checkpoints.push_back(checkpoint);
-    return rows_->error;
-  }
-  absl::Status WriteRank(const RankRow& row) override {
-    MutexLock lock(&rows_->mutex);
-    if (rows_->error.ok()) rows_->ranks.push_back(row);
-    return rows_->error;
-  }
-  absl::Status RollBack(int64_t step, int incarnation) override { return absl::OkStatus(); }
+  int64_t shown_through() const override { return 0; }
 
  private:
   Rows* const rows_;
@@ -165,7 +141,6 @@ class CoreFixture {
   explicit CoreFixture(RunConfig config = ServiceConfig(), int world = 2) : links(world) {
     RecorderOptions recorder_options;
     recorder_options.world = world;
-    recorder_options.train_samples = 100;
     recorder_options.period = absl::Hours(1);  // written by Flush alone
     recorder = std::make_unique<Recorder>(std::move(recorder_options), std::make_unique<FakeRunDb>(&rows), nullptr);
     CoreOptions options;

@@ -154,7 +154,7 @@ TEST(JournalTest, FindsARowThatDoesNotParse) {
   const TempFolder folder;
   AppendThree(folder / "journal.db");
   Execute(folder / "journal.db", R"(UPDATE "update" SET body = x'ffff' WHERE seq = 3)");
-  EXPECT_TRUE(Fails(ReplayStatus(folder / "journal.db"), StatusCode::kDataLoss, {"update 3 is damaged"}));
+  EXPECT_TRUE(Fails(ReplayStatus(folder / "journal.db"), StatusCode::kDataLoss, {"update 3 is not as it was written"}));
 }
 
 TEST(JournalTest, FindsARowThatHoldsAnotherUpdate) {
@@ -162,7 +162,7 @@ TEST(JournalTest, FindsARowThatHoldsAnotherUpdate) {
   AppendThree(folder / "journal.db");
   Execute(folder / "journal.db",
           R"(UPDATE "update" SET body = (SELECT body FROM "update" WHERE seq = 1) WHERE seq = 3)");
-  EXPECT_TRUE(Fails(ReplayStatus(folder / "journal.db"), StatusCode::kDataLoss, {"update 3 is damaged"}));
+  EXPECT_TRUE(Fails(ReplayStatus(folder / "journal.db"), StatusCode::kDataLoss, {"update 3 is not as it was written"}));
 }
 
 TEST(JournalTest, LeavesOneFileWhenItCloses) {

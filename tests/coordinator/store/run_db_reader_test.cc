@@ -8,6 +8,7 @@
 
 #include "common/base/stable_random.h"
 #include "coordinator/store/run_db.h"
+#include "common/data/plan.h"
 #include "tests/coordinator/store/run_db_testing.h"
 #include "tests/coordinator/store/store_testing.h"
 
@@ -166,7 +167,9 @@ TEST(RunDbReaderTest, FiguresLeaveOutWhatWasRolledBack) {
   const TempFolder folder;
   auto db = Open(folder / "run.db");
   ASSERT_TRUE(db->Write({{Step(1, 1, 1), Step(2, 1, 100)}, {RankStep(1, 0, 1, 1), RankStep(2, 0, 1, 100)}, {}}).ok());
-  ASSERT_TRUE(db->RollBack(1, 2).ok());
+  Story story(db.get());
+  story.Start(1);
+  story.Start(2, 1);
   const RunFigures figures = FiguresOf(folder / "run.db");
   EXPECT_NEAR(figures.step_time_s, 1.02, 1e-12);
   EXPECT_NEAR(figures.rolled_back_time_s, 100.02, 1e-12);
@@ -182,9 +185,12 @@ TEST(RunDbReaderTest, TheSlowestRankIsTheOneThatCameLastMostOften) {
   const std::vector<int> last = {2, 0, 2, 2, 1, -1, -1, 2, 0, 0};
   for (size_t i = 0; i < last.size(); ++i) rows.steps[i].last_rank = last[i];
   ASSERT_TRUE(db->Write(rows).ok());
-  ASSERT_TRUE(db->WriteRank({2, 1, "old", 1, 5, 6, ""}).ok());
-  ASSERT_TRUE(db->WriteRank({0, 2, "zero", 1, 7, 0, ""}).ok());
-  ASSERT_TRUE(db->WriteRank({2, 2, "new", 1, 7, 0, ""}).ok());
+  Story story(db.get());
+  story.Start(1);
+  story.Join(2, "old", 5);
+  story.Start(2, 10);
+  story.Join(0, "zero", 7);
+  story.Join(2, "new", 7);
   const RunFigures figures = FiguresOf(folder / "run.db");
   EXPECT_EQ(figures.slowest_rank, 2);
   EXPECT_EQ(figures.slowest_share, 0.5);
@@ -198,16 +204,22 @@ TEST(RunDbReaderTest, TimeToTargetLeavesOutTheTimeBetweenLaunches) {
   auto db = Open(folder / "run.db");
   // Launched at 100, left at 130; launched at 500, killed together with the coordinator after a step from 507 to 510;
   // launched at 900, at the target at 950.
-  ASSERT_TRUE(db->WriteRank({0, 1, "a", 1, 101, 130, ""}).ok());
-  ASSERT_TRUE(db->WriteRank({1, 1, "a", 1, 100, 129, ""}).ok());
-  ASSERT_TRUE(db->WriteRank({0, 2, "a", 1, 500, 0, ""}).ok());
+  Story story(db.get());
+  story.Start(1);
+  story.Join(0, "a", 101);
+  story.Join(1, "a", 100);
+  story.Leave(0, 130);
+  story.Leave(1, 129);
+  story.Start(2);
+  story.Join(0, "a", 500);
   StepRow last = Step(9, 2);
   last.time = 507;
   last.step_max_s = 3;
   ASSERT_TRUE(db->Write({{last}, {}, {}}).ok());
-  ASSERT_TRUE(db->WriteRank({0, 3, "a", 1, 900, 0, ""}).ok());
+  story.Start(3, 9);
+  story.Join(0, "a", 900);
   EXPECT_FALSE(FiguresOf(folder / "run.db").time_to_target_s.has_value());
-  ASSERT_TRUE(db->WriteDecision(StopByTarget(30), 950).ok());
+  story.Take(StopByTarget(30), 950);
   const RunFigures figures = FiguresOf(folder / "run.db");
   ASSERT_TRUE(figures.time_to_target_s.has_value());
   EXPECT_NEAR(*figures.time_to_target_s, 30 + 10 + 50, 1e-6);
@@ -219,17 +231,16 @@ TEST(RunDbReaderTest, GivesBackEvaluationsDecisionsEpochsAndCheckpoints) {
   Decision warning;
   warning.set_kind("warning");
   warning.set_failure(true);
-  ASSERT_TRUE(db->WriteDecision(warning, 7).ok());
-  ASSERT_TRUE(db->WriteDecision(StopByTarget(30), 7).ok());
-  ASSERT_TRUE(db->WriteDecision(warning, 7).ok());
-  ASSERT_TRUE(db->WriteEvaluation(Evaluation(20, 0.9), 1).ok());
-  ASSERT_TRUE(db->WriteEvaluation(Evaluation(10, 0.8), 1).ok());
-  ASSERT_TRUE(db->WriteEpoch(Epoch(0, 10), 1).ok());
-  CheckpointCommitted checkpoint;
-  checkpoint.set_step(20);
-  checkpoint.set_path("checkpoints/step-00000020");
+  Story story(db.get());
+  story.Start(1);
+  story.Take(warning);
+  story.Take(StopByTarget(30));
+  story.Take(Evaluation(20, 0.9));
+  story.Take(Evaluation(10, 0.8));
+  story.Take(Epoch(0, 10));
+  CheckpointCommitted checkpoint = Checkpoint(20);
   checkpoint.set_best(true);
-  ASSERT_TRUE(db->WriteCheckpoint(checkpoint, 8).ok());
+  story.Take(checkpoint, 8);
   const RunFigures figures = FiguresOf(folder / "run.db");
   ASSERT_EQ(figures.decisions.size(), 2u);
   EXPECT_EQ(figures.decisions[0].ShortDebugString(), warning.ShortDebugString());
@@ -239,8 +250,8 @@ TEST(RunDbReaderTest, GivesBackEvaluationsDecisionsEpochsAndCheckpoints) {
   EXPECT_EQ(figures.evaluations[1].metrics().at("accuracy"), 0.9);
   EXPECT_TRUE(std::isnan(figures.evaluations[1].metrics().at("loss")));
   ASSERT_EQ(figures.epochs.size(), 1u);
-  EXPECT_EQ(figures.epochs[0].done.ShortDebugString(), Epoch(0, 10).done.ShortDebugString());
-  EXPECT_EQ(figures.epochs[0].expected_fingerprint, 0x1fu);
+  EXPECT_EQ(figures.epochs[0].done.ShortDebugString(), Epoch(0, 10).ShortDebugString());
+  EXPECT_EQ(figures.epochs[0].expected_fingerprint, EpochFingerprint(0, 640));
   ASSERT_EQ(figures.checkpoints.size(), 1u);
   EXPECT_EQ(figures.checkpoints[0].ShortDebugString(), checkpoint.ShortDebugString());
 }

@@ -6,7 +6,9 @@
 #include <cmath>
 #include <map>
 
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "common/data/plan.h"
 #include "tests/coordinator/store/run_db_testing.h"
 #include "tests/coordinator/store/store_testing.h"
 
@@ -115,18 +117,15 @@ TEST(RunDbTest, EveryOtherRowLiesInItsColumns) {
   const TempFolder folder;
   const std::string path = folder / "run.db";
   auto db = Open(path);
-  CheckpointCommitted checkpoint;
-  checkpoint.set_step(7);
-  checkpoint.set_path("checkpoints/step-00000007");
-  checkpoint.set_bytes(99);
-  checkpoint.set_snapshot_s(0.1);
-  checkpoint.set_write_s(0.2);
   ASSERT_TRUE(db->Write({{}, {}, {Collective(7, 2)}}).ok());
-  ASSERT_TRUE(db->WriteEpoch(Epoch(2, 10), 2).ok());
-  ASSERT_TRUE(db->WriteEvaluation(Evaluation(7, 0.75), 2).ok());
-  ASSERT_TRUE(db->WriteDecision(StopByTarget(7), 1000.5).ok());
-  ASSERT_TRUE(db->WriteCheckpoint(checkpoint, 1001.5).ok());
-  ASSERT_TRUE(db->WriteRank({1, 2, "node", 4711, 1002.5, 1003.5, "done"}).ok());
+  Story story(db.get());
+  story.Start(2);
+  story.Take(Epoch(2, 10));
+  story.Take(Evaluation(7, 0.75));
+  story.Take(StopByTarget(7), 1000.5);
+  story.Take(Checkpoint(7), 1001.5);
+  story.Join(1, "node", 1002.5, 4711);
+  story.Leave(1, 1003.5);
   EXPECT_EQ(Query(path,
                   "SELECT concat FROM (SELECT step||' '||seq||' '||name||' '||grad_bytes||' '||wire_bytes||' '||"
                   "algorithm||' '||first_arrival||' '||last_arrival||' '||\"end\"||' '||last_rank||' '||algbw||' '||"
@@ -135,7 +134,7 @@ TEST(RunDbTest, EveryOtherRowLiesInItsColumns) {
   EXPECT_EQ(Query(path,
                   "SELECT epoch||' '||steps||' '||samples||' '||fingerprint||' '||expected_fingerprint||' '||"
                   "seconds||' '||incarnation||' '||survived FROM epoch"),
-            "2 10 640 fedcba9876543210 000000000000001f 12.5 2 1");
+            absl::StrFormat("2 10 640 fedcba9876543210 %016x 12.5 2 1", EpochFingerprint(2, 640)));
   EXPECT_EQ(Query(path,
                   "SELECT step||' '||epoch||' '||split||' '||metric||' '||IFNULL(value, 'null')||' '||samples||' '||"
                   "seconds||' '||incarnation||' '||survived FROM evaluation ORDER BY metric"),
@@ -163,14 +162,16 @@ TEST(RunDbTest, WhatIsNotKnownOrNotFiniteIsNull) {
   idle.record.set_samples(0);
   auto db = Open(folder / "run.db");
   ASSERT_TRUE(db->Write({{row}, {idle}, {}}).ok());
-  ASSERT_TRUE(db->WriteRank({0, 1, "node", 1, 5, 0, ""}).ok());
+  Story story(db.get());
+  story.Start(1);
+  story.Join(0, "node", 5);
   for (const char* cell : {"loss FROM step", "comm_interval_s FROM step", "grad_norm FROM step", "loss FROM rank_step",
                            "left FROM rank"}) {
     EXPECT_EQ(Query(folder / "run.db", absl::StrCat("SELECT ", cell)), "null") << cell;
   }
 }
 
-TEST(RunDbTest, ARowWrittenAgainCountsOnceAndTheLastOneStays) {
+TEST(RunDbTest, AStepWrittenAgainCountsOnceAndTheLastOneStays) {
   const TempFolder folder;
   const std::string path = folder / "run.db";
   auto db = Open(path);
@@ -178,18 +179,58 @@ TEST(RunDbTest, ARowWrittenAgainCountsOnceAndTheLastOneStays) {
     TelemetryRows rows = Steps(1, 5, 1);
     for (StepRow& row : rows.steps) row.loss = 10 + time;
     ASSERT_TRUE(db->Write(rows).ok());
-    ASSERT_TRUE(db->WriteEpoch(Epoch(0, 5), 1).ok());
-    ASSERT_TRUE(db->WriteEvaluation(Evaluation(5, 0.5 + time), 1).ok());
-    ASSERT_TRUE(db->WriteDecision(StopByTarget(5), 7).ok());
-    ASSERT_TRUE(db->WriteRank({0, 1, "node", 1, 5, time * 6.0, ""}).ok());
   }
-  const std::map<std::string, std::string> counts = {{"step", "5"},  {"rank_step", "10"}, {"collective", "5"},
-                                                     {"epoch", "1"}, {"evaluation", "2"}, {"decision", "1"},
-                                                     {"rank", "1"}};
+  const std::map<std::string, std::string> counts = {{"step", "5"}, {"rank_step", "10"}, {"collective", "5"}};
   for (const auto& [table, count] : counts) EXPECT_EQ(Query(path, "SELECT COUNT(*) FROM " + table), count) << table;
   EXPECT_EQ(Query(path, "SELECT DISTINCT loss FROM step"), "11.0");
-  EXPECT_EQ(Query(path, "SELECT value FROM evaluation WHERE metric = 'accuracy'"), "1.5");
+}
+
+TEST(RunDbTest, AnUpdateThatIsShownChangesNothingWhenItComesAgain) {
+  const TempFolder folder;
+  const std::string path = folder / "run.db";
+  Story story;
+  story.Start(1);
+  story.Join(0, "node", 5);
+  story.Take(Evaluation(5, 0.5));
+  story.Take(Epoch(0, 5));
+  story.Take(StopByTarget(5));
+  story.Take(StopByTarget(5));
+  story.Take(Checkpoint(5));
+  story.Leave(0, 6);
+  for (int launch = 0; launch < 3; ++launch) {
+    auto db = Open(path);
+    EXPECT_EQ(db->shown_through(), launch == 0 ? 0 : 8);
+    story.ShowAllTo(db.get());
+    EXPECT_EQ(db->shown_through(), 8);
+  }
+  const std::map<std::string, std::string> counts = {
+      {"epoch", "1"}, {"evaluation", "2"}, {"decision", "2"}, {"checkpoint", "1"}, {"rank", "1"}};
+  for (const auto& [table, count] : counts) EXPECT_EQ(Query(path, "SELECT COUNT(*) FROM " + table), count) << table;
   EXPECT_EQ(Query(path, "SELECT left FROM rank"), "6.0");
+}
+
+TEST(RunDbTest, ARunDbThatFellBehindIsBroughtUpToTheJournal) {
+  const TempFolder folder;
+  Story story;
+  story.Start(1);
+  story.Join(0, "a", 5);
+  story.Take(Evaluation(10, 0.5));
+  story.Take(Evaluation(20, 0.6));
+  story.Start(2, 10);
+  story.Join(0, "b", 9);
+  story.Take(Evaluation(20, 0.7));
+  for (size_t shown = 0; shown <= story.updates().size(); ++shown) {
+    const std::string path = folder / absl::StrCat(shown, ".db");
+    {
+      auto db = Open(path);
+      for (size_t i = 0; i < shown; ++i) ASSERT_EQ(db->Show(story.updates()[i]), absl::OkStatus());
+    }
+    story.ShowAllTo(Open(path).get());
+    EXPECT_EQ(Query(path, "SELECT step||' '||incarnation||' '||survived||' '||value||';' FROM evaluation "
+                          "WHERE metric = 'accuracy' ORDER BY incarnation, step"),
+              "10 1 1 0.5; 20 1 0 0.6; 20 2 1 0.7;");
+    EXPECT_EQ(Query(path, "SELECT host FROM rank ORDER BY incarnation"), "a b");
+  }
 }
 
 TEST(RunDbTest, RollBackMarksWhatCameAfterTheStepInEarlierIncarnations) {
@@ -197,9 +238,11 @@ TEST(RunDbTest, RollBackMarksWhatCameAfterTheStepInEarlierIncarnations) {
   const std::string path = folder / "run.db";
   auto db = Open(path);
   ASSERT_TRUE(db->Write(Steps(1, 20, 1)).ok());
-  for (const int epoch : {0, 1, 2, 3}) ASSERT_TRUE(db->WriteEpoch(Epoch(epoch, 5), 1).ok());
-  for (const int step : {5, 10, 15, 20}) ASSERT_TRUE(db->WriteEvaluation(Evaluation(step, 0.5), 1).ok());
-  ASSERT_TRUE(db->RollBack(12, 2).ok());
+  Story story(db.get());
+  story.Start(1);
+  for (const int epoch : {0, 1, 2, 3}) story.Take(Epoch(epoch, 5));
+  for (const int step : {5, 10, 15, 20}) story.Take(Evaluation(step, 0.5));
+  story.Start(2, 12);
   ASSERT_TRUE(db->Write(Steps(13, 14, 2)).ok());
   EXPECT_EQ(Query(path, "SELECT MAX(step) FROM step WHERE survived AND incarnation = 1"), "12");
   EXPECT_EQ(Query(path, "SELECT MAX(step) FROM rank_step WHERE survived AND incarnation = 1"), "12");
@@ -217,7 +260,9 @@ TEST(RunDbTest, ARowThatComesLateDoesNotUndoTheRollBack) {
   const TempFolder folder;
   auto db = Open(folder / "run.db");
   ASSERT_TRUE(db->Write(Steps(1, 20, 1)).ok());
-  ASSERT_TRUE(db->RollBack(12, 2).ok());
+  Story story(db.get());
+  story.Start(1);
+  story.Start(2, 12);
   ASSERT_TRUE(db->Write(Steps(11, 22, 1)).ok());
   EXPECT_EQ(Query(folder / "run.db", "SELECT MAX(step) FROM step WHERE survived"), "12");
 }
@@ -225,11 +270,12 @@ TEST(RunDbTest, ARowThatComesLateDoesNotUndoTheRollBack) {
 TEST(RunDbTest, WhatALaterIncarnationEvaluatesAgainCountsOnce) {
   const TempFolder folder;
   auto db = Open(folder / "run.db");
-  ASSERT_TRUE(db->WriteEvaluation(Evaluation(10, 0.5), 1).ok());
-  ASSERT_TRUE(db->WriteEpoch(Epoch(1, 5), 1).ok());
-  ASSERT_TRUE(db->RollBack(10, 2).ok());
-  ASSERT_TRUE(db->WriteEvaluation(Evaluation(10, 0.5), 2).ok());
-  ASSERT_TRUE(db->WriteEpoch(Epoch(1, 5), 2).ok());
+  Story story(db.get());
+  for (const int incarnation : {1, 2}) {
+    story.Start(incarnation, incarnation == 1 ? 0 : 10);
+    story.Take(Evaluation(10, 0.5));
+    story.Take(Epoch(1, 5));
+  }
   const RunFigures figures = FiguresOf(folder / "run.db");
   EXPECT_EQ(figures.evaluations.size(), 1u);
   EXPECT_EQ(figures.epochs.size(), 1u);

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "coordinator/store/journal.h"
 #include "coordinator/store/run_db.h"
 #include "coordinator/store/schema.h"
 #include "coordinator/store/sqlite.h"
@@ -124,15 +126,14 @@ inline EvaluationResult Evaluation(int64_t step, double accuracy) {
   return result;
 }
 
-inline EpochRow Epoch(int epoch, int64_t steps) {
-  EpochRow row;
-  row.done.set_epoch(epoch);
-  row.done.set_steps(steps);
-  row.done.set_samples(640);
-  row.done.set_fingerprint(0xfedcba9876543210);
-  row.done.set_seconds(12.5);
-  row.expected_fingerprint = 0x1f;
-  return row;
+inline EpochDone Epoch(int epoch, int64_t steps) {
+  EpochDone done;
+  done.set_epoch(epoch);
+  done.set_steps(steps);
+  done.set_samples(640);
+  done.set_fingerprint(0xfedcba9876543210);
+  done.set_seconds(12.5);
+  return done;
 }
 
 inline Decision StopByTarget(int64_t step) {
@@ -144,5 +145,94 @@ inline Decision StopByTarget(int64_t step) {
   decision.set_directive(4);
   return decision;
 }
+
+inline CheckpointCommitted Checkpoint(int64_t step) {
+  CheckpointCommitted checkpoint;
+  checkpoint.set_step(step);
+  checkpoint.set_path(absl::StrCat("checkpoints/step-0000000", step));
+  checkpoint.set_bytes(99);
+  checkpoint.set_snapshot_s(0.1);
+  checkpoint.set_write_s(0.2);
+  return checkpoint;
+}
+
+// Updates one after the other, as a coordinator journals them.
+class Story {
+ public:
+  // With a RunDb, each is shown as it comes.
+  explicit Story(RunDb* db = nullptr, Journal* journal = nullptr) : db_(db), journal_(journal) {}
+
+  void Start(int incarnation, int64_t from_step = 0, int world = 2) {
+    Update update;
+    RunStarted* started = update.mutable_run_started();
+    started->set_incarnation(incarnation);
+    started->set_train_samples(640);
+    started->set_world(world);
+    started->mutable_from()->mutable_cursor()->set_step(from_step);
+    incarnation_ = incarnation;
+    Take(std::move(update));
+  }
+  void Join(int rank, const std::string& host, double time, int64_t pid = 1) {
+    Update update;
+    update.mutable_worker_joined()->set_rank(rank);
+    update.mutable_worker_joined()->set_incarnation(incarnation_);
+    update.mutable_worker_joined()->set_host(host);
+    update.mutable_worker_joined()->set_pid(pid);
+    Take(std::move(update), time);
+  }
+  void Leave(int rank, double time, int64_t step = 0, const std::string& why = "") {
+    Update update;
+    update.mutable_worker_left()->set_rank(rank);
+    update.mutable_worker_left()->set_incarnation(incarnation_);
+    update.mutable_worker_left()->set_step(step);
+    update.mutable_worker_left()->set_why(why);
+    Take(std::move(update), time);
+  }
+  void Take(const EvaluationResult& result) {
+    Update update;
+    *update.mutable_evaluated() = result;
+    Take(std::move(update));
+  }
+  void Take(const EpochDone& done) {
+    Update update;
+    *update.mutable_epoch_done() = done;
+    Take(std::move(update));
+  }
+  void Take(const Decision& decision, double time = 7) {
+    Update update;
+    *update.mutable_decision() = decision;
+    Take(std::move(update), time);
+  }
+  void Take(const CheckpointCommitted& checkpoint, double time = 7) {
+    Update update;
+    *update.mutable_checkpoint_committed() = checkpoint;
+    Take(std::move(update), time);
+  }
+  void End(int exit_code = 0) {
+    Update update;
+    update.mutable_run_ended()->set_exit_code(exit_code);
+    Take(std::move(update));
+  }
+
+  const std::vector<Update>& updates() const { return updates_; }
+  // As at the start of a launch.
+  void ShowAllTo(RunDb* db) const {
+    for (const Update& update : updates_) EXPECT_EQ(db->Show(update), absl::OkStatus());
+  }
+
+ private:
+  void Take(Update update, double time = 7) {
+    update.set_seq(static_cast<int64_t>(updates_.size()) + 1);
+    update.set_time(time);
+    updates_.push_back(update);
+    EXPECT_TRUE(journal_ == nullptr || journal_->Append(update).ok());
+    EXPECT_TRUE(db_ == nullptr || db_->Show(update).ok());
+  }
+
+  RunDb* db_;
+  Journal* const journal_;
+  std::vector<Update> updates_;
+  int incarnation_ = 0;
+};
 
 }  // namespace lockstep
