@@ -124,7 +124,8 @@ def processes():
             stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
         except OSError:
             continue
-        if stat[0] != "Z" and any(word in line.split(" ")[0] for word in ("lockstep", "mpirun", "orted")):
+        program = line.split(" ")[0].rsplit("/", 1)[-1]
+        if stat[0] != "Z" and program.startswith(("lockstep", "mpirun", "orted")):
             found[int(entry.name)] = (int(stat[1]), line)
     return found
 
@@ -149,17 +150,20 @@ def traces():
 
 
 def listening(pid=None):
-    """(address, inode) of the listening TCP sockets, of everyone or of one process."""
+    """(address, inode) of the TCP sockets on which one process listens, or all of processes()."""
     sockets = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in pathlib.Path(table).read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A":
                 sockets.add((fields[1], fields[9]))
-    if pid is None:
-        return sockets
-    mine = {os.readlink(fd) for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir()}
-    return {(address, inode) for address, inode in sockets if f"socket:[{inode}]" in mine}
+    ours = set()
+    for process in processes() if pid is None else [pid]:
+        try:
+            ours |= {os.readlink(fd) for fd in pathlib.Path(f"/proc/{process}/fd").iterdir()}
+        except OSError:
+            pass  # it has ended
+    return {(address, inode) for address, inode in sockets if f"socket:[{inode}]" in ours}
 
 
 class Case(unittest.TestCase):
