@@ -1,12 +1,14 @@
 #include "common/data/dataset.h"
 
 #include <iostream>
+#include <limits>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/file.h"
 #include "common/base/status.h"
 #include "common/data/digits.h"
 #include "coordinator/cli/command.h"
@@ -107,6 +109,14 @@ absl::Status Show(const std::string& path, int64_t id, bool json) {
 }
 
 absl::Status Make(const std::string& kind, const std::string& out, const DigitsOptions& options) {
+  const absl::StatusOr<std::vector<std::string>> names = FileSystem::Real()->List(out);
+  if (names.ok() && !names->empty()) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(out, ": is not empty, and nothing in it is written over; name another folder with --out"));
+  }
+  if (const absl::Status made = FileSystem::Real()->MakeFolders(out); !made.ok()) {
+    return absl::FailedPreconditionError(absl::StrCat(made.message(), "; name another folder with --out"));
+  }
   RETURN_IF_ERROR(MakeDigits(options, out));
   std::cout << out << ": " << kind << ", " << CountText(static_cast<double>(options.train)) << " to train and "
             << CountText(static_cast<double>(options.validation)) << " to validate, seed " << options.seed << std::endl;
@@ -126,7 +136,9 @@ void AddMake(CLI::App* dataset, Action* action) {
   command->add_option("--out", *out, "Folder (default data/<kind>)")->type_name("DIR");
   command->add_option("--train", options->train, "Training samples (default 20000)")->type_name("N")->check(count);
   command->add_option("--val", options->validation, "Validation samples (default 2000)")->type_name("N")->check(count);
-  command->add_option("--seed", options->seed, "Seed (default 1)")->type_name("S");
+  command->add_option("--seed", options->seed, "Seed (default 1)")
+      ->type_name("S")
+      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()).description(""));
   command->callback([=] {
     *action = [=] {
       const absl::Status status = Make(*kind, out->empty() ? absl::StrCat("data/", *kind) : *out, *options);

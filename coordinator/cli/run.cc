@@ -149,7 +149,7 @@ absl::StatusOr<int> Supervise(Launch launch, SignalWatch* signals) {
   // Nothing was trained: with what was wrong mended, the same command works.
   if (end.exit_code == kExitBadUsage && !launch.resume) RemoveRunFolder(launch.folder);
   if (end.killed_worker.has_value()) end.why = DescribeWorkerDeath(WithPid(*end.killed_worker, last));
-  if (end.started) return PrintEndOfRun(launch.folder, last, end.exit_code, end.why);
+  if (end.started) return PrintEndOfRun(launch.folder, end.exit_code, end.why);
   std::cerr << "lockstep: " << end.why << std::endl;
   return end.exit_code;
 }

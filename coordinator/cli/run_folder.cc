@@ -27,13 +27,21 @@ constexpr char kConfigFile[] = "config.yaml";
 
 bool IsRun(const std::string& folder) { return FileSystem::Real()->Exists(JoinPath(folder, kConfigFile)); }
 
+// A folder that a person named, or let be named.
+absl::Status MakeFolderToWriteTo(const std::string& folder) {
+  const absl::Status made = FileSystem::Real()->MakeFolders(folder);
+  if (made.ok()) return made;
+  return absl::FailedPreconditionError(
+      absl::StrCat(made.message(), ", so no run can be written there; name another folder with --out"));
+}
+
 std::string WithoutTrailingSlash(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   return path;
 }
 
 absl::StatusOr<std::string> MakeDefaultFolder(const RunConfig& config, absl::Time now) {
-  RETURN_IF_ERROR(FileSystem::Real()->MakeFolders(RunsFolder()));
+  RETURN_IF_ERROR(MakeFolderToWriteTo(RunsFolder()));
   const std::string name = absl::StrReplaceAll(config.run().name(), {{"/", "-"}});
   const std::string base =
       JoinPath(RunsFolder(), absl::StrCat(name, "-", absl::FormatTime("%Y%m%d-%H%M%S", now, absl::LocalTimeZone())));
@@ -41,14 +49,14 @@ absl::StatusOr<std::string> MakeDefaultFolder(const RunConfig& config, absl::Tim
   for (int n = 1; n < 1000; ++n) {
     const std::string folder = n == 1 ? base : absl::StrCat(base, "-", n);
     if (mkdir(folder.c_str(), 0755) == 0) return folder;
-    if (errno != EEXIST) return ErrnoStatus(errno, folder);
+    if (errno != EEXIST) return MakeFolderToWriteTo(folder);
   }
   return absl::AlreadyExistsError(absl::StrCat(base, ": exists, and so do 998 more; name a folder with --out"));
 }
 
 absl::StatusOr<std::string> MakeGivenFolder(const std::string& out) {
   const std::string folder = WithoutTrailingSlash(out);
-  RETURN_IF_ERROR(FileSystem::Real()->MakeFolders(folder));
+  RETURN_IF_ERROR(MakeFolderToWriteTo(folder));
   ASSIGN_OR_RETURN(const std::vector<std::string> names, FileSystem::Real()->List(folder));
   if (names.empty()) return folder;
   return absl::AlreadyExistsError(
@@ -137,7 +145,7 @@ absl::StatusOr<std::string> MakeRunFolder(const std::string& out, const RunConfi
   } else {
     ASSIGN_OR_RETURN(folder, MakeGivenFolder(out));
   }
-  RETURN_IF_ERROR(FileSystem::Real()->MakeFolders(JoinPath(folder, "log")));
+  RETURN_IF_ERROR(MakeFolderToWriteTo(JoinPath(folder, "log")));
   RETURN_IF_ERROR(SaveRunConfig(folder, config));
   return folder;
 }
@@ -165,6 +173,7 @@ absl::StatusOr<RunOverview> ReadOverview(const std::string& run_folder) {
   overview.folder = run_folder;
   overview.live = IsLive(run_folder);
   overview.metric = EnumWord(Metric_descriptor(), config.convergence().metric());
+  if (config.convergence().has_target()) overview.target = config.convergence().target();
   const std::vector<int64_t> checkpoints = ListCheckpoints(FileSystem::Real(), JoinPath(run_folder, "checkpoints"));
   if (!checkpoints.empty()) overview.step = overview.last_checkpoint = checkpoints.back();
   ReadJournal(run_folder, &overview);

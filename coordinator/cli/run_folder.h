@@ -49,6 +49,7 @@ struct RunOverview {
   int64_t best_step = -1;
   double best_value = 0;
   std::string metric;
+  std::optional<double> target;
   double started = 0;  // first launch, seconds since 1970; 0: not known
   double elapsed_s = 0;
   std::optional<Decision> stop;

@@ -18,6 +18,7 @@
 #include "coordinator/observe/text.h"
 #include "coordinator/service/server.h"
 #include "coordinator/supervise/aftermath.h"
+#include "coordinator/supervise/mpirun.h"
 #include "coordinator/supervise/runtime_record.h"
 #include "coordinator/supervise/token.h"
 
@@ -125,7 +126,8 @@ void PrintWhatToType(const PreparedRun& run, const std::string& folder, const st
                      const std::string& token_file) {
   std::cout << folder << ": waiting at " << address << " for " << CountText(int64_t{run.config.workers()}, "worker")
             << "; start " << (run.config.workers() == 1 ? "it" : "them") << " with:\n  " << kTokenVariable << "=$(cat "
-            << ShellWord(token_file) << ") mpirun -np " << run.config.workers() << " -x " << kTokenVariable
+            << ShellWord(token_file) << ") mpirun -np " << run.config.workers()
+            << (run.config.workers() > UsableCores() ? " --oversubscribe" : "") << " -x " << kTokenVariable
             << " lockstep-worker --coordinator " << AddressForWorkers(address) << "\n";
   if (!IsLoopback(address)) {
     std::cout << "Listening beyond this machine: the token travels unencrypted, so use a network that you trust.\n";
@@ -146,6 +148,9 @@ absl::StatusOr<PreparedRun> PrepareByHand(const ServeArguments& arguments, std::
 }
 
 absl::StatusOr<int> ServeByHand(const ServeArguments& arguments, SignalWatch* signals) {
+  if (const absl::Status listen = CheckListen(arguments.listen); !listen.ok()) {
+    return absl::Status(listen.code(), absl::StrCat("--listen ", listen.message()));
+  }
   std::string folder;
   ASSIGN_OR_RETURN(const PreparedRun run, PrepareByHand(arguments, &folder));
   ASSIGN_OR_RETURN(const RuntimeRecords records, RuntimeRecords::Open());
@@ -155,7 +160,10 @@ absl::StatusOr<int> ServeByHand(const ServeArguments& arguments, SignalWatch* si
   options.listen = arguments.listen;
   options.resume = !arguments.resume.empty();
   options.join_timeout = kJoinByHand;
-  ASSIGN_OR_RETURN(std::unique_ptr<CoordinatorServer> server, CoordinatorServer::Start(std::move(options)));
+  absl::StatusOr<std::unique_ptr<CoordinatorServer>> started = CoordinatorServer::Start(std::move(options));
+  if (!started.ok() && arguments.resume.empty()) RemoveRunFolder(folder);
+  RETURN_IF_ERROR(started.status());
+  std::unique_ptr<CoordinatorServer> server = *std::move(started);
   RuntimeRecord record;
   record.run_folder = folder;
   record.address = server->address();
@@ -165,11 +173,10 @@ absl::StatusOr<int> ServeByHand(const ServeArguments& arguments, SignalWatch* si
   ASSIGN_OR_RETURN(const std::string token_file, records.WriteTokenFile(folder, token));
   if (!IsOver(server.get())) PrintWhatToType(run, folder, server->address(), token_file);
   const RunEnded ended = ServeUntilEnded({server.get(), signals, nullptr, -1}).ended;
-  const StatusReply last = server->Status(0);
   server.reset();
   records.Remove(folder);
   if (ended.exit_code() == kExitBadUsage && arguments.resume.empty()) RemoveRunFolder(folder);
-  return PrintEndOfRun(folder, last, ended.exit_code(), ended.why());
+  return PrintEndOfRun(folder, ended.exit_code(), ended.why());
 }
 
 int Serve(const ServeArguments& arguments) {

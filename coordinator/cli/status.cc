@@ -40,11 +40,11 @@ StatusReply StatusOf(const RunOverview& overview) {
 }
 
 // The summary where anything was recorded; else the little that there is.
-std::string EndText(const RunOverview& overview, const StatusReply& reply) {
+std::string EndText(const RunOverview& overview) {
   std::string text;
   const std::string why = overview.why.empty() ? "cut off" : overview.why;
   if (overview.last_checkpoint >= 0) {
-    const absl::StatusOr<std::string> summary = SummaryOf(overview.folder, reply, overview.exit_code, why);
+    const absl::StatusOr<std::string> summary = SummaryOf(overview, overview.exit_code, why);
     if (summary.ok()) text = *summary;
   }
   if (text.empty()) text = absl::StrCat("Run ", overview.name, ": ", why, "\n");
@@ -61,8 +61,7 @@ absl::StatusOr<int> Status(const std::string& run, bool json) {
     return kExitDone;
   }
   ASSIGN_OR_RETURN(const RunOverview overview, ReadOverview(folder));
-  const StatusReply reply = StatusOf(overview);
-  std::cout << (json ? StatusJson(reply) : EndText(overview, reply)) << std::flush;
+  std::cout << (json ? StatusJson(StatusOf(overview)) : EndText(overview)) << std::flush;
   return kExitDone;
 }
 

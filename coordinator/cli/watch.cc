@@ -55,21 +55,15 @@ class Watch {
 
   absl::StatusOr<int> Ended(const StatusReply& reply) {
     screen_.Clear();
-    return json_ ? reply.exit_code() : PrintEndOfRun(live_.folder, reply, reply.exit_code(), reply.stop().reason());
+    return json_ ? reply.exit_code() : PrintEndOfRun(live_.folder, reply.exit_code(), reply.stop().reason());
   }
 
   // It ended between two questions: the folder says how.
   absl::StatusOr<int> EndedUnseen() {
     screen_.Clear();
     ASSIGN_OR_RETURN(const RunOverview overview, ReadOverview(live_.folder));
-    StatusReply last;
-    last.set_best_step(overview.best_step);
-    last.set_best_value(overview.best_value);
-    last.set_metric(overview.metric);
-    last.set_last_checkpoint(overview.last_checkpoint);
-    last.set_elapsed_s(overview.elapsed_s);
     if (json_) return overview.exit_code;
-    return PrintEndOfRun(live_.folder, last, overview.exit_code, overview.why);
+    return PrintEndOfRun(live_.folder, overview.exit_code, overview.why);
   }
 
   static bool WaitForSignal(SignalWatch* signals) {

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "coordinator/observe/proto_json.h"
@@ -40,12 +41,18 @@ std::string RuleInWords(const Decision& stop, const std::string& metric) {
 
 std::string StepNumber(int64_t step) { return CountText(static_cast<double>(step)); }
 
+// Two accounts of one thing, where one may hold the other.
+std::string Both(const std::string& reason, const std::string& why) {
+  if (absl::StrContains(reason, why)) return reason;
+  return absl::StrContains(why, reason) ? why : absl::StrCat(reason, "; ", why);
+}
+
 std::string WhyText(const RunFigures& figures, const SummaryContext& context) {
   const Decision* stop = StopOf(figures, context);
   std::string head, reason;
   if (stop != nullptr) {
     head = RuleInWords(*stop, context.metric);
-    reason = absl::StrCat(stop->reason(), context.why.empty() || context.exit_code == 0 ? "" : "; " + context.why);
+    reason = context.exit_code == 0 ? stop->reason() : Both(stop->reason(), context.why);
   } else {
     head = "ended without a decision to stop";
     reason = context.why;
@@ -195,20 +202,6 @@ ordered_json ListJson(const Messages& messages) {
 }
 
 }  // namespace
-
-SummaryContext SummaryContextOf(const StatusReply& status) {
-  SummaryContext context;
-  context.name = status.name();
-  context.folder = status.folder();
-  context.exit_code = status.exit_code();
-  if (status.has_stop()) context.stop = status.stop();
-  context.metric = status.metric();
-  context.best_step = status.best_step();
-  context.best_value = status.best_value();
-  context.elapsed_s = status.elapsed_s();
-  context.last_checkpoint = status.last_checkpoint();
-  return context;
-}
 
 std::string FormatSummary(const RunFigures& figures, const SummaryContext& context) {
   return absl::StrCat(WhyText(figures, context), FactsText(figures, context), PartsText(figures),

@@ -4,7 +4,6 @@
 #include <string>
 
 #include "coordinator/store/run_db.h"
-#include "lockstep/control.pb.h"
 #include "lockstep/journal.pb.h"
 
 namespace lockstep {
@@ -23,9 +22,6 @@ struct SummaryContext {
   double elapsed_s = 0;          // run time over all launches; 0: not known
   int64_t last_checkpoint = -1;  // step; -1: none
 };
-
-// All but the target, which the config holds.
-SummaryContext SummaryContextOf(const StatusReply& status);
 
 // The end-of-run summary for people: several lines of at most 100 columns (a long path may exceed them).
 std::string FormatSummary(const RunFigures& figures, const SummaryContext& context);

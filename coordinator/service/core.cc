@@ -198,7 +198,7 @@ absl::StatusOr<RequestReply> Core::RequestStop(StopRequested request) {
     return absl::FailedPreconditionError(absl::StrCat("the run is already stopping: ", state_.stop()->reason()));
   }
   request.set_by(Words(request.by()));
-  request.set_step(recorder_->recent().step);
+  request.set_step(LastHeardStep());
   Update update;
   *update.mutable_stop_requested() = std::move(request);
   RETURN_IF_ERROR(RecordNow(std::move(update)));
@@ -220,7 +220,7 @@ absl::StatusOr<RequestReply> Core::RequestCheckpoint(CheckpointRequested request
     return reply;
   }
   request.set_by(Words(request.by()));
-  request.set_step(recorder_->recent().step);
+  request.set_step(LastHeardStep());
   Update update;
   *update.mutable_checkpoint_requested() = std::move(request);
   RETURN_IF_ERROR(RecordNow(std::move(update)));
@@ -284,7 +284,7 @@ void Core::AskToStop(const std::string& by, bool signal) {
   Update update;
   update.mutable_stop_requested()->set_by(Words(by));
   update.mutable_stop_requested()->set_signal(signal);
-  update.mutable_stop_requested()->set_step(recorder_->recent().step);
+  update.mutable_stop_requested()->set_step(LastHeardStep());
   Submit(std::move(update));
 }
 
@@ -293,7 +293,7 @@ void Core::Abort(const std::string& why) {
   if (state_.failed()) return;
   Update update;
   update.mutable_failed()->set_rank(-1);
-  update.mutable_failed()->set_step(recorder_->recent().step);
+  update.mutable_failed()->set_step(LastHeardStep());
   update.mutable_failed()->set_what(Words(why));
   Submit(std::move(update));
 }

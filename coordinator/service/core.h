@@ -131,6 +131,8 @@ class Core {
   void TakeCheckpointDue(const CheckpointDue& due) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Lose(int rank, const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Hear(int rank, int64_t step);
+  // The last step that any worker has told of.
+  int64_t LastHeardStep() const;
 
   // Time passing (core_watch.cc).
   void WatchSilence(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -24,6 +24,12 @@ void Core::Hear(int rank, int64_t step) {
   if (step > pulse.step.load(std::memory_order_relaxed)) pulse.step.store(step, std::memory_order_relaxed);
 }
 
+int64_t Core::LastHeardStep() const {
+  int64_t last = 0;
+  for (const Pulse& pulse : pulses_) last = std::max(last, pulse.step.load(std::memory_order_relaxed));
+  return last;
+}
+
 absl::Status Core::Attach(int rank, int incarnation, WorkerLink* link) {
   MutexLock lock(&mutex_);
   if (incarnation_ == 0) return absl::UnavailableError("the coordinator is starting; try again");
@@ -133,7 +139,7 @@ absl::Status Core::TakeFact(int rank, const WorkerMessage& message) {
       if (state_.stop()) return absl::OkStatus();
       *update.mutable_stop_requested() = message.stop_requested();
       update.mutable_stop_requested()->set_by(Words(message.stop_requested().by()));
-      update.mutable_stop_requested()->set_step(recorder_->recent().step);
+      update.mutable_stop_requested()->set_step(LastHeardStep());
       break;
     case WorkerMessage::kLeaving:
       update.mutable_worker_left()->set_rank(rank);

@@ -78,7 +78,7 @@ void Core::WatchMaxTime() {
   if (max_time <= 0 || elapsed < max_time || state_.stop() || ended_) return;
   Update update;
   update.mutable_time_reached()->set_seconds(elapsed);
-  update.mutable_time_reached()->set_step(recorder_->recent().step);
+  update.mutable_time_reached()->set_step(LastHeardStep());
   Submit(std::move(update));
 }
 

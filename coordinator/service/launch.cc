@@ -17,7 +17,13 @@ absl::Status OpenRecords(const ServerOptions& options, Launch* launch) {
   }
   std::string warning;
   ASSIGN_OR_RETURN(launch->journal, OpenJournal(JoinPath(options.run_folder, "journal.db"), &warning));
-  ASSIGN_OR_RETURN(launch->db, OpenRunDb(JoinPath(options.run_folder, "run.db"), &warning));
+  auto db = OpenRunDb(JoinPath(options.run_folder, "run.db"), &warning);
+  if (absl::IsDataLoss(db.status())) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        db.status().message(), ": move it away, and a resume makes it anew from the journal, without the measurements"));
+  }
+  RETURN_IF_ERROR(db.status());
+  launch->db = *std::move(db);
   if (!warning.empty()) launch->notes.push_back(warning);
   return absl::OkStatus();
 }

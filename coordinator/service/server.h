@@ -30,6 +30,10 @@ struct ServerOptions {
   FileSystem* files = FileSystem::Real();
 };
 
+// Whether a server can listen on `listen`, H:P with a port from 0 (any that is free) to 65535: InvalidArgument or
+// FailedPrecondition say what is wrong with it.
+absl::Status CheckListen(const std::string& listen);
+
 // The coordinator: journal, state, run.db, event files and checkpoints of one run behind a gRPC server. Thread-safe.
 //
 // A run ends when every rank has left, or when one is lost: then the others are told to abort. Ended, it has flushed

@@ -6,6 +6,7 @@
 #include "absl/strings/str_split.h"
 #include "coordinator/observe/summary.h"
 #include "coordinator/observe/text.h"
+#include "lockstep/control.pb.h"
 
 namespace lockstep {
 

@@ -163,22 +163,6 @@ TEST(SummaryTest, BeforeAnEvaluationTheLatestModelIsTheOneToUse) {
   EXPECT_TRUE(StrContains(text, "checkpoints/latest/model.safetensors")) << text;
 }
 
-TEST(SummaryTest, TheStatusGivesAllButTheTarget) {
-  StatusReply status = Training();
-  status.set_exit_code(3);
-  *status.mutable_stop() = Decided("stop", "signal", "SIGINT", 7);
-  const SummaryContext context = SummaryContextOf(status);
-  EXPECT_EQ(context.name, "digits-cnn");
-  EXPECT_EQ(context.folder, "runs/digits-cnn");
-  EXPECT_EQ(context.exit_code, 3);
-  EXPECT_EQ(context.stop->rule(), "signal");
-  EXPECT_EQ(context.metric, "accuracy");
-  EXPECT_EQ(context.best_step, 1000);
-  EXPECT_EQ(context.best_value, 0.9791);
-  EXPECT_EQ(context.elapsed_s, 123.4);
-  EXPECT_EQ(context.last_checkpoint, 1000);
-}
-
 TEST(SummaryJsonTest, HoldsTheSameFigures) {
   RunFigures figures = Figures();
   figures.overlap_ratio = std::nan("");
