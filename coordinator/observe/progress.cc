@@ -196,11 +196,8 @@ std::string EpochText(const EpochLine& epoch) {
   std::string text =
       absl::StrCat("epoch ", epoch.epoch() + 1, "  ", StepText(epoch.step()), "  loss ", FigureText(epoch.loss()));
   if (epoch.has_evaluation()) absl::StrAppend(&text, "  ", MetricsText(epoch.evaluation()));
-  absl::StrAppend(&text, "  ", DurationText(epoch.seconds()), "  ", CountText(epoch.samples_per_s()), " samples/s");
-  // Not a number: no step's report had come yet.
-  if (!std::isnan(epoch.exposed_fraction())) {
-    absl::StrAppend(&text, "  exposed ", PercentText(epoch.exposed_fraction()));
-  }
+  absl::StrAppend(&text, "  ", DurationText(epoch.seconds()), "  ", CountText(epoch.samples_per_s()), " samples/s",
+                  "  exposed ", PercentText(epoch.exposed_fraction()));
   return text;
 }
 

@@ -1,7 +1,6 @@
 // What people are shown.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "coordinator/service/core.h"
@@ -22,6 +21,7 @@ void Core::HoldEpochLine(const EpochDone& done) {
   line.set_step((done.epoch() + int64_t{1}) * state_.plan().steps_per_epoch());
   line.set_seconds(done.seconds());
   line.set_loss(done.loss());
+  line.set_exposed_fraction(done.exposed_fraction());
   if (done.seconds() > 0) line.set_samples_per_s(done.samples() / done.seconds());
   epoch_line_ = std::move(line);
   if (!state_.EvaluationDue(epoch_line_->step())) EmitEpochLine(nullptr);
@@ -30,10 +30,6 @@ void Core::HoldEpochLine(const EpochDone& done) {
 void Core::EmitEpochLine(const EvaluationResult* evaluation) {
   EpochLine line = *std::exchange(epoch_line_, std::nullopt);
   if (evaluation != nullptr) *line.mutable_evaluation() = *evaluation;
-  // Of the reports so far; those of the last moments may still be on their way, and those of a short epoch all of them.
-  const StepFold::EpochFigures figures = recorder_->epoch();
-  line.set_exposed_fraction(figures.epoch == line.epoch() ? figures.exposed_fraction
-                                                          : std::numeric_limits<double>::quiet_NaN());
   events_.Add(Now(), line);
 }
 

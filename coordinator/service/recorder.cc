@@ -57,11 +57,6 @@ StepFold::Recent Recorder::recent() {
   return fold_.recent();
 }
 
-StepFold::EpochFigures Recorder::epoch() {
-  MutexLock lock(&fold_mutex_);
-  return fold_.epoch();
-}
-
 void Recorder::Flush() { Write(true); }
 
 void Recorder::Write(bool flush) {

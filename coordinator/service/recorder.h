@@ -37,7 +37,6 @@ class Recorder {
   void Journaled(const Update& update);
 
   StepFold::Recent recent();
-  StepFold::EpochFigures epoch();
   // All that came so far is written (or told to on_problem), complete steps or not.
   void Flush();
 

@@ -174,18 +174,6 @@ void StepFold::Remember(const StepRow& row) {
   point.samples = row.mean.samples();
   point.step_s = row.mean.step_s();
   point.exposed_s = row.mean.comm_exposed_s();
-  if (row.mean.epoch() > epoch_) {
-    epoch_ = row.mean.epoch();
-    epoch_steps_ = 0;
-    epoch_sum_ = Point();
-  }
-  if (row.mean.epoch() == epoch_) {
-    ++epoch_steps_;
-    epoch_sum_.loss_sum += point.loss_sum;
-    epoch_sum_.samples += point.samples;
-    epoch_sum_.step_s += point.step_s;
-    epoch_sum_.exposed_s += point.exposed_s;
-  }
   if (!recent_.empty() && point.step < recent_.back().step) return;
   recent_.push_back(point);
   while (recent_.size() > kRecentSteps || recent_.front().end < point.end - kRecentSeconds) recent_.pop_front();
@@ -209,14 +197,6 @@ StepFold::Recent StepFold::recent() const {
     recent.exposed_fraction = sum.exposed_s / sum.step_s;
   }
   return recent;
-}
-
-StepFold::EpochFigures StepFold::epoch() const {
-  EpochFigures figures;
-  figures.epoch = epoch_;
-  figures.steps = epoch_steps_;
-  if (epoch_sum_.step_s > 0) figures.exposed_fraction = epoch_sum_.exposed_s / epoch_sum_.step_s;
-  return figures;
 }
 
 int64_t StepFold::dropped() const {

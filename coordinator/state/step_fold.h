@@ -37,13 +37,6 @@ class StepFold {
     double loss = 0, samples_per_s = 0, exposed_fraction = 0, step_s = 0;
   };
   Recent recent() const;
-  // Over the folded steps of the latest epoch.
-  struct EpochFigures {
-    int32_t epoch = -1;  // -1: none yet
-    int64_t steps = 0;
-    double exposed_fraction = 0;
-  };
-  EpochFigures epoch() const;
   // Records lost: by the workers' rings, and here.
   int64_t dropped() const;
   int64_t last_step_of(int rank) const { return last_step_[rank]; }
@@ -88,9 +81,6 @@ class StepFold {
   int64_t dropped_here_ = 0;
   TelemetryRows ready_;
   std::deque<Point> recent_;
-  Point epoch_sum_;
-  int32_t epoch_ = -1;
-  int64_t epoch_steps_ = 0;
 };
 
 }  // namespace lockstep

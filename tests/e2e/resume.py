@@ -47,10 +47,14 @@ class Resume(Case):
 
     def test_a_run_that_is_over_is_said_to_be_so_and_starts_no_workers(self):
         out = self.folder / "out"
-        run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out)
+        first = run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out)
         log = (out / "log" / "mpirun.log").read_bytes()
         done = run("run", "--resume", out)
         self.assertEqual(done.stderr, "")
+        for line in ("Best", "Trained", "Checkpoints"):
+            (said,) = [text for text in first.stdout.splitlines() if text.startswith(line)]
+            self.assertIn(said, done.stdout)
+        self.assertRegex(done.stdout, r"\nTime +[0-9.]+ s, ")
         self.assertIn("epoch 1 of max_epochs 1 is done", done.stdout)
         self.assertIn(f"lockstep run --resume {out} --set convergence.max_epochs=", done.stdout)
         self.assertNotIn("mpirun", done.stdout)

@@ -134,6 +134,8 @@ absl::Status Trainer::TakeStep(Boundary* boundary) {
   ASSIGN_OR_RETURN(StepOutcome outcome, runner_->Run(step, plan_.SamplesAt(step), batches_.get(),
                                                      [this] { return options_.link->HeldDirective(); }));
   RETURN_IF_ERROR(CheckFinite(outcome));
+  epoch_step_s_ += outcome.record.step_s();
+  epoch_exposed_s_ += outcome.record.comm_exposed_s();
   options_.link->Report(std::move(outcome.record));
   Advance(outcome.tail);
 
@@ -208,6 +210,7 @@ void Trainer::EndEpoch() {
     done.set_fingerprint(cursor_.fingerprint());
     done.set_loss(cursor_.epoch_loss_sum() / static_cast<double>(cursor_.epoch_samples()));
     done.set_seconds(static_cast<double>(now_ns - epoch_start_ns_) * 1e-9);
+    done.set_exposed_fraction(epoch_step_s_ > 0 ? epoch_exposed_s_ / epoch_step_s_ : 0);
     options_.link->SendEpochDone(done);
   }
   cursor_.set_epoch(cursor_.epoch() + 1);
@@ -216,6 +219,7 @@ void Trainer::EndEpoch() {
   cursor_.set_epoch_samples(0);
   cursor_.set_epoch_loss_sum(0);
   epoch_start_ns_ = now_ns;
+  epoch_step_s_ = epoch_exposed_s_ = 0;
 }
 
 absl::Status Trainer::EvaluateIfDue(Boundary* boundary) {

@@ -32,6 +32,16 @@ TEST(DatasetTest, TheSameSeedMakesTheSameBytes) {
   }
 }
 
+TEST(DatasetTest, NothingIsWrittenOver) {
+  Program program;
+  const std::vector<std::string> make = {"dataset", "make", "digits", "--train", "50", "--val", "10", "--out", "d"};
+  program.Write("d/notes", "mine");
+  const Outcome outcome = program.Run(make);
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("d: is not empty"));
+  EXPECT_EQ(program.List("d").size(), 1u);
+}
+
 TEST(DatasetTest, ShowCountsLabelsAndDrawsASample) {
   Program program;
   program.MakeInputs();

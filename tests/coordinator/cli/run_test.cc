@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <sstream>
@@ -19,6 +21,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::StartsWith;
 
 bool Await(const std::function<bool()>& condition, absl::Duration limit = absl::Seconds(20)) {
   const absl::Time deadline = absl::Now() + limit;
@@ -132,10 +135,10 @@ TEST_F(RunTest, TwoSignalsEndItAtOnce) {
 }
 
 TEST_F(RunTest, ServeByHandSaysWhatToTypeAndKeepsTheTokenToItself) {
-  const pid_t pid = program_.Start({"serve", "c.yaml", "--workers", "2", "--out", "runs/r"});
+  const pid_t pid = program_.Start({"serve", "c.yaml", "--workers", "1", "--out", "runs/r"});
   ASSERT_TRUE(Await([&] { return absl::StrContains(program_.Read("out"), "--coordinator 127.0.0.1:"); }));
   const std::string said = program_.Read("out");
-  EXPECT_THAT(said, HasSubstr("mpirun -np 2 -x LOCKSTEP_TOKEN lockstep-worker --coordinator 127.0.0.1:"));
+  EXPECT_THAT(said, HasSubstr("mpirun -np 1 -x LOCKSTEP_TOKEN lockstep-worker --coordinator 127.0.0.1:"));
   const size_t begin = said.find("$(cat ") + 6;
   const std::string token_file = said.substr(begin, said.find(')', begin) - begin);
   struct stat info {};
@@ -147,6 +150,40 @@ TEST_F(RunTest, ServeByHandSaysWhatToTypeAndKeepsTheTokenToItself) {
   kill(pid, SIGINT);
   EXPECT_EQ(WaitFor(pid), 1);
   EXPECT_NE(stat(token_file.c_str(), &info), 0);
+}
+
+TEST(ListenTest, AnAddressThatCannotBeListenedOnIsOneLineAndLeavesNothing) {
+  Program program;
+  program.MakeInputs();
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"foo", "not an address to listen on"},
+      {":80", "not an address to listen on"},
+      {"127.0.0.1:", "not an address to listen on"},
+      {"127.0.0.1:99999", "not an address to listen on"},
+      {"127.0.0.1:-1", "not an address to listen on"},
+      {"127.0.0.1:4x", "not an address to listen on"},
+      {"192.0.2.1:0", "is no address of this machine"},  // kept for documentation: nobody has it
+  };
+  for (const auto& [listen, word] : cases) {
+    const Outcome outcome = program.Run({"serve", "c.yaml", "--listen", listen, "--out", "runs/x"});
+    EXPECT_EQ(outcome.exit_code, 2) << listen;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_THAT(outcome.err, StartsWith(absl::StrCat("lockstep: --listen ", listen, ": ", word)));
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    EXPECT_FALSE(std::filesystem::exists(program.path("runs/x")));
+  }
+}
+
+TEST(OutTest, AFolderThatCannotBeWrittenToIsOneLineThatSaysWhatToDo) {
+  Program program;
+  program.MakeInputs();
+  program.Write("file", "x");
+  for (const std::string out : {"file", "file/below", "/proc/x"}) {
+    const Outcome outcome = program.Run({"run", "c.yaml", "--out", out});
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("name another folder with --out\n"));
+  }
+  EXPECT_EQ(program.Read("file"), "x");
 }
 
 }  // namespace

@@ -113,7 +113,7 @@ TEST(ProtoJsonTest, NumbersAreNumbersAndWhatIsNotFiniteIsNull) {
   update.mutable_epoch_done()->set_fingerprint(0xfedcba9876543210);
   EXPECT_EQ(ToJson(update).dump(),
             R"({"seq":9223372036854775807,"time":0.0,"epoch_done":{"epoch":0,"steps":0,"samples":0,)"
-            R"("fingerprint":"fedcba9876543210","seconds":0.0,"loss":0.0}})");
+            R"("fingerprint":"fedcba9876543210","seconds":0.0,"loss":0.0,"exposed_fraction":0.0}})");
   EXPECT_EQ(
       ToJson(Evaluated(3, kNan, 0.5)).dump(),
       R"({"step":3,"epoch":0,"split":"val","samples":1000,"seconds":0.0,"metrics":{"accuracy":null,"loss":0.5}})");

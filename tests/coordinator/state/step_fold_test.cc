@@ -181,20 +181,6 @@ TEST(StepFoldTest, RecentLooksAFewSecondsBack) {
   EXPECT_NEAR(recent.exposed_fraction, 0.2, 1e-12);
 }
 
-TEST(StepFoldTest, EpochFiguresStartAnewWithTheEpoch) {
-  StepFold fold(1, 1);
-  EXPECT_EQ(fold.epoch().epoch, -1);
-  StepRecord first = Record(1, 0), second = Record(2, 0);
-  second.set_epoch(1);
-  second.set_comm_exposed_s(0.04);
-  fold.Add(0, Batch({first}));
-  EXPECT_NEAR(fold.epoch().exposed_fraction, 0.2, 1e-12);
-  fold.Add(0, Batch({second}));
-  EXPECT_EQ(fold.epoch().epoch, 1);
-  EXPECT_EQ(fold.epoch().steps, 1);
-  EXPECT_NEAR(fold.epoch().exposed_fraction, 0.4, 1e-12);
-}
-
 TEST(StepFoldTest, RowsThatNobodyTakesAreBounded) {
   StepFold fold(1, 1);
   for (int step = 1; step <= StepFold::kMaxReady + 10; ++step) fold.Add(0, Batch({Record(step, 0)}));
