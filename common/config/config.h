@@ -50,6 +50,11 @@ struct DataFacts {
 // model.inputs and outputs, hidden sizes, the schedule's decay_epochs, metrics. Idempotent.
 absl::Status ResolveConfig(const DataFacts& facts, int workers, RunConfig* config);
 
+// The same error with the place where the setting stands before it, for one whose message begins with a setting's path,
+// as those of ResolveConfig: `mnist.yaml:12: schedule.warmup_steps is 30, …`. Others are given back as they are.
+absl::Status AtItsPlace(const absl::Status& error, const std::string& config_path,
+                        const std::vector<Override>& overrides);
+
 // YAML that ParseConfig reads back to the same message; fields in the proto's order.
 std::string ConfigToYaml(const RunConfig& config);
 

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
 #include "common/config/config.h"
@@ -121,6 +122,20 @@ absl::StatusOr<RunConfig> ParseConfig(const std::string& yaml, const std::string
 absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<Override>& overrides) {
   ASSIGN_OR_RETURN(const std::string yaml, ReadText(path));
   return ParseConfig(yaml, path, overrides);
+}
+
+absl::Status AtItsPlace(const absl::Status& error, const std::string& config_path,
+                        const std::vector<Override>& overrides) {
+  const auto [path, predicate] =
+      std::pair<std::string, std::string>(absl::StrSplit(error.message(), absl::MaxSplits(' ', 1)));
+  if (error.ok() || !FindLeaf(path).ok()) return error;
+  RunConfig config;
+  Sources sources;
+  SetDefaults(&config);
+  ASSIGN_OR_RETURN(const std::string yaml, ReadText(config_path));
+  RETURN_IF_ERROR(ReadYaml(yaml, config_path, &config, &sources));
+  for (const Override& override : overrides) RETURN_IF_ERROR(ApplyOverride(override, &config, &sources));
+  return SettingError(sources, config_path, path, predicate);
 }
 
 absl::StatusOr<RunConfig> ReadRunConfig(const std::string& path) {

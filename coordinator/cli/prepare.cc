@@ -50,7 +50,9 @@ absl::StatusOr<PreparedRun> PrepareRun(const std::string& config_path, const std
                                        std::optional<int> workers) {
   ASSIGN_OR_RETURN(const std::vector<Override> parsed, ParseOverrides(overrides));
   ASSIGN_OR_RETURN(RunConfig config, LoadConfig(config_path, parsed));
-  return Resolve(std::move(config), workers);
+  absl::StatusOr<PreparedRun> run = Resolve(std::move(config), workers);
+  if (!run.ok()) return AtItsPlace(run.status(), config_path, parsed);
+  return run;
 }
 
 absl::StatusOr<PreparedRun> PrepareResume(const std::string& run_folder, const std::vector<std::string>& overrides,

@@ -186,5 +186,19 @@ TEST(OutTest, AFolderThatCannotBeWrittenToIsOneLineThatSaysWhatToDo) {
   EXPECT_EQ(program.Read("file"), "x");
 }
 
+TEST(ConfigTest, WhatDoesNotGoWithTheDataIsNamedWithItsPlace) {
+  Program program;
+  program.MakeInputs();
+  program.Write("c.yaml", absl::StrCat(program.Read("c.yaml"), "\nschedule:\n  name: cosine\n  warmup_steps: 100000\n"));
+  const std::string text = program.Read("c.yaml");
+  const auto line = std::count(text.begin(), text.end(), '\n');
+  EXPECT_THAT(program.Run({"run", "c.yaml", "--dry-run"}).err,
+              StartsWith(absl::StrCat("lockstep: c.yaml:", line, ": schedule.warmup_steps is 100000, ")));
+  const Outcome overridden =
+      program.Run({"run", "c.yaml", "--dry-run", "--set", "schedule.warmup_steps=0", "--set", "model.outputs=3"});
+  EXPECT_THAT(overridden.err, StartsWith("lockstep: --set model.outputs: is 3, but the data have 10 classes"));
+  EXPECT_EQ(overridden.exit_code, 2);
+}
+
 }  // namespace
 }  // namespace lockstep
