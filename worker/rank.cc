@@ -243,7 +243,9 @@ class Worker {
   }
 
   // The step after which this process began.
-  int64_t StartStep() const { return trainer_ != nullptr && run_.get()->has_resume() ? run_.get()->resume().cursor().step() : 0; }
+  int64_t StartStep() const {
+    return trainer_ != nullptr && run_.get()->has_resume() ? run_.get()->resume().cursor().step() : 0;
+  }
 
   void Leave(int64_t step, const std::string& why) {
     Leaving leaving;

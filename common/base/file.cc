@@ -90,7 +90,8 @@ class RealFileSystem : public FileSystem {
   absl::Status MakeFolders(const std::string& path, int mode) override {
     for (size_t at = path.find('/', 1);; at = path.find('/', at + 1)) {
       const std::string part = path.substr(0, at);
-      if (mkdir(part.c_str(), at == std::string::npos ? mode : 0755) != 0 && errno != EEXIST) return ErrnoStatus(errno, part);
+      if (mkdir(part.c_str(), at == std::string::npos ? mode : 0755) != 0 && errno != EEXIST)
+        return ErrnoStatus(errno, part);
       if (at == std::string::npos) break;
     }
     struct stat info;
@@ -135,9 +136,8 @@ FileSystem* FileSystem::Real() {
 
 absl::StatusOr<std::string> FileSystem::Read(const std::string& path, int64_t max_bytes) {
   std::string content;
-  RETURN_IF_ERROR(ForEachPiece(path, max_bytes, [&content](absl::string_view piece) {
-    content.append(piece.data(), piece.size());
-  }));
+  RETURN_IF_ERROR(ForEachPiece(path, max_bytes,
+                               [&content](absl::string_view piece) { content.append(piece.data(), piece.size()); }));
   return content;
 }
 
@@ -160,12 +160,16 @@ std::string JoinPath(absl::string_view folder, absl::string_view name) {
 absl::Status ErrnoStatus(int error, absl::string_view where) {
   const std::string message = absl::StrCat(where, ": ", strerror(error));
   switch (error) {
-    case ENOENT: return absl::NotFoundError(message);
+    case ENOENT:
+      return absl::NotFoundError(message);
     case EACCES:
-    case EPERM: return absl::PermissionDeniedError(message);
+    case EPERM:
+      return absl::PermissionDeniedError(message);
     case ENOSPC:
-    case EDQUOT: return absl::ResourceExhaustedError(message);
-    default: return absl::UnavailableError(message);
+    case EDQUOT:
+      return absl::ResourceExhaustedError(message);
+    default:
+      return absl::UnavailableError(message);
   }
 }
 

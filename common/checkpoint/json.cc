@@ -52,7 +52,8 @@ absl::Status MessageFromJson(const std::string& json, google::protobuf::Message*
   const auto status = google::protobuf::util::JsonStringToMessage(json, message);
   if (status.ok()) return absl::OkStatus();
   const absl::string_view what(status.message().data(), status.message().size());
-  return absl::DataLossError(absl::StrReplaceAll(absl::Utf8SafeCHexEscape(what), {{"\\n", " "}}));
+  return absl::DataLossError(absl::StrCat("not what was written there: ",
+                                          absl::StrReplaceAll(absl::Utf8SafeCHexEscape(what), {{"\\n", " "}})));
 }
 
 absl::Status CheckManifest(const Manifest& manifest) {

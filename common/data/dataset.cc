@@ -76,8 +76,7 @@ struct Files {
 absl::StatusOr<Files> FindFiles(const std::string& folder, Split split) {
   const auto listed = FileSystem::Real()->List(folder);
   if (!listed.ok()) {
-    return absl::NotFoundError(
-        absl::StrCat(listed.status().message(), "; set data.path to a folder with train-… and val-… files"));
+    return absl::NotFoundError(absl::StrCat(listed.status().message(), "; name a folder with train-… and val-… files"));
   }
   const std::vector<std::string>& names = *listed;
   std::vector<std::string> looked_for;
@@ -92,11 +91,11 @@ absl::StatusOr<Files> FindFiles(const std::string& folder, Split split) {
     }
     looked_for.push_back(absl::StrCat(prefix, "-images* and ", prefix, "-labels*"));
   }
-  return absl::NotFoundError(absl::StrCat(
-      folder, ": no ", split == Split::kTrain ? "training" : "validation", " data; looked for ",
-      absl::StrJoin(looked_for, ", "),
-      " (IDX, plain or gzip; also -inputs* and -targets*); set data.path to a folder that has them, or make one: "
-      "lockstep dataset make digits"));
+  return absl::NotFoundError(
+      absl::StrCat(folder, ": no ", split == Split::kTrain ? "training" : "validation", " data; looked for ",
+                   absl::StrJoin(looked_for, ", "),
+                   " (IDX, plain or gzip; also -inputs* and -targets*); name a folder that has them, or make one: "
+                   "lockstep dataset make digits"));
 }
 
 template <typename T>

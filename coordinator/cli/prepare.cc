@@ -73,8 +73,7 @@ absl::StatusOr<PreparedRun> PrepareResume(const std::string& run_folder, const s
   const std::string last = JoinPath(run_folder, "checkpoints/latest");
   const absl::StatusOr<CheckpointState> state = ReadCheckpointState(FileSystem::Real(), last);
   if (state.ok()) {
-    RETURN_IF_ERROR(
-        CheckSameData(*state, run_folder, run.config.data().path(), run.train_samples, run.data_digest));
+    RETURN_IF_ERROR(CheckSameData(*state, run_folder, run.config.data().path(), run.train_samples, run.data_digest));
   }
   return run;
 }

@@ -1,6 +1,7 @@
 #include "common/base/status.h"
 
 #include <iostream>
+#include <limits>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -26,7 +27,13 @@ StatusReply StatusOf(const RunOverview& overview) {
   reply.set_metric(overview.metric);
   reply.set_last_checkpoint(overview.last_checkpoint);
   reply.set_exit_code(overview.exit_code);
-  reply.set_eta_epoch_s(-1);
+  // Of a live run alone.
+  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  reply.set_loss(kUnknown);
+  reply.set_samples_per_s(kUnknown);
+  reply.set_exposed_fraction(kUnknown);
+  reply.set_step_s(kUnknown);
+  reply.set_eta_epoch_s(kUnknown);
   reply.set_final_step(overview.final_step);
   reply.set_steps_per_epoch(overview.steps_per_epoch);
   reply.set_epoch(overview.epoch);

@@ -150,7 +150,8 @@ class Examination {
       return absl::OkStatus();
     }));
     if (expected_.updates > 0) return absl::OkStatus();
-    return absl::DataLossError(absl::StrCat(folder_, "/journal.db: holds nothing: the run never began, or its record "
+    return absl::DataLossError(absl::StrCat(folder_,
+                                            "/journal.db: holds nothing: the run never began, or its record "
                                             "was taken away"));
   }
 
@@ -276,8 +277,9 @@ absl::StatusOr<int> Verify(const std::string& run, bool json) {
 }  // namespace
 
 void AddVerify(CLI::App* app, Action* action) {
-  CLI::App* command = app->add_subcommand(
-      "verify", "Prove from a run's record that each epoch used every sample once, that nothing of it is missing or was changed, and that checkpoints are whole");
+  CLI::App* command = app->add_subcommand("verify",
+                                          "Prove from a run's record that each epoch used every sample once, that "
+                                          "nothing of it is missing or was changed, and that checkpoints are whole");
   auto run = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
   command->add_option("RUN", *run, "A run's folder or name")->required()->type_name("");

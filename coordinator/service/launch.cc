@@ -19,8 +19,9 @@ absl::Status OpenRecords(const ServerOptions& options, Launch* launch) {
   ASSIGN_OR_RETURN(launch->journal, OpenJournal(JoinPath(options.run_folder, "journal.db"), &warning));
   auto db = OpenRunDb(JoinPath(options.run_folder, "run.db"), &warning);
   if (absl::IsDataLoss(db.status())) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        db.status().message(), ": move it away, and a resume makes it anew from the journal, without the measurements"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(db.status().message(),
+                     ": move it away, and a resume makes it anew from the journal, without the measurements"));
   }
   RETURN_IF_ERROR(db.status());
   launch->db = *std::move(db);
@@ -34,9 +35,10 @@ absl::Status ReplayJournal(const ServerOptions& options, Launch* launch) {
         absl::StrCat(options.run_folder, " holds a run already: go on with it by --resume, or choose another --out"));
   }
   if (launch->db->shown_through() > launch->journal->last_seq()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        options.run_folder, "/run.db shows update ", launch->db->shown_through(), " of a journal that ends with update ",
-        launch->journal->last_seq(), ": put the run's own journal.db back, or use a copy of the folder"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(options.run_folder, "/run.db shows update ", launch->db->shown_through(),
+                     " of a journal that ends with update ", launch->journal->last_seq(),
+                     ": put the run's own journal.db back, or use a copy of the folder"));
   }
   // A launch that was killed may have left run.db behind the journal.
   RETURN_IF_ERROR(launch->journal->Replay([&](const Update& update) {
@@ -65,10 +67,10 @@ absl::Status FindStart(const ServerOptions& options, Launch* launch) {
   if (absl::IsNotFound(found.status())) return absl::OkStatus();
   RETURN_IF_ERROR(found.status());
   if (!launch->state.started()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(options.run_folder, "/journal.db holds nothing, and ", found->folder, " is there: put the run's own ",
-                     "journal.db back, or begin a new run from its weights with --set model.init_from=", found->folder,
-                     "/", kModelFile));
+    return absl::FailedPreconditionError(absl::StrCat(
+        options.run_folder, "/journal.db holds nothing, and ", found->folder, " is there: put the run's own ",
+        "journal.db back, or begin a new run from its weights with --set model.init_from=", found->folder, "/",
+        kModelFile));
   }
   RETURN_IF_ERROR(CheckSameRun(options, *found));
   for (const std::string& word : found->passed_over) launch->notes.push_back(word);

@@ -55,8 +55,8 @@ absl::Status CheckListen(const std::string& listen) {
     if (error == 0) return absl::OkStatus();
   }
   const char* what = error == EADDRNOTAVAIL ? "is no address of this machine; give one that is, or 0.0.0.0 for all"
-                     : error == EADDRINUSE  ? "is taken by another process; give another port, or 0 for any that is free"
-                                            : strerror(error);
+                     : error == EADDRINUSE ? "is taken by another process; give another port, or 0 for any that is free"
+                                           : strerror(error);
   return absl::FailedPreconditionError(absl::StrCat(listen, ": ", what));
 }
 

@@ -33,15 +33,17 @@ std::string Seal(absl::string_view before, int64_t seq, double time, absl::strin
 class SqliteJournal : public Journal {
  public:
   static absl::StatusOr<std::unique_ptr<Journal>> Make(std::unique_ptr<Database> database, bool writable) {
-    ASSIGN_OR_RETURN(Statement newest, database->Prepare(R"(SELECT seq, seal FROM "update" ORDER BY seq DESC LIMIT 1)"));
+    ASSIGN_OR_RETURN(Statement newest,
+                     database->Prepare(R"(SELECT seq, seal FROM "update" ORDER BY seq DESC LIMIT 1)"));
     ASSIGN_OR_RETURN(const bool row, newest.Step());
     const int64_t last = row ? newest.Int(0) : 0;
     const std::string seal = row ? newest.Text(1) : "";
     newest.Reset();
     std::unique_ptr<Statement> insert;
     if (writable) {
-      ASSIGN_OR_RETURN(Statement prepared,
-                       database->Prepare(R"(INSERT INTO "update" (seq, time, body, json, seal) VALUES (?, ?, ?, ?, ?))"));
+      ASSIGN_OR_RETURN(
+          Statement prepared,
+          database->Prepare(R"(INSERT INTO "update" (seq, time, body, json, seal) VALUES (?, ?, ?, ?, ?))"));
       insert = std::make_unique<Statement>(std::move(prepared));
     }
     return std::unique_ptr<Journal>(new SqliteJournal(std::move(database), std::move(insert), last, seal));
@@ -70,7 +72,8 @@ class SqliteJournal : public Journal {
   }
 
   absl::Status Replay(const std::function<absl::Status(const Update&)>& each) override {
-    ASSIGN_OR_RETURN(Statement rows, database_->Prepare(R"(SELECT seq, time, body, json, seal FROM "update" ORDER BY seq)"));
+    ASSIGN_OR_RETURN(Statement rows,
+                     database_->Prepare(R"(SELECT seq, time, body, json, seal FROM "update" ORDER BY seq)"));
     Update update;
     std::string seal;
     for (int64_t expected = 1;; ++expected) {

@@ -1,5 +1,3 @@
-#include "coordinator/store/sqlite_run_db.h"
-
 #include <limits>
 #include <utility>
 
@@ -8,6 +6,7 @@
 #include "common/base/status.h"
 #include "common/data/plan.h"
 #include "coordinator/store/schema.h"
+#include "coordinator/store/sqlite_run_db.h"
 
 namespace lockstep {
 namespace {
@@ -66,7 +65,8 @@ absl::StatusOr<std::unique_ptr<SqliteRunDb>> SqliteRunDb::Make(std::unique_ptr<D
     ASSIGN_OR_RETURN(Statement shown, database->Prepare("SELECT through FROM shown"));
     ASSIGN_OR_RETURN(const bool row, shown.Step());
     if (!row) {
-      return absl::DataLossError(absl::StrCat(database->path(), ": damaged, its table `shown` is empty; move it away, "
+      return absl::DataLossError(absl::StrCat(database->path(),
+                                              ": damaged, its table `shown` is empty; move it away, "
                                               "and a resume makes it anew from the journal"));
     }
     through = shown.Int(0);

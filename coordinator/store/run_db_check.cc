@@ -92,11 +92,13 @@ class StepsCheck {
   }
 
   absl::Status Run(Database* database) {
-    ASSIGN_OR_RETURN(Statement select, database->Prepare(
-        "SELECT step, incarnation, survived, samples, COUNT(rank), SUM(rank_samples) FROM "
-        "(SELECT step.step, step.incarnation, step.survived, step.samples, rank_step.rank, rank_step.samples AS "
-        "rank_samples FROM step LEFT JOIN rank_step ON rank_step.incarnation = step.incarnation AND "
-        "rank_step.step = step.step AND rank_step.survived = step.survived) GROUP BY incarnation, step"));
+    ASSIGN_OR_RETURN(
+        Statement select,
+        database->Prepare(
+            "SELECT step, incarnation, survived, samples, COUNT(rank), SUM(rank_samples) FROM "
+            "(SELECT step.step, step.incarnation, step.survived, step.samples, rank_step.rank, rank_step.samples AS "
+            "rank_samples FROM step LEFT JOIN rank_step ON rank_step.incarnation = step.incarnation AND "
+            "rank_step.step = step.step AND rank_step.survived = step.survived) GROUP BY incarnation, step"));
     for (;;) {
       ASSIGN_OR_RETURN(const bool there, select.Step());
       if (!there) break;
@@ -156,8 +158,8 @@ class StepsCheck {
                                    " marked as surviving, and by the journal it ", survives ? "is" : "is not"));
     }
     if (!survives) return;
-    const bool whole = incarnation.world > StepFold::kMaxKeptRanks ||
-                       (ranks == incarnation.world && rank_samples == samples);
+    const bool whole =
+        incarnation.world > StepFold::kMaxKeptRanks || (ranks == incarnation.world && rank_samples == samples);
     // Only a launch that was cut off may have such steps, at its end.
     if (step > expected_) Missing(expected_, step - 1);
     if (whole && !broken_.empty()) {
@@ -225,8 +227,8 @@ absl::StatusOr<RunDbCheck> CheckRunDb(const std::string& run_db_path, Journal* j
     return expected->Show(update);
   }));
   if (check.shown_through > last) {
-    check.different.push_back(absl::StrCat("run.db shows update ", check.shown_through,
-                                           " of a journal that ends with update ", last));
+    check.different.push_back(
+        absl::StrCat("run.db shows update ", check.shown_through, " of a journal that ends with update ", last));
   }
   for (const char* table : kTables) {
     ASSIGN_OR_RETURN(Rows rows, ReadRows(expected->database(), table));

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/file.h"
 #include "common/base/status.h"
 #include "worker/model/torch_status.h"
 
@@ -167,6 +168,9 @@ class Guarded : public Objective {
 };
 
 absl::StatusOr<std::unique_ptr<Objective>> LoadScriptedLoss(const std::string& path, const std::string& device) {
+  if (!FileSystem::Real()->Exists(path)) {
+    return absl::NotFoundError(absl::StrCat(path, ": no such file, and loss.torchscript names it: put it back"));
+  }
   try {
     torch::jit::Module module = torch::jit::load(path, torch::Device(device));
     if (module.parameters().size() > 0) {

@@ -38,7 +38,7 @@ absl::Status Print(absl::string_view text) {
 
 int ExitCode(const absl::Status& status) {
   if (status.ok()) return 0;
-  std::cerr << "lockstep-worker: " << status.message() << std::endl;
+  std::cerr << "lockstep: " << status.message() << std::endl;
   const bool bad_input = absl::IsInvalidArgument(status) || absl::IsNotFound(status) || absl::IsDataLoss(status);
   return bad_input ? 2 : 1;
 }

@@ -75,7 +75,7 @@ absl::Status OfflineRun::OpenNetwork(const std::string& folder) {
   const std::string file = JoinPath(resolved.string(), kModelFile);
   ASSIGN_OR_RETURN(const SafetensorsFile weights, ReadSafetensors(file));
   ASSIGN_OR_RETURN(network_, CreateModel(config_, device_));
-  RETURN_IF_ERROR(Annotate(LoadWeights(weights, INIT_MATCH_ALL, network_.get()).status(), file));
+  RETURN_IF_ERROR(Annotate(LoadCheckpointWeights(weights, network_.get()).status(), file));
   network_->SetTraining(false);
   return absl::OkStatus();
 }

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/file.h"
 #include "common/base/status.h"
 #include "worker/model/torch_status.h"
 
@@ -207,6 +208,9 @@ void TorchScriptNetwork::KeepBuffers() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Network>> LoadTorchScriptModel(const std::string& path, const std::string& device) {
+  if (!FileSystem::Real()->Exists(path)) {
+    return absl::NotFoundError(absl::StrCat(path, ": no such file, and model.torchscript names it: put it back"));
+  }
   try {
     auto network = std::make_unique<TorchScriptNetwork>(path, torch::jit::load(path, torch::Device(device)));
     RETURN_IF_ERROR(network->Prepare());

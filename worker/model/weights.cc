@@ -179,8 +179,7 @@ absl::StatusOr<LoadReport> LoadWeights(const SafetensorsFile& file, InitMatch ma
   for (const Wanted& one : wanted) FindMatch(file, one, &matches, &report);
   FindExtra(file, wanted, &report);
   if (match == INIT_MATCH_ALL && !HasEveryParameter(report, *network)) {
-    return absl::InvalidArgumentError(absl::StrCat("the weights are not this model's: ", report.Summary(),
-                                                   "; set model.init_match to matching to take what fits"));
+    return absl::InvalidArgumentError(absl::StrCat("the weights are not this model's: ", report.Summary()));
   }
   if (matches.empty()) return absl::InvalidArgumentError(absl::StrCat("no tensor fits the model: ", report.Summary()));
   try {
@@ -189,6 +188,14 @@ absl::StatusOr<LoadReport> LoadWeights(const SafetensorsFile& file, InitMatch ma
     return TorchStatus(error, "taking weights");
   }
   return report;
+}
+
+absl::StatusOr<LoadReport> LoadCheckpointWeights(const SafetensorsFile& file, Network* network) {
+  absl::StatusOr<LoadReport> report = LoadWeights(file, INIT_MATCH_ALL, network);
+  if (report.ok()) return report;
+  return absl::Status(
+      report.status().code(),
+      absl::StrCat(report.status().message(), "; put model.torchscript back as it was when the run began"));
 }
 
 }  // namespace lockstep

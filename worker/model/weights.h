@@ -39,5 +39,7 @@ struct LoadReport {
 // under any of its names. INIT_MATCH_ALL: InvalidArgument, and nothing changed, unless the file has every parameter in
 // the same shape (a buffer may be missing). INIT_MATCH_MATCHING: InvalidArgument if it has none.
 absl::StatusOr<LoadReport> LoadWeights(const SafetensorsFile& file, InitMatch match, Network* network);
+// INIT_MATCH_ALL of a checkpoint's own weights: they fit unless the model's file is not what it was.
+absl::StatusOr<LoadReport> LoadCheckpointWeights(const SafetensorsFile& file, Network* network);
 
 }  // namespace lockstep

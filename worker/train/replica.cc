@@ -51,7 +51,12 @@ absl::Status LoadInitialWeights(const Model& model, Network* network, FlatParame
   absl::StatusOr<SafetensorsFile> file = ReadSafetensors(model.init_from());
   if (!file.ok()) return file.status();
   absl::StatusOr<LoadReport> report = LoadWeights(*file, model.init_match(), network);
-  if (!report.ok()) return Annotate(report.status(), model.init_from());
+  if (!report.ok()) {
+    const char* advice =
+        model.init_match() == INIT_MATCH_ALL ? "; set model.init_match to matching to take what fits" : "";
+    return absl::Status(report.status().code(),
+                        absl::StrCat(model.init_from(), ": ", report.status().message(), advice));
+  }
   log(absl::StrCat("initial weights from ", model.init_from(), ": ", report->Summary()));
   parameters->Fetch();
   return absl::OkStatus();

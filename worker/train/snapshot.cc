@@ -123,7 +123,7 @@ absl::Status RestoreTensors(CoordinatorLink::Downloaded checkpoint, Network* net
       has_optimizer = true;
       continue;
     }
-    absl::StatusOr<LoadReport> report = LoadWeights(*file, INIT_MATCH_ALL, network);
+    absl::StatusOr<LoadReport> report = LoadCheckpointWeights(*file, network);
     if (!report.ok()) return Annotate(report.status(), name);
     if (!report->missing.empty()) return absl::DataLossError(absl::StrCat(name, ": ", report->Summary()));
     parameters->Fetch();

@@ -112,8 +112,8 @@ class Trainer {
   Cursor cursor_;
   int64_t epoch_start_ns_ = 0;
   double epoch_step_s_ = 0, epoch_exposed_s_ = 0;  // of this epoch's steps in this launch
-  int64_t obeyed_ = 0;         // directives up to this number
-  int64_t checkpointed_ = -1;  // step of the last checkpoint taken
+  int64_t obeyed_ = 0;                             // directives up to this number
+  int64_t checkpointed_ = -1;                      // step of the last checkpoint taken
   TrainingEnd end_;
 };
 

@@ -80,24 +80,23 @@ TEST_F(DatasetTest, MissingFilesAreNamed) {
   EXPECT_EQ(Open().status(),
             absl::NotFoundError(
                 folder_ + ": no training data; looked for train-images* and train-labels* (IDX, plain or gzip; also "
-                          "-inputs* and -targets*); set data.path to a folder that has them, or make one: lockstep "
+                          "-inputs* and -targets*); name a folder that has them, or make one: lockstep "
                           "dataset make digits"));
   EXPECT_EQ(Open(Split::kValidation).status(),
-            absl::NotFoundError(
-                folder_ + ": no validation data; looked for val-images* and val-labels*, t10k-images* and "
-                          "t10k-labels*, test-images* and test-labels* (IDX, plain or gzip; also -inputs* and "
-                          "-targets*); set data.path to a folder that has them, or make one: lockstep dataset make "
-                          "digits"));
+            absl::NotFoundError(folder_ +
+                                ": no validation data; looked for val-images* and val-labels*, t10k-images* and "
+                                "t10k-labels*, test-images* and test-labels* (IDX, plain or gzip; also -inputs* and "
+                                "-targets*); name a folder that has them, or make one: lockstep dataset make "
+                                "digits"));
   Write("train-labels-idx1-ubyte", "");
   EXPECT_EQ(Open().status(),
             absl::NotFoundError(folder_ + ": train-labels-idx1-ubyte has no train-images* or train-inputs* "
                                           "beside it; put the file there"));
   Data data;
   data.set_path(Path("none"));
-  EXPECT_EQ(
-      OpenDataset(data, Split::kTrain).status(),
-      absl::NotFoundError(Path("none") + ": No such file or directory; set data.path to a folder with train-… and "
-                                         "val-… files"));
+  EXPECT_EQ(OpenDataset(data, Split::kTrain).status(),
+            absl::NotFoundError(Path("none") + ": No such file or directory; name a folder with train-… and "
+                                               "val-… files"));
 }
 
 TEST_F(DatasetTest, HalfASplitIsNotPassedOverForTheNext) {

@@ -156,12 +156,9 @@ TEST(ListenTest, AnAddressThatCannotBeListenedOnIsOneLineAndLeavesNothing) {
   Program program;
   program.MakeInputs();
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"foo", "not an address to listen on"},
-      {":80", "not an address to listen on"},
-      {"127.0.0.1:", "not an address to listen on"},
-      {"127.0.0.1:99999", "not an address to listen on"},
-      {"127.0.0.1:-1", "not an address to listen on"},
-      {"127.0.0.1:4x", "not an address to listen on"},
+      {"foo", "not an address to listen on"},           {":80", "not an address to listen on"},
+      {"127.0.0.1:", "not an address to listen on"},    {"127.0.0.1:99999", "not an address to listen on"},
+      {"127.0.0.1:-1", "not an address to listen on"},  {"127.0.0.1:4x", "not an address to listen on"},
       {"192.0.2.1:0", "is no address of this machine"},  // kept for documentation: nobody has it
   };
   for (const auto& [listen, word] : cases) {
@@ -189,7 +186,8 @@ TEST(OutTest, AFolderThatCannotBeWrittenToIsOneLineThatSaysWhatToDo) {
 TEST(ConfigTest, WhatDoesNotGoWithTheDataIsNamedWithItsPlace) {
   Program program;
   program.MakeInputs();
-  program.Write("c.yaml", absl::StrCat(program.Read("c.yaml"), "\nschedule:\n  name: cosine\n  warmup_steps: 100000\n"));
+  program.Write("c.yaml",
+                absl::StrCat(program.Read("c.yaml"), "\nschedule:\n  name: cosine\n  warmup_steps: 100000\n"));
   const std::string text = program.Read("c.yaml");
   const auto line = std::count(text.begin(), text.end(), '\n');
   EXPECT_THAT(program.Run({"run", "c.yaml", "--dry-run"}).err,

@@ -7,8 +7,8 @@
 #include <thread>
 
 #include "common/base/stable_random.h"
-#include "coordinator/store/run_db.h"
 #include "common/data/plan.h"
+#include "coordinator/store/run_db.h"
 #include "tests/coordinator/store/run_db_testing.h"
 #include "tests/coordinator/store/store_testing.h"
 

@@ -226,8 +226,9 @@ TEST(RunDbTest, ARunDbThatFellBehindIsBroughtUpToTheJournal) {
       for (size_t i = 0; i < shown; ++i) ASSERT_EQ(db->Show(story.updates()[i]), absl::OkStatus());
     }
     story.ShowAllTo(Open(path).get());
-    EXPECT_EQ(Query(path, "SELECT step||' '||incarnation||' '||survived||' '||value||';' FROM evaluation "
-                          "WHERE metric = 'accuracy' ORDER BY incarnation, step"),
+    EXPECT_EQ(Query(path,
+                    "SELECT step||' '||incarnation||' '||survived||' '||value||';' FROM evaluation "
+                    "WHERE metric = 'accuracy' ORDER BY incarnation, step"),
               "10 1 1 0.5; 20 1 0 0.6; 20 2 1 0.7;");
     EXPECT_EQ(Query(path, "SELECT host FROM rank ORDER BY incarnation"), "a b");
   }

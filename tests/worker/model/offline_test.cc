@@ -198,7 +198,7 @@ TEST_F(OfflineTest, ADamagedCheckpointIsNotUsed) {
   const Said said = Capture([&] { return Evaluate(options_); });
   EXPECT_EQ(said.code, 2);
   EXPECT_EQ(said.out, "");
-  EXPECT_THAT(said.err, StartsWith("lockstep-worker: "));
+  EXPECT_THAT(said.err, StartsWith("lockstep: "));
   EXPECT_THAT(said.err, HasSubstr("model.safetensors"));
   EXPECT_EQ(std::count(said.err.begin(), said.err.end(), '\n'), 1);
 }
@@ -207,11 +207,11 @@ TEST_F(OfflineTest, WhatIsNotThereOrOfAnotherModelIsOneLine) {
   options_.checkpoint = TestPath("run/checkpoints/best");
   const Said missing = Capture([&] { return Evaluate(options_); });
   EXPECT_EQ(missing.code, 2);
-  EXPECT_EQ(missing.err, absl::StrCat("lockstep-worker: ", options_.checkpoint,
-                                      ": no such checkpoint (No such file or directory)\n"));
+  EXPECT_EQ(missing.err,
+            absl::StrCat("lockstep: ", options_.checkpoint, ": no such checkpoint (No such file or directory)\n"));
   options_.checkpoint = TestPath("run/checkpoints/latest");
   options_.split = "test";
-  EXPECT_EQ(Capture([&] { return Evaluate(options_); }).err, "lockstep-worker: --split test: give val or train\n");
+  EXPECT_EQ(Capture([&] { return Evaluate(options_); }).err, "lockstep: --split test: give val or train\n");
   options_.split = "validation";
   std::string yaml = ReadAll(options_.config);
   yaml.replace(yaml.find("[16]"), 4, "[17]");
@@ -253,7 +253,7 @@ TEST_F(OfflineTest, DescribeCountsWhatIsTrained) {
   std::istringstream wrong("model: {name: nonsense}");
   const Said refused = Capture([&] { return Describe(wrong); });
   EXPECT_EQ(refused.code, 2);
-  EXPECT_THAT(refused.err, StartsWith("lockstep-worker: config:1: "));
+  EXPECT_THAT(refused.err, StartsWith("lockstep: config:1: "));
 }
 
 TEST(OfflineProbeTest, IsOneLineOfJson) {
