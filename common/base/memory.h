@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace lockstep {
+
+// How much memory this process may still take, and what bounds it.
+struct AvailableMemory {
+  int64_t bytes = 0;
+  std::string bound_by;  // "the machine (MemAvailable)", "the memory limit of cgroup /docker/…"
+};
+
+// The least of what the kernel estimates as free for new work and what the limits of this process's control group and
+// of those above it leave. Page cache that can be dropped counts as free. Internal: /proc cannot be read.
+absl::StatusOr<AvailableMemory> GetAvailableMemory();
+
+// The same from folders of one's own in place of /proc and /sys/fs/cgroup.
+absl::StatusOr<AvailableMemory> GetAvailableMemory(absl::string_view proc, absl::string_view cgroup);
+
+}  // namespace lockstep
