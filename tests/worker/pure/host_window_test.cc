@@ -29,8 +29,7 @@ class HostWindowTest : public ::testing::Test {
     WindowOptions options;
     for (int i = 0; i < count; ++i) options.ranks.push_back(10 + i);
     options.index = index;
-    options.name =
-        absl::StrCat("lockstep-test-", getpid(), "-", ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    options.name = name_;
     options.shared_bytes = 1000;
     options.rank_bytes = 5000;
     options.timeout = timeout_;
