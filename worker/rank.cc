@@ -27,6 +27,7 @@
 #include "common/base/status.h"
 #include "common/config/config.h"
 #include "common/data/dataset.h"
+#include "worker/comm/host_window.h"
 #include "worker/comm/mpi.h"
 #include "worker/coordinator_client/client.h"
 #include "worker/model/blas.h"
@@ -207,6 +208,10 @@ class Worker {
                        session_->MeasureClockOffset(absl::Seconds(run.config().communication().timeout()), &error_ns));
     }
     options.collectives = collectives_.get();
+    if (options.world > 1 && run.config().communication().algorithm() == ALGORITHM_SHARED) {
+      RETURN_IF_ERROR(OpenWindow(run.config(), *material.network));
+    }
+    options.window = window_.get();
     options.link = link_.get();
     options.device = material.device;
     options.network = std::move(material.network);
@@ -215,6 +220,28 @@ class Worker {
     options.validation = std::move(material.validation);
     options.log = [this](const std::string& what) { voice_->Say(what); };
     ASSIGN_OR_RETURN(trainer_, Trainer::Create(std::move(options)));
+    return absl::OkStatus();
+  }
+
+  // Leaves window_ null, on all ranks, where it cannot be had.
+  absl::Status OpenWindow(const RunConfig& config, const Network& network) {
+    WindowOptions options;
+    options.timeout = absl::Seconds(config.communication().timeout());
+    RETURN_IF_ERROR(Trainer::SizeWindow(config, network, &options));
+    ASSIGN_OR_RETURN(const MpiSession::Host host, session_->FindHost(options.timeout));
+    options.ranks = host.ranks;
+    options.index = host.index;
+    options.name = host.window_name;
+    absl::StatusOr<std::unique_ptr<HostWindow>> window =
+        absl::FailedPreconditionError(absl::StrCat("the ranks are on ", host.hosts, " hosts"));
+    if (host.hosts == 1) window = HostWindow::Open(options);
+    ASSIGN_OR_RETURN(const bool everywhere, session_->OnAllRanks(window.ok(), options.timeout));
+    if (everywhere) {
+      window_ = *std::move(window);
+    } else if (!window.ok() && (host.index == 0 || host.hosts == 1)) {
+      voice_->Say(absl::StrCat("communication.algorithm shared is not to be had, training goes on with mpi: ",
+                               window.status().message()));
+    }
     return absl::OkStatus();
   }
 
@@ -267,6 +294,7 @@ class Worker {
   std::future<absl::StatusOr<Material>> material_;
   std::unique_ptr<MpiSession> session_;
   std::unique_ptr<Collectives> collectives_;
+  std::unique_ptr<HostWindow> window_;
   std::unique_ptr<CoordinatorLink> link_;
   std::unique_ptr<Trainer> trainer_;
 };

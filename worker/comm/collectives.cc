@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+
 namespace lockstep {
 
 int DTypeSize(DType dtype) {
@@ -36,6 +38,15 @@ void MergeTail(const StepTail& from, StepTail* into) {
     into->mismatch_rank = from.rank;
     into->mismatch_number = from.number;
   }
+}
+
+absl::Status CheckTail(const StepTail& tail) {
+  if (tail.mismatch_rank < 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "ranks ", tail.rank, " and ", tail.mismatch_rank, " do not run the same collectives: the tail of rank ",
+      tail.rank, " is operation ", tail.number, ", that of rank ", tail.mismatch_rank, " is operation ",
+      tail.mismatch_number, tail.number == tail.mismatch_number ? ", with other names or sizes before it" : "",
+      "; check that both have the same build, config and model"));
 }
 
 }  // namespace lockstep

@@ -39,6 +39,8 @@ struct StepTail {
 };
 static_assert(std::is_trivially_copyable_v<StepTail>);  // travels as bytes
 void MergeTail(const StepTail& from, StepTail* into);
+// FailedPrecondition names both sides if the merged tails say that ranks do not run the same collectives.
+absl::Status CheckTail(const StepTail& tail);
 
 // One collective under way. Owned by whoever started it; destroyed only once done, or when the process is about to
 // leave, since a peer may still write into its buffers.

@@ -120,12 +120,16 @@ void CommThread::StartReduceAndApply(absl::string_view name, absl::Span<std::byt
 void CommThread::StartTail(StepTail* tail) {
   Item* const item = NewItem(Kind::kTail, "tail", {});
   if (item == nullptr) return;
+  StampTail(tail);
+  item->tail = tail;
+  HandOver();
+}
+
+void CommThread::StampTail(StepTail* tail) {
   tail->rank = collectives_->rank();
   tail->number = next_;
   tail->digest = std::exchange(digest_, 0);
   tail->mismatch_rank = -1;
-  item->tail = tail;
-  HandOver();
 }
 
 void CommThread::StartBroadcast(absl::string_view name, absl::Span<std::byte> data, int root) {
@@ -142,6 +146,7 @@ void CommThread::StartBarrier(absl::string_view name) {
 absl::Status CommThread::Wait() {
   const int64_t give_up_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(timeout_ + kStuck);
   MutexLock lock(&mutex_);
+  if (status_.ok() && finished_ == next_) return absl::OkStatus();
   waiting_ = true;
   for_thread_.NotifyOne();
   while (status_.ok() && finished_ < next_) {
@@ -247,13 +252,7 @@ absl::Status CommThread::PollAll(bool* moved) {
 absl::Status CommThread::Finish(Item* item) {
   item->operation.reset();
   item->end_ns = MonotonicNanos();
-  if (item->kind != Kind::kTail || item->tail->mismatch_rank < 0) return absl::OkStatus();
-  const StepTail& tail = *item->tail;
-  return absl::FailedPreconditionError(absl::StrCat(
-      "ranks ", tail.rank, " and ", tail.mismatch_rank, " do not run the same collectives: the tail of rank ",
-      tail.rank, " is operation ", tail.number, ", that of rank ", tail.mismatch_rank, " is operation ",
-      tail.mismatch_number, tail.number == tail.mismatch_number ? ", with other names or sizes before it" : "",
-      "; check that both have the same build, config and model"));
+  return item->kind == Kind::kTail ? CheckTail(*item->tail) : absl::OkStatus();
 }
 
 absl::Status CommThread::CheckDeadline(const Item& item, int64_t now_ns) const {

@@ -47,6 +47,8 @@ class CommThread {
   void StartReduceAndApply(absl::string_view name, absl::Span<std::byte> data, DType dtype, ApplyFn apply);
   // Fills in the tail's own rank, number and digest; ranks that do not do the same get FailedPrecondition from Wait.
   void StartTail(StepTail* tail);
+  // Fills in the same of a tail that travels another way.
+  void StampTail(StepTail* tail);
   void StartBroadcast(absl::string_view name, absl::Span<std::byte> data, int root);
   void StartBarrier(absl::string_view name);
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -35,6 +36,17 @@ class MpiSession {
   // The algorithm `mpi` (mpi_collectives.cc), by non-blocking calls alone. All ranks call it together; each has a
   // communicator of its own. Outlived by the session.
   absl::StatusOr<std::unique_ptr<Collectives>> NewCollectives(const MpiOptions& options = MpiOptions());
+  // Which ranks share this rank's host: those with the same host name, boot, and network namespace (so not those of other
+  // containers, nor of an emulated host). All ranks call it together, while no collective is under way.
+  struct Host {
+    std::vector<int> ranks;   // ascending
+    int index = 0;            // of this rank among them
+    int hosts = 1;            // that the job runs on
+    std::string window_name;  // the same on all of them, and never used before
+  };
+  absl::StatusOr<Host> FindHost(absl::Duration deadline);
+  // Whether `own` is true on all ranks. All ranks call it together, while no collective is under way.
+  absl::StatusOr<bool> OnAllRanks(bool own, absl::Duration deadline);
   // Nanoseconds to add to this process's UnixNanos() to get rank 0's, by ping-pong with the smallest delay of a few
   // rounds; `error_ns` gets half of that delay. All ranks call it together, while no collective is under way. 0 on
   // rank 0. DeadlineExceeded: a rank has not come.

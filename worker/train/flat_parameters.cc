@@ -9,10 +9,20 @@
 
 namespace lockstep {
 
-absl::StatusOr<std::unique_ptr<FlatParameters>> FlatParameters::Create(const Network& network,
-                                                                       const Optimizer& optimizer) {
-  std::vector<ParameterLayout::Parameter> described;
+namespace {
+
+// By segment: in reverse order of registration.
+std::vector<torch::Tensor> Tensors(const Network& network) {
   std::vector<torch::Tensor> tensors;
+  for (const NamedTensor& parameter : network.parameters()) tensors.push_back(parameter.tensor);
+  std::reverse(tensors.begin(), tensors.end());
+  return tensors;
+}
+
+}  // namespace
+
+absl::StatusOr<ParameterLayout> FlatParameters::LayoutOf(const Network& network, const Optimizer& optimizer) {
+  std::vector<ParameterLayout::Parameter> described;
   for (const NamedTensor& parameter : network.parameters()) {
     if (parameter.tensor.scalar_type() != torch::kFloat32) {
       return absl::InvalidArgumentError(
@@ -20,26 +30,29 @@ absl::StatusOr<std::unique_ptr<FlatParameters>> FlatParameters::Create(const Net
                        ", but only float32 can be trained; convert the model with .float()"));
     }
     described.push_back({parameter.name, parameter.tensor.sizes().vec()});
-    tensors.push_back(parameter.tensor);
   }
   RETURN_IF_ERROR(CheckGroups(described, optimizer));
-  std::reverse(tensors.begin(), tensors.end());  // segments are in reverse order of registration
-  return std::unique_ptr<FlatParameters>(new FlatParameters(ParameterLayout(described, optimizer), std::move(tensors)));
+  return ParameterLayout(described, optimizer);
 }
 
-FlatParameters::FlatParameters(const ParameterLayout& layout, std::vector<torch::Tensor> parameters)
-    : layout_(layout), parameters_(std::move(parameters)) {
+FlatParameters::FlatParameters(const ParameterLayout& layout, const Network& network, float* memory, bool write)
+    : layout_(layout), parameters_(Tensors(network)) {
   torch::NoGradGuard no_grad;
+  if (memory == nullptr) {
+    own_ = std::make_unique<FlatMemory>(layout_.elements());
+    memory = own_->values().data();
+  }
+  host_ = torch::from_blob(memory, {layout_.elements()}, torch::kFloat32);
   const auto device = parameters_.empty() ? torch::Device(torch::kCPU) : parameters_[0].device();
-  device_ = torch::zeros({layout_.elements()}, torch::dtype(torch::kFloat32).device(device));
+  device_ = device.is_cpu() ? host_ : torch::zeros({layout_.elements()}, host_.options().device(device));
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const ParameterSegment& segment = layout_.segments()[i];
     torch::Tensor view = device_.narrow(0, segment.first, segment.count).view(segment.shape);
-    view.copy_(parameters_[i]);
+    if (write || !device.is_cpu()) view.copy_(parameters_[i]);
     torch::Tensor parameter = parameters_[i];
     parameter.set_data(view);
   }
-  host_ = device_.cpu();
+  if (write) Fetch();
 }
 
 void FlatParameters::Publish() {

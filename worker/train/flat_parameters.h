@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "lockstep/run_config.pb.h"
 #include "worker/model/model.h"
+#include "worker/train/flat_memory.h"
 #include "worker/train/layout.h"
 
 namespace lockstep {
@@ -17,8 +18,11 @@ namespace lockstep {
 // that what an optimizer writes there is what the next forward pass reads. Trainer's thread alone.
 class FlatParameters {
  public:
-  // InvalidArgument names a parameter that is not float32. The network lives as long as this.
-  static absl::StatusOr<std::unique_ptr<FlatParameters>> Create(const Network& network, const Optimizer& optimizer);
+  // InvalidArgument names a parameter that is not float32.
+  static absl::StatusOr<ParameterLayout> LayoutOf(const Network& network, const Optimizer& optimizer);
+  // In `memory`, `layout.elements()` floats that outlive this and the network, or if it is null in memory of its own.
+  // `write`: puts the network's values there; else whoever shares the memory does, before they are read.
+  FlatParameters(const ParameterLayout& layout, const Network& network, float* memory = nullptr, bool write = true);
 
   const ParameterLayout& layout() const { return layout_; }
   // In host memory; padding is 0.
@@ -31,11 +35,10 @@ class FlatParameters {
   void Fetch();
 
  private:
-  FlatParameters(const ParameterLayout& layout, std::vector<torch::Tensor> parameters);
-
   const ParameterLayout layout_;
   const std::vector<torch::Tensor> parameters_;  // by segment
-  torch::Tensor host_, device_;                  // the same array on the CPU
+  std::unique_ptr<FlatMemory> own_;
+  torch::Tensor host_, device_;  // the same array on the CPU
 };
 
 }  // namespace lockstep

@@ -13,8 +13,9 @@
 namespace lockstep {
 
 // Gives every rank rank 0's bits: parameters, frozen ones, buffers, optimizer states. All ranks call it together;
-// `comm` null: nothing to do.
-absl::Status BroadcastReplica(Network* network, FlatParameters* parameters, SpanOptimizer* optimizer, CommThread* comm);
+// `comm` null: nothing to do. `shared`: all ranks have the same parameters and states anyway, in memory that they share.
+absl::Status BroadcastReplica(Network* network, FlatParameters* parameters, SpanOptimizer* optimizer, CommThread* comm,
+                              bool shared);
 
 // Reads `model.init_from` into the network and logs what was taken. InvalidArgument, NotFound name the file.
 absl::Status LoadInitialWeights(const Model& model, Network* network, FlatParameters* parameters,

@@ -24,10 +24,26 @@ void ForEachPiece(const std::vector<ParameterSegment>& segments, int64_t first, 
   }
 }
 
+// An optimizer's arrays, one after the other, in memory of its own or of the caller's.
+class StateMemory {
+ public:
+  StateMemory(const Optimizer& config, int64_t elements, absl::Span<float> memory) : elements_(elements) {
+    if (memory.empty()) own_ = std::make_unique<FlatMemory>(OptimizerStates(config) * FlatStride(elements));
+    all_ = memory.empty() ? own_->values() : memory;
+  }
+  absl::Span<float> Array(int number) { return all_.subspan(number * FlatStride(elements_), elements_); }
+
+ private:
+  const int64_t elements_;
+  std::unique_ptr<FlatMemory> own_;
+  absl::Span<float> all_;
+};
+
 class Sgd : public SpanOptimizer {
  public:
-  Sgd(const Optimizer& config, const ParameterLayout* layout) : config_(config), layout_(layout) {
-    if (config.momentum() != 0) momentum_.assign(layout->elements(), 0.0f);
+  Sgd(const Optimizer& config, const ParameterLayout* layout, absl::Span<float> memory)
+      : config_(config), layout_(layout), memory_(config, layout->elements(), memory) {
+    if (OptimizerStates(config) > 0) momentum_ = memory_.Array(0);
   }
 
   void BeginStep(int64_t step, double lr, double grad_scale) override {
@@ -53,7 +69,7 @@ class Sgd : public SpanOptimizer {
 
   std::vector<State> states() override {
     if (momentum_.empty()) return {};
-    return {{"momentum", absl::MakeSpan(momentum_)}};
+    return {{"momentum", momentum_}};
   }
 
  private:
@@ -90,15 +106,20 @@ class Sgd : public SpanOptimizer {
 
   const Optimizer config_;
   const ParameterLayout* const layout_;
-  std::vector<float> momentum_;
+  StateMemory memory_;
+  absl::Span<float> momentum_;
   double lr_ = 0;
   float grad_scale_ = 1;
 };
 
 class AdamW : public SpanOptimizer {
  public:
-  AdamW(const Optimizer& config, const ParameterLayout* layout)
-      : config_(config), layout_(layout), exp_avg_(layout->elements()), exp_avg_sq_(layout->elements()) {}
+  AdamW(const Optimizer& config, const ParameterLayout* layout, absl::Span<float> memory)
+      : config_(config),
+        layout_(layout),
+        memory_(config, layout->elements(), memory),
+        exp_avg_(memory_.Array(0)),
+        exp_avg_sq_(memory_.Array(1)) {}
 
   void BeginStep(int64_t step, double lr, double grad_scale) override {
     lr_ = lr;
@@ -113,9 +134,7 @@ class AdamW : public SpanOptimizer {
     });
   }
 
-  std::vector<State> states() override {
-    return {{"exp_avg", absl::MakeSpan(exp_avg_)}, {"exp_avg_sq", absl::MakeSpan(exp_avg_sq_)}};
-  }
+  std::vector<State> states() override { return {{"exp_avg", exp_avg_}, {"exp_avg_sq", exp_avg_sq_}}; }
 
  private:
   void Piece(float* __restrict p, const float* __restrict g, float* __restrict m, float* __restrict v, int64_t n,
@@ -138,16 +157,23 @@ class AdamW : public SpanOptimizer {
 
   const Optimizer config_;
   const ParameterLayout* const layout_;
-  std::vector<float> exp_avg_, exp_avg_sq_;
+  StateMemory memory_;
+  absl::Span<float> exp_avg_, exp_avg_sq_;
   double lr_ = 0, correction1_ = 1, correction2_sqrt_ = 1;
   float grad_scale_ = 1;
 };
 
 }  // namespace
 
-std::unique_ptr<SpanOptimizer> CreateOptimizer(const Optimizer& config, const ParameterLayout* layout) {
-  if (config.name() == OPTIMIZER_NAME_ADAMW) return std::make_unique<AdamW>(config, layout);
-  return std::make_unique<Sgd>(config, layout);
+int OptimizerStates(const Optimizer& config) {
+  if (config.name() == OPTIMIZER_NAME_ADAMW) return 2;
+  return config.momentum() != 0 ? 1 : 0;
+}
+
+std::unique_ptr<SpanOptimizer> CreateOptimizer(const Optimizer& config, const ParameterLayout* layout,
+                                               absl::Span<float> memory) {
+  if (config.name() == OPTIMIZER_NAME_ADAMW) return std::make_unique<AdamW>(config, layout, memory);
+  return std::make_unique<Sgd>(config, layout, memory);
 }
 
 double SquaredNorm(const float* values, int64_t count) {

@@ -7,6 +7,7 @@
 
 #include "absl/types/span.h"
 #include "lockstep/run_config.pb.h"
+#include "worker/train/flat_memory.h"
 #include "worker/train/layout.h"
 
 namespace lockstep {
@@ -31,8 +32,13 @@ class SpanOptimizer {
   virtual std::vector<State> states() = 0;
 };
 
-// `layout` outlives the optimizer.
-std::unique_ptr<SpanOptimizer> CreateOptimizer(const Optimizer& config, const ParameterLayout* layout);
+// How many arrays of the parameters' shape it keeps.
+int OptimizerStates(const Optimizer& config);
+
+// `layout` outlives the optimizer, and so does `memory`, where its states are to lie, zeros at first, each
+// FlatStride after the one before. Empty: in memory of its own.
+std::unique_ptr<SpanOptimizer> CreateOptimizer(const Optimizer& config, const ParameterLayout* layout,
+                                               absl::Span<float> memory = {});
 
 // Learning rate of step (from 1), by the schedule: warm-up to `lr`, then from step warmup_steps + 1 on the decay, which
 // is at min_lr once decay_epochs are over (counted from the start of training, as are the drops of `step`).

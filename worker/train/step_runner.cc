@@ -21,22 +21,24 @@ constexpr int64_t kUpdateGrain = 1 << 16;           // elements; fewer are not w
 }  // namespace
 
 StepRunner::StepRunner(const Options& options, Network* network, Objective* objective, FlatParameters* parameters,
-                       SpanOptimizer* optimizer, CommThread* comm)
+                       SpanOptimizer* optimizer, GradientExchange* exchange, CommThread* comm)
     : options_(options),
       network_(network),
       objective_(objective),
       parameters_(parameters),
       optimizer_(optimizer),
+      exchange_(exchange),
       comm_(comm),
       delays_(options.config, options.rank),
-      buckets_(parameters, comm, options.config.communication().bucket_mb()),
+      buckets_(parameters, exchange, options.config.communication().bucket_mb()),
       buffers_(*network, comm) {}
 
 absl::StatusOr<StepOutcome> StepRunner::Run(int64_t step, int64_t step_samples, Prefetcher* batches,
                                             const std::function<int64_t()>& held_directive) {
   step_ = step;
   outcome_ = StepOutcome();
-  if (comm_ != nullptr) comm_->TakeSpans(&spans_);  // of what was done between the steps
+  exchange_->TakeSpans(&spans_);  // of what was done between the steps
+  exchange_->BeginStep(step);
   wall_ = WallClock::Now(options_.clock_offset_ns);
   moments_.start = MonotonicNanos();
   const Batch* batch = nullptr;
@@ -44,7 +46,7 @@ absl::StatusOr<StepOutcome> StepRunner::Run(int64_t step, int64_t step_samples, 
   RETURN_IF_ERROR(Forward(*batch, step_samples));
   RETURN_IF_ERROR(Backward(*batch, step_samples, held_directive));
   RETURN_IF_ERROR(Communicate());
-  Update();
+  RETURN_IF_ERROR(Update());
   delays_.Hold(STEP_PART_OTHER, step_);
   moments_.end = MonotonicNanos();
   Record(*batch);
@@ -85,10 +87,12 @@ absl::Status StepRunner::Forward(const Batch& batch, int64_t step_samples) {
 absl::Status StepRunner::Backward(const Batch& batch, int64_t step_samples,
                                   const std::function<int64_t()>& held_directive) {
   delays_.Hold(STEP_PART_BACKWARD, step_);
-  buckets_.Begin(static_cast<double>(batch.samples) / static_cast<double>(step_samples));
+  buckets_.Begin();
   if (batch.samples > 0) {
+    // The mean over all ranks' samples is the sum over the ranks of what each gets from its share of the loss.
+    const double share = static_cast<double>(batch.samples) / static_cast<double>(step_samples);
     try {
-      loss_.backward();
+      loss_.backward(torch::full_like(loss_, share));
     } catch (const std::exception& error) {
       return TorchStatus(error, absl::StrCat("backward pass of step ", step_));
     }
@@ -115,51 +119,51 @@ void StepRunner::HandOverTail(int64_t samples, uint64_t fingerprint, int64_t hel
   }
   outcome_.record.set_loss_sum(tail.loss_sum);
   outcome_.record.set_samples(samples);
-  if (comm_ != nullptr) comm_->StartTail(&tail);
+  exchange_->StartTail(&tail);
 }
 
 absl::Status StepRunner::Communicate() {
   delays_.Hold(STEP_PART_COMM_EXPOSED, step_);
-  if (comm_ != nullptr) {
-    RETURN_IF_ERROR(comm_->Wait());
-    comm_->TakeSpans(&spans_);
-  }
+  RETURN_IF_ERROR(exchange_->Wait());
   moments_.exposed = MonotonicNanos();
   return absl::OkStatus();
 }
 
-void StepRunner::Update() {
+absl::Status StepRunner::Update() {
   const double lr = LearningRate(options_.config, options_.steps_per_epoch, step_);
   outcome_.record.set_lr(lr);
   std::optional<double> scale = 1.0;
-  if (outcome_.tail.non_finite_rank < 0 && options_.config.optimizer().clip_norm() > 0) scale = ClipScale();
+  if (outcome_.tail.non_finite_rank < 0 && options_.config.optimizer().clip_norm() > 0) {
+    ASSIGN_OR_RETURN(scale, ClipScale());
+  }
   if (outcome_.tail.non_finite_rank < 0 && scale.has_value()) {
     delays_.Hold(STEP_PART_OPTIMIZER, step_);
     buffers_.Finish();
     optimizer_->BeginStep(step_, lr, *scale);
-    buckets_.ForEachSpan([this](const float* gradients, int64_t first, int64_t count) {
-      at::parallel_for(first, first + count, kUpdateGrain, [&](int64_t begin, int64_t end) {
-        optimizer_->Apply(parameters_->data(), gradients, begin, end - begin);
-      });
-    });
+    const auto parallel = [](int64_t begin, int64_t end, const std::function<void(int64_t, int64_t)>& body) {
+      at::parallel_for(begin, end, kUpdateGrain, body);
+    };
+    RETURN_IF_ERROR(exchange_->Update(parallel, [this](const float* gradients, int64_t first, int64_t count) {
+      optimizer_->Apply(parameters_->data(), gradients, first, count);
+    }));
     parameters_->Publish();
   }
-  buckets_.Release();
   moments_.optimizer = MonotonicNanos();
+  moments_.exposed += exchange_->late_comm_ns();
+  exchange_->TakeSpans(&spans_);
+  return absl::OkStatus();
 }
 
-std::optional<double> StepRunner::ClipScale() {
-  double squares = 0;
-  buckets_.ForEachSpan(
-      [&](const float* gradients, int64_t first, int64_t count) { squares += SquaredNorm(gradients + first, count); });
+absl::StatusOr<std::optional<double>> StepRunner::ClipScale() {
+  ASSIGN_OR_RETURN(const double squares, exchange_->SquaredNorm());
   const double norm = std::sqrt(squares), most = options_.config.optimizer().clip_norm();
   outcome_.record.set_grad_norm(norm);
   if (!std::isfinite(norm)) {
     outcome_.tail.non_finite_rank = 0;  // the same on all ranks: rank 0 speaks for them
     outcome_.not_finite = absl::StrCat("the gradient's norm is ", norm);
-    return std::nullopt;
+    return std::optional<double>();
   }
-  return norm > most ? most / (norm + 1e-6) : 1.0;  // as torch.nn.utils.clip_grad_norm_
+  return std::optional<double>(norm > most ? most / (norm + 1e-6) : 1.0);  // as torch.nn.utils.clip_grad_norm_
 }
 
 void StepRunner::Record(const Batch& batch) {

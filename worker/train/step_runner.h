@@ -18,6 +18,7 @@
 #include "worker/train/delays.h"
 #include "worker/train/flat_parameters.h"
 #include "worker/train/gradient_buckets.h"
+#include "worker/train/gradient_exchange.h"
 #include "worker/train/prefetcher.h"
 #include "worker/train/span_optimizer.h"
 #include "worker/train/step_times.h"
@@ -44,7 +45,7 @@ class StepRunner {
   };
   // All pointers outlive this. `comm` null: alone.
   StepRunner(const Options& options, Network* network, Objective* objective, FlatParameters* parameters,
-             SpanOptimizer* optimizer, CommThread* comm);
+             SpanOptimizer* optimizer, GradientExchange* exchange, CommThread* comm);
 
   // Step `step` (from 1), the prefetcher's next. `step_samples`: over all ranks. `held_directive` is asked when the
   // tail leaves. If something is not finite (tail.non_finite_rank ≥ 0), parameters have not changed; so too on an
@@ -58,18 +59,19 @@ class StepRunner {
   absl::Status Forward(const Batch& batch, int64_t step_samples);
   absl::Status Backward(const Batch& batch, int64_t step_samples, const std::function<int64_t()>& held_directive);
   absl::Status Communicate();
-  void Update();
+  absl::Status Update();
   void Record(const Batch& batch);
 
   void HandOverTail(int64_t samples, uint64_t fingerprint, int64_t held_directive);
   // Factor that clips the reduced gradient's norm; nothing if that is not finite.
-  std::optional<double> ClipScale();
+  absl::StatusOr<std::optional<double>> ClipScale();
 
   const Options options_;
   Network* const network_;
   Objective* const objective_;
   FlatParameters* const parameters_;
   SpanOptimizer* const optimizer_;
+  GradientExchange* const exchange_;
   CommThread* const comm_;
   const Delays delays_;
   GradientBuckets buckets_;

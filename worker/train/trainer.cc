@@ -44,8 +44,7 @@ absl::Status Trainer::Prepare() {
   if (options_.world > 1) {
     comm_ = std::make_unique<CommThread>(options_.collectives, absl::Seconds(config.communication().timeout()));
   }
-  ASSIGN_OR_RETURN(parameters_, FlatParameters::Create(*options_.network, config.optimizer()));
-  optimizer_ = CreateOptimizer(config.optimizer(), &parameters_->layout());
+  RETURN_IF_ERROR(PrepareReplica());
   StepRunner::Options step;
   step.config = config;
   step.rank = options_.rank;
@@ -54,7 +53,7 @@ absl::Status Trainer::Prepare() {
   step.clock_offset_ns = options_.clock_offset_ns;
   if (comm_ != nullptr) step.algorithm = options_.collectives->algorithm();
   runner_ = std::make_unique<StepRunner>(step, options_.network.get(), options_.objective.get(), parameters_.get(),
-                                         optimizer_.get(), comm_.get());
+                                         optimizer_.get(), exchange_.get(), comm_.get());
   evaluator_ =
       std::make_unique<Evaluator>(config, options_.device, options_.validation.get(), options_.rank, comm_.get());
   if (leads()) {
@@ -75,6 +74,34 @@ absl::Status Trainer::Prepare() {
   batches.device = options_.device;
   ASSIGN_OR_RETURN(batches_, Prefetcher::Create(batches));
   batches_->AllowThrough(options_.link->GrantedThrough(cursor_.step()));
+  return absl::OkStatus();
+}
+
+// Parameters, optimizer states and gradients: of this rank's own, or in the host's window.
+absl::Status Trainer::PrepareReplica() {
+  const Optimizer& optimizer = options_.config.optimizer();
+  ASSIGN_OR_RETURN(const ParameterLayout layout, FlatParameters::LayoutOf(*options_.network, optimizer));
+  HostWindow* const window = options_.window;
+  if (window == nullptr) {
+    parameters_ = std::make_unique<FlatParameters>(layout, *options_.network);
+    optimizer_ = CreateOptimizer(optimizer, &parameters_->layout());
+    exchange_ = NewReplicatedExchange(&parameters_->layout(), comm_.get());
+    return absl::OkStatus();
+  }
+  float* const shared = reinterpret_cast<float*>(window->shared().data());
+  parameters_ = std::make_unique<FlatParameters>(layout, *options_.network, shared, window->index() == 0);
+  optimizer_ = CreateOptimizer(
+      optimizer, &parameters_->layout(),
+      absl::MakeSpan(shared, window->shared().size() / sizeof(float)).subspan(FlatStride(layout.elements())));
+  exchange_ = NewWindowExchange(&parameters_->layout(), window, comm_.get());
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::SizeWindow(const RunConfig& config, const Network& network, WindowOptions* window) {
+  ASSIGN_OR_RETURN(const ParameterLayout layout, FlatParameters::LayoutOf(network, config.optimizer()));
+  const int64_t arrays = 1 + OptimizerStates(config.optimizer());
+  window->rank_bytes = layout.elements() * static_cast<int64_t>(sizeof(float));
+  window->shared_bytes = arrays * FlatStride(layout.elements()) * static_cast<int64_t>(sizeof(float));
   return absl::OkStatus();
 }
 
@@ -110,7 +137,8 @@ absl::Status Trainer::Start() {
       return LoadInitialWeights(options_.config.model(), options_.network.get(), parameters_.get(), options_.log);
     }));
   }
-  RETURN_IF_ERROR(BroadcastReplica(options_.network.get(), parameters_.get(), optimizer_.get(), comm_.get()));
+  RETURN_IF_ERROR(BroadcastReplica(options_.network.get(), parameters_.get(), optimizer_.get(), comm_.get(),
+                                   /*shared=*/options_.window != nullptr));
   epoch_start_ns_ = MonotonicNanos() - static_cast<int64_t>(cursor_.epoch_seconds() * 1e9);
   if (options_.resume.has_value()) return absl::OkStatus();
   return Checkpoint(/*best=*/false);

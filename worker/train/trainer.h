@@ -19,6 +19,7 @@
 #include "worker/train/checkpoint_uploader.h"
 #include "worker/train/evaluator.h"
 #include "worker/train/flat_parameters.h"
+#include "worker/train/gradient_exchange.h"
 #include "worker/train/prefetcher.h"
 #include "worker/train/snapshot.h"
 #include "worker/train/step_runner.h"
@@ -33,6 +34,7 @@ struct TrainerOptions {
   std::optional<CheckpointState> resume;  // start from the coordinator's checkpoint; else from the network's weights
   int64_t clock_offset_ns = 0;            // to rank 0's clock
   Collectives* collectives = nullptr;     // null: world is 1
+  HostWindow* window = nullptr;           // the ranks share their parameters in it, see SizeWindow; null: they do not
   CoordinatorLink* link = nullptr;
   std::unique_ptr<Network> network;
   std::unique_ptr<Objective> objective;
@@ -58,6 +60,8 @@ class Trainer {
  public:
   // InvalidArgument, ResourceExhausted: network, data and config do not go together, or do not fit.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(TrainerOptions options);
+  // What a window has to hold for such a network: WindowOptions' shared_bytes and rank_bytes. Errors as of Create.
+  static absl::Status SizeWindow(const RunConfig& config, const Network& network, WindowOptions* window);
   ~Trainer();
 
   TrainingEnd Run();
@@ -75,6 +79,7 @@ class Trainer {
 
   explicit Trainer(TrainerOptions options);
   absl::Status Prepare();
+  absl::Status PrepareReplica();
   absl::Status Train();
   absl::Status Start();
   absl::Status TakeStep(Boundary* boundary);
@@ -102,6 +107,7 @@ class Trainer {
   std::unique_ptr<CommThread> comm_;  // null: alone
   std::unique_ptr<FlatParameters> parameters_;
   std::unique_ptr<SpanOptimizer> optimizer_;
+  std::unique_ptr<GradientExchange> exchange_;
   std::unique_ptr<StepRunner> runner_;
   std::unique_ptr<Evaluator> evaluator_;
   std::unique_ptr<Prefetcher> batches_;

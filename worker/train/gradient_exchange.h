@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "worker/comm/comm_thread.h"
+#include "worker/comm/host_window.h"
+#include "worker/train/layout.h"
+
+namespace lockstep {
+
+// Runs `body` on parts that cover [begin, end), on as many threads as the trainer may use.
+using ParallelFor =
+    std::function<void(int64_t begin, int64_t end, const std::function<void(int64_t begin, int64_t end)>& body)>;
+
+// How the gradients of all ranks become one update of the parameters: DESIGN.md section 9, reduce, then know, then
+// apply. Knows no tensor. Called by the trainer alone, in this order every step:
+//
+//   BeginStep · StartBucket for each bucket, as backward fills it · StartTail · Wait · [SquaredNorm] · Update
+//
+// without the last two if the tail says that something is not finite. Errors end the run: DeadlineExceeded names who
+// is missing, FailedPrecondition who does something else.
+class GradientExchange {
+ public:
+  virtual ~GradientExchange() = default;
+
+  // This rank's gradients by the layout, each times the rank's share of the step's samples; written by backward between
+  // BeginStep and StartBucket of the bucket they are in.
+  virtual float* gradients() = 0;
+  // Of this step all gradients of `range` are there. Buckets come in order, the same on all ranks.
+  virtual void StartBucket(int bucket, const BucketRange& range) = 0;
+  // All buckets have been started. `tail` is this rank's, and everyone's after Wait.
+  virtual void StartTail(StepTail* tail) = 0;
+  virtual absl::Status Wait() = 0;
+  // Of the reduced gradient, the same bits on all ranks.
+  virtual absl::StatusOr<double> SquaredNorm() = 0;
+  // Calls `apply(gradients, first, count)` on spans of the reduced gradient, indexed as the flat array; together with
+  // the ranks that share the parameters, on every element once. Returns when all of them have.
+  using SpanFn = std::function<void(const float* gradients, int64_t first, int64_t count)>;
+  virtual absl::Status Update(const ParallelFor& parallel, const SpanFn& apply) = 0;
+
+  // How much of the time inside SquaredNorm and Update of this step was communication.
+  virtual int64_t late_comm_ns() const { return 0; }
+  // The collectives of this step so far; see CommThread::TakeSpans.
+  virtual void TakeSpans(std::vector<Span>* spans) = 0;
+
+  void BeginStep(int64_t step) {
+    step_ = step;
+    DoBeginStep();
+  }
+
+ protected:
+  virtual void DoBeginStep() {}
+  int64_t step_ = 0;
+};
+
+// Each rank has parameters of its own: every bucket is all-reduced by the communication thread while backward goes on,
+// then each rank updates all. `comm` null: alone. `layout` and `comm` outlive the exchange.
+std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm);
+
+// The ranks of one host, which are all there are, share parameters, optimizer states and gradients through `window`:
+// once all have come, each adds up its slice of everyone's gradients in rank order, straight from their memory, and
+// updates that slice of the one copy of the parameters, block by block while a block is in the cache.
+//
+// `window`'s parts for the ranks hold `layout.elements()` floats each. `comm` counts what else the ranks do together.
+// All outlive the exchange.
+std::unique_ptr<GradientExchange> NewWindowExchange(const ParameterLayout* layout, HostWindow* window,
+                                                    CommThread* comm);
+
+}  // namespace lockstep
