@@ -78,9 +78,21 @@ absl::Status NoWindow(const char* call, int error, const char* advice) {
       absl::StrCat("the host gives no shared window: ", absl::ErrnoToStatus(error, call).message(), advice));
 }
 
+// From a huge page's beginning on, without which the kernel does not use them. `bytes` is a multiple of their size.
 absl::StatusOr<std::byte*> Map(int fd, int64_t bytes) {
-  void* const base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (base == MAP_FAILED) return NoWindow("mmap", errno, " (is there a ulimit -v?)");
+  constexpr const char* kAdvice = " (is there a ulimit -v?)";
+  void* const reserved = mmap(nullptr, bytes + kHugePageBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (reserved == MAP_FAILED) return NoWindow("mmap", errno, kAdvice);
+  auto* const begin = static_cast<std::byte*>(reserved);
+  const int64_t before = -reinterpret_cast<intptr_t>(begin) & (kHugePageBytes - 1);
+  if (before > 0) munmap(begin, before);
+  munmap(begin + before + bytes, kHugePageBytes - before);
+  void* const base = mmap(begin + before, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+  if (base == MAP_FAILED) {
+    const int error = errno;
+    munmap(begin + before, bytes);
+    return NoWindow("mmap", error, kAdvice);
+  }
   madvise(base, bytes, MADV_HUGEPAGE);  // a wish
   return static_cast<std::byte*>(base);
 }

@@ -6,11 +6,10 @@
 
 namespace lockstep {
 
-// Where flat arrays of one shape lie relative to each other: parameters, then the optimizer's states, kFlatStride apart
-// from a page's beginning. A pass over several arrays at once must not have them a multiple of 4 KiB apart, or nearly:
-// a load whose address has the same low 12 bits as that of a store still under way waits for it. (Measured on 2 ranks
-// of the mlp: the same update took 0.7 or 3.5 ms, by where the stack happened to be.) A quarter of a page between
-// neighbours keeps four arrays apart: parameters, two states, and the block of gradients that is applied to them.
+// Where flat arrays of one shape lie relative to each other: parameters, then the optimizer's states, FlatStride apart
+// from a page's beginning. Arrays that are passed over together are not a multiple of 4 KiB apart, since a load whose
+// address has the same low 12 bits as that of a store under way waits for it: a quarter of a page between neighbours
+// keeps four apart, parameters, two states, and the block of gradients that is applied to them.
 constexpr int64_t kPageElements = 1024;
 constexpr int64_t kArrayShift = kPageElements / 4;
 

@@ -10,7 +10,23 @@ namespace {
 // The loops below are written for the compiler's vectoriser. The file is compiled without contraction into fused
 // multiply-adds, which some machines have and some do not: elementwise IEEE arithmetic is then the same everywhere.
 
-// Calls `body(segment, first, count)` for the parts of [first, first + count) that belong to parameters.
+// Asks for lines that are about to be written. Where ranks share parameters, the other ranks' cores have them in their
+// caches too, and a store waits for each line by itself; asked for ahead, the lines come together. On 3.7 MB that another
+// core had read, its cores under one third-level cache: 0.17 ms without, 0.19 ms with; under two: 1.55 ms, 0.20 ms.
+inline void PrefetchForWrite(const float* values, int64_t count) {
+  for (int64_t i = 0; i < count; i += 16) {
+#if defined(__x86_64__)
+    asm volatile("prefetchw %0" : : "m"(values[i]));  // the compiler would leave out the w, which x86-64 only mostly has
+#else
+    __builtin_prefetch(values + i, /*rw=*/1);
+#endif
+  }
+}
+
+constexpr int64_t kPieceElements = 1024;
+
+// Calls `body(segment, first, count)` for the parts of [first, first + count) that belong to parameters, none longer
+// than kPieceElements.
 template <typename Body>
 void ForEachPiece(const std::vector<ParameterSegment>& segments, int64_t first, int64_t count, Body body) {
   const int64_t end = first + count;
@@ -20,7 +36,7 @@ void ForEachPiece(const std::vector<ParameterSegment>& segments, int64_t first, 
   for (; it != segments.end() && it->first < end; ++it) {
     const int64_t from = std::max(first, it->first);
     const int64_t to = std::min(end, it->first + it->count);
-    if (from < to) body(*it, from, to - from);
+    for (int64_t at = from; at < to; at += kPieceElements) body(*it, at, std::min(kPieceElements, to - at));
   }
 }
 
@@ -57,6 +73,7 @@ class Sgd : public SpanOptimizer {
       const float lr = static_cast<float>(lr_ * segment.lr_scale);
       float* p = parameters + from;
       const float* g = gradients + from;
+      PrefetchForWrite(p, n);
       if (momentum_.empty()) {
         Plain(p, g, n, decay, lr);
       } else if (config_.nesterov()) {
@@ -130,6 +147,7 @@ class AdamW : public SpanOptimizer {
 
   void Apply(float* parameters, const float* gradients, int64_t first, int64_t count) override {
     ForEachPiece(layout_->segments(), first, count, [&](const ParameterSegment& segment, int64_t from, int64_t n) {
+      PrefetchForWrite(parameters + from, n);
       Piece(parameters + from, gradients + from, exp_avg_.data() + from, exp_avg_sq_.data() + from, n, segment);
     });
   }
