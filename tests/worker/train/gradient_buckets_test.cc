@@ -38,12 +38,22 @@ std::vector<torch::Tensor> PlainGradients(int64_t step) {
   return gradients;
 }
 
-// What ForEachSpan hands out, put together.
-std::vector<float> Collect(FlatParameters* parameters, GradientBuckets* buckets) {
-  std::vector<float> flat(parameters->layout().elements(), -1.0f);
-  buckets->ForEachSpan([&](const float* gradients, int64_t first, int64_t count) {
-    std::memcpy(flat.data() + first, gradients + first, count * sizeof(float));
-  });
+std::unique_ptr<FlatParameters> FlatOf(const Network& network) {
+  return std::make_unique<FlatParameters>(*FlatParameters::LayoutOf(network, Optimizer()), network);
+}
+
+// What Update hands out on this rank; -1 elsewhere.
+std::vector<float> Collect(const ParameterLayout& layout, GradientExchange* exchange) {
+  std::vector<float> flat(layout.elements(), -1.0f);
+  const auto serial = [](int64_t begin, int64_t end, const std::function<void(int64_t, int64_t)>& body) {
+    body(begin, end);
+  };
+  EXPECT_TRUE(exchange
+                  ->Update(serial,
+                           [&](const float* gradients, int64_t first, int64_t count) {
+                             std::memcpy(flat.data() + first, gradients + first, count * sizeof(float));
+                           })
+                  .ok());
   return flat;
 }
 
@@ -67,22 +77,24 @@ void RunRanks(int world, const std::vector<int64_t>& begin) {
       const std::unique_ptr<Collectives> collectives = group.Rank(rank);
       CommThread comm(collectives.get(), absl::Seconds(20));
       OddNetwork network(1);
-      const auto parameters = *FlatParameters::Create(network, Optimizer());
-      GradientBuckets buckets(parameters.get(), &comm, kSmallBuckets);
+      const auto parameters = FlatOf(network);
+      const auto exchange = NewReplicatedExchange(&parameters->layout(), &comm);
+      GradientBuckets buckets(parameters.get(), exchange.get(), kSmallBuckets);
       EXPECT_GT(buckets.buckets(), 1);
       for (int64_t step = 0; step < 3; ++step) {
         const int64_t samples = begin[rank + 1] - begin[rank];
-        buckets.Begin(static_cast<double>(samples) / kBatch);
+        exchange->BeginStep(step + 1);
+        buckets.Begin();
         if (samples > 0) {
-          const torch::Tensor share = Inputs(step).narrow(0, begin[rank], samples);
-          MeanSquare(*network.Forward(share)).backward();
+          const torch::Tensor part = Inputs(step).narrow(0, begin[rank], samples);
+          const torch::Tensor loss = MeanSquare(*network.Forward(part));
+          loss.backward(torch::full_like(loss, static_cast<double>(samples) / kBatch));
         }
         buckets.Finish();
         ASSERT_TRUE(comm.Wait().ok());
         EXPECT_EQ(comm.TakeSpans().size(), static_cast<size_t>(buckets.buckets()));
-        ExpectGradients(parameters->layout(), Collect(parameters.get(), &buckets), PlainGradients(step));
+        ExpectGradients(parameters->layout(), Collect(parameters->layout(), exchange.get()), PlainGradients(step));
         for (const NamedTensor& parameter : network.parameters()) EXPECT_FALSE(parameter.tensor.grad().defined());
-        buckets.Release();
       }
     });
   }
@@ -91,14 +103,15 @@ void RunRanks(int world, const std::vector<int64_t>& begin) {
 
 TEST(GradientBucketsTest, AloneGradientsAreThoseOfAutograd) {
   OddNetwork network(1);
-  const auto parameters = *FlatParameters::Create(network, Optimizer());
-  GradientBuckets buckets(parameters.get(), nullptr, 25);
+  const auto parameters = FlatOf(network);
+  const auto exchange = NewReplicatedExchange(&parameters->layout(), nullptr);
+  GradientBuckets buckets(parameters.get(), exchange.get(), 25);
   for (int64_t step = 0; step < 3; ++step) {
-    buckets.Begin(1);
+    exchange->BeginStep(step + 1);
+    buckets.Begin();
     MeanSquare(*network.Forward(Inputs(step))).backward();
     buckets.Finish();
-    ExpectGradients(parameters->layout(), Collect(parameters.get(), &buckets), PlainGradients(step));
-    buckets.Release();
+    ExpectGradients(parameters->layout(), Collect(parameters->layout(), exchange.get()), PlainGradients(step));
   }
 }
 
@@ -112,18 +125,16 @@ TEST(GradientBucketsTest, ARankWithoutSamplesAddsNothing) { RunRanks(3, {0, 0, 5
 
 TEST(GradientBucketsTest, TheHooksGoWithTheBuckets) {
   OddNetwork network(1);
-  const auto parameters = *FlatParameters::Create(network, Optimizer());
-  ThreadGroup group(1);
-  const std::unique_ptr<Collectives> collectives = group.Rank(0);
-  CommThread comm(collectives.get(), absl::Seconds(20));
-  { GradientBuckets buckets(parameters.get(), &comm, 25); }
+  const auto parameters = FlatOf(network);
+  const auto exchange = NewReplicatedExchange(&parameters->layout(), nullptr);
+  { GradientBuckets buckets(parameters.get(), exchange.get(), 25); }
   MeanSquare(*network.Forward(Inputs(0))).backward();
   EXPECT_TRUE(network.parameters()[0].tensor.grad().defined());
 }
 
 TEST(FlatParametersTest, TheNetworkReadsWhatIsWrittenToTheFlatArray) {
   OddNetwork network(1);
-  const auto parameters = *FlatParameters::Create(network, Optimizer());
+  const auto parameters = FlatOf(network);
   const ParameterSegment& last = parameters->layout().segments()[0];
   EXPECT_EQ(last.name, "decoder.bias");
   parameters->data()[last.first + 2] = 42;

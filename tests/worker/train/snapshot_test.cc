@@ -15,7 +15,7 @@ namespace {
 struct Replica {
   Replica(uint64_t seed, const Optimizer& config)
       : network(seed),
-        parameters(*FlatParameters::Create(network, config)),
+        parameters(std::make_unique<FlatParameters>(*FlatParameters::LayoutOf(network, config), network)),
         optimizer(CreateOptimizer(config, &parameters->layout())) {}
   OddNetwork network;
   std::unique_ptr<FlatParameters> parameters;

@@ -53,7 +53,8 @@ struct Start {
   Cursor cursor;
 };
 
-class TrainerTest : public testing::Test {
+// Each rank with a replica of its own, and all of them with one in the host's window.
+class TrainerTest : public testing::TestWithParam<Algorithm> {
  protected:
   TrainerTest() : rank_(TestSession().rank()), world_(TestSession().world()) {
     if (world_ > 1) collectives_ = *TestSession().NewCollectives();
@@ -72,6 +73,8 @@ class TrainerTest : public testing::Test {
     options.collectives = start.alone ? nullptr : collectives_.get();
     options.link = trained.link.get();
     options.network = *CreateModel(config_, "cpu");
+    const std::unique_ptr<HostWindow> window = start.alone ? nullptr : OpenWindow(*options.network);
+    options.window = window.get();
     options.objective = *CreateObjective(config_.loss(), "cpu");
     if (start.break_at > 0) {
       options.objective = std::make_unique<BreakingObjective>(std::move(options.objective), start.break_at);
@@ -89,6 +92,20 @@ class TrainerTest : public testing::Test {
     FlatParameters& parameters = trainer->parameters();
     trained.parameters.assign(parameters.data(), parameters.data() + parameters.layout().elements());
     return trained;
+  }
+
+  std::unique_ptr<HostWindow> OpenWindow(const Network& network) const {
+    if (world_ == 1 || GetParam() != ALGORITHM_SHARED) return nullptr;
+    WindowOptions options;
+    EXPECT_TRUE(Trainer::SizeWindow(config_, network, &options).ok());
+    const MpiSession::Host host = *TestSession().FindHost(absl::Seconds(20));
+    EXPECT_EQ(host.hosts, 1);
+    options.ranks = host.ranks;
+    options.index = host.index;
+    options.name = host.window_name;
+    absl::StatusOr<std::unique_ptr<HostWindow>> window = HostWindow::Open(options);
+    EXPECT_TRUE(window.ok()) << window.status();
+    return *std::move(window);
   }
 
   int last_rank() const { return world_ - 1; }
@@ -117,7 +134,7 @@ std::vector<int64_t> StepsOf(const std::vector<CoordinatorLink::Downloaded>& upl
   return steps;
 }
 
-TEST_F(TrainerTest, TwentyStepsGiveTheSameParametersForAnyNumberOfWorkers) {
+TEST_P(TrainerTest, TwentyStepsGiveTheSameParametersForAnyNumberOfWorkers) {
   for (OptimizerName name : {OPTIMIZER_NAME_SGD, OPTIMIZER_NAME_ADAMW}) {
     config_.mutable_optimizer()->set_name(name);
     config_.mutable_optimizer()->set_lr(name == OPTIMIZER_NAME_SGD ? 0.1 : 0.005);
@@ -138,14 +155,14 @@ TEST_F(TrainerTest, TwentyStepsGiveTheSameParametersForAnyNumberOfWorkers) {
   }
 }
 
-TEST_F(TrainerTest, TheSameRunTwiceIsTheSameBitwise) {
+TEST_P(TrainerTest, TheSameRunTwiceIsTheSameBitwise) {
   config_.mutable_optimizer()->set_clip_norm(0.5);
   const Trained first = Train(), second = Train();
   EXPECT_TRUE(first.parameters == second.parameters);
   EXPECT_GT(first.link->records.back().grad_norm(), 0);
 }
 
-TEST_F(TrainerTest, ClippingGivesTheSameForAnyNumberOfWorkers) {
+TEST_P(TrainerTest, ClippingGivesTheSameForAnyNumberOfWorkers) {
   config_.mutable_optimizer()->set_clip_norm(0.05);
   const Trained together = Train();
   Start alone;
@@ -159,7 +176,7 @@ TEST_F(TrainerTest, ClippingGivesTheSameForAnyNumberOfWorkers) {
   EXPECT_FALSE(free.parameters == together.parameters);
 }
 
-TEST_F(TrainerTest, AResumedRunIsTheUnbrokenOneBitwise) {
+TEST_P(TrainerTest, AResumedRunIsTheUnbrokenOneBitwise) {
   script_.evaluate_at = {9, 18};
   const Trained unbroken = Train();
   script_.directives = {{11, StopDirective()}};  // in the second epoch
@@ -187,7 +204,7 @@ TEST_F(TrainerTest, AResumedRunIsTheUnbrokenOneBitwise) {
   }
 }
 
-TEST_F(TrainerTest, ARunThatIsAtItsLastStepLeavesAtOnce) {
+TEST_P(TrainerTest, ARunThatIsAtItsLastStepLeavesAtOnce) {
   Trained whole = Train();
   script_.directives = {{kSteps, StopDirective()}};
   Trained stopped = Train();
@@ -200,7 +217,7 @@ TEST_F(TrainerTest, ARunThatIsAtItsLastStepLeavesAtOnce) {
   EXPECT_TRUE(resumed.parameters == whole.parameters);
 }
 
-TEST_F(TrainerTest, WeightsToStartFromAreReadByRank0AloneAndReachAllRanks) {
+TEST_P(TrainerTest, WeightsToStartFromAreReadByRank0AloneAndReachAllRanks) {
   script_.final_step = 5;
   script_.checkpoint_at = {5};
   const Trained first = Train();
@@ -220,7 +237,7 @@ TEST_F(TrainerTest, WeightsToStartFromAreReadByRank0AloneAndReachAllRanks) {
   EXPECT_EQ(std::remove(config_.model().init_from().c_str()), 0);
 }
 
-TEST_F(TrainerTest, WeightsThatCannotBeReadEndAllRanksAndRank0SaysWhy) {
+TEST_P(TrainerTest, WeightsThatCannotBeReadEndAllRanksAndRank0SaysWhy) {
   config_.mutable_model()->set_init_from("/nowhere/weights.safetensors");
   const Trained trained = Train();
   EXPECT_FALSE(trained.end.status.ok());
@@ -228,7 +245,7 @@ TEST_F(TrainerTest, WeightsThatCannotBeReadEndAllRanksAndRank0SaysWhy) {
   EXPECT_EQ(trained.end.why.find("/nowhere/weights.safetensors") != std::string::npos, rank_ == 0) << trained.end.why;
 }
 
-TEST_F(TrainerTest, EveryEpochUsesEverySampleOnceAlsoWhereTheLastStepHasFewerSamplesThanRanks) {
+TEST_P(TrainerTest, EveryEpochUsesEverySampleOnceAlsoWhereTheLastStepHasFewerSamplesThanRanks) {
   const Trained trained = Train();
   ASSERT_TRUE(trained.end.status.ok()) << trained.end.status;
   if (rank_ != 0) return;
@@ -243,7 +260,7 @@ TEST_F(TrainerTest, EveryEpochUsesEverySampleOnceAlsoWhereTheLastStepHasFewerSam
   EXPECT_EQ(trained.cursor.epoch_step(), 2);
 }
 
-TEST_F(TrainerTest, EvaluationCountsEverySampleOnceAndItsVerdictStopsAllRanks) {
+TEST_P(TrainerTest, EvaluationCountsEverySampleOnceAndItsVerdictStopsAllRanks) {
   script_.evaluate_at = {5, 10};
   script_.verdicts[10].set_stop(true);
   script_.verdicts[10].set_best(true);
@@ -261,7 +278,7 @@ TEST_F(TrainerTest, EvaluationCountsEverySampleOnceAndItsVerdictStopsAllRanks) {
   EXPECT_TRUE(trained.link->uploads[1].header.cursor().evaluated());
 }
 
-TEST_F(TrainerTest, DirectivesAreObeyedAtTheSameStepOnceAllRanksHoldThem) {
+TEST_P(TrainerTest, DirectivesAreObeyedAtTheSameStepOnceAllRanksHoldThem) {
   script_.directives = {{3 + rank_, CheckpointDirective()}, {7 + 2 * rank_, StopDirective()}};
   const Trained trained = Train();
   ASSERT_TRUE(trained.end.status.ok()) << trained.end.status;
@@ -273,7 +290,7 @@ TEST_F(TrainerTest, DirectivesAreObeyedAtTheSameStepOnceAllRanksHoldThem) {
   EXPECT_EQ(trained.link->due(), expected);
 }
 
-TEST_F(TrainerTest, ScheduledCheckpointsAreAnnouncedBeforeTheyAreSent) {
+TEST_P(TrainerTest, ScheduledCheckpointsAreAnnouncedBeforeTheyAreSent) {
   script_.checkpoint_at = {4, 9};
   const Trained trained = Train();
   if (rank_ != 0) return;
@@ -284,7 +301,7 @@ TEST_F(TrainerTest, ScheduledCheckpointsAreAnnouncedBeforeTheyAreSent) {
   EXPECT_EQ(end_of_epoch.epoch_step(), 0);
 }
 
-TEST_F(TrainerTest, ACheckpointThatCannotBeWrittenIsSaidAndTheLastOneFailsTheRun) {
+TEST_P(TrainerTest, ACheckpointThatCannotBeWrittenIsSaidAndTheLastOneFailsTheRun) {
   script_.checkpoint_at = {4};
   script_.upload = absl::UnavailableError("disk full");
   const Trained trained = Train();
@@ -297,7 +314,7 @@ TEST_F(TrainerTest, ACheckpointThatCannotBeWrittenIsSaidAndTheLastOneFailsTheRun
                                                     "the checkpoint of step 4 was not written: disk full"}));
 }
 
-TEST_F(TrainerTest, ALossThatIsNotFiniteEndsAllRanksBeforeParametersChange) {
+TEST_P(TrainerTest, ALossThatIsNotFiniteEndsAllRanksBeforeParametersChange) {
   script_.final_step = 5;
   const Trained before = Train();
   script_.final_step = kSteps;
@@ -343,7 +360,7 @@ double LeastOf(const std::vector<StepRecord>& records, StepPart part, int64_t fi
   return least;
 }
 
-TEST_F(TrainerTest, ADelayInAPartShowsInThatPartAndNoOther) {
+TEST_P(TrainerTest, ADelayInAPartShowsInThatPartAndNoOther) {
   constexpr double kDelay = 0.04;
   script_.final_step = 9;
   for (StepPart delayed : kParts) {
@@ -371,7 +388,7 @@ TEST_F(TrainerTest, ADelayInAPartShowsInThatPartAndNoOther) {
   }
 }
 
-TEST_F(TrainerTest, PartsAddUpToTheStepAndCommunicationIsMeasured) {
+TEST_P(TrainerTest, PartsAddUpToTheStepAndCommunicationIsMeasured) {
   const Trained trained = Train();
   ASSERT_EQ(trained.link->records.size(), static_cast<size_t>(kSteps));
   for (const StepRecord& record : trained.link->records) {
@@ -399,6 +416,9 @@ TEST_F(TrainerTest, PartsAddUpToTheStepAndCommunicationIsMeasured) {
     EXPECT_EQ(record.collectives(record.collectives_size() - 1).name(), "tail");
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Replicas, TrainerTest, testing::Values(ALGORITHM_MPI, ALGORITHM_SHARED),
+                         [](const auto& info) { return info.param == ALGORITHM_MPI ? "Each" : "Shared"; });
 
 }  // namespace
 }  // namespace lockstep
