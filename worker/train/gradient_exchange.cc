@@ -50,10 +50,10 @@ class ReplicatedExchange : public GradientExchange {
   FlatMemory gradients_;
 };
 
-// A block's sum stays in the first-level cache until the optimizer has read it. Blocks and slices begin on pages, so
-// that a block's own place in its page (kBlockShift) is away from that of every array; see FlatStride.
-constexpr int64_t kBlock = 4 * kPageElements;
-constexpr int64_t kBlockShift = 3 * kArrayShift;
+// A block's sum stays in the first-level cache until the optimizer has read it.
+constexpr int64_t kBlock = 4096;  // elements
+// Slices begin on cache lines, so that no line has two owners.
+constexpr int64_t kLineElements = 16;
 
 class WindowExchange : public GradientExchange {
  public:
@@ -62,9 +62,9 @@ class WindowExchange : public GradientExchange {
     for (int index = 0; index < window->count(); ++index) {
       sources_.push_back(reinterpret_cast<const float*>(window->of(index).data()));
     }
-    const int64_t pages = (layout->elements() + kPageElements - 1) / kPageElements;
+    const int64_t lines = (layout->elements() + kLineElements - 1) / kLineElements;
     const auto begin_of = [&](int64_t index) {
-      return std::min(layout->elements(), pages * index / window->count() * kPageElements);
+      return std::min(layout->elements(), lines * index / window->count() * kLineElements);
     };
     begin_ = begin_of(window->index());
     end_ = begin_of(window->index() + 1);
@@ -107,8 +107,7 @@ class WindowExchange : public GradientExchange {
     std::atomic<int64_t> reducing_ns{0}, applying_ns{0};
     parallel(begin_, end_, [&](int64_t begin, int64_t end) {
       if (reduced_) return apply(gradients(), begin, end - begin);
-      alignas(kPageElements * sizeof(float)) float memory[kBlockShift + kBlock];
-      float* const block = memory + kBlockShift;
+      alignas(64) float block[kBlock];
       int64_t reducing = 0, applying = 0, now = MonotonicNanos();
       for (int64_t at = begin; at < end; at += kBlock) {
         const int64_t count = std::min(kBlock, end - at);
@@ -135,14 +134,22 @@ class WindowExchange : public GradientExchange {
   void TakeSpans(std::vector<Span>* spans) override {
     comm_->TakeSpans(spans);
     if (tail_ == nullptr) return;
-    Span span;
-    span.seq = static_cast<int32_t>(spans->size());
-    span.name = "bucket.window";
-    span.bytes = layout_->elements() * static_cast<int64_t>(sizeof(float));
-    span.wire_bytes = (end_ - begin_) * static_cast<int64_t>(sizeof(float)) * (window_->count() - 1);
-    span.start_ns = span.begin_ns = start_ns_;
-    span.end_ns = came_ns_ + late_comm_ns();
-    spans->push_back(std::move(span));
+    Span reduced;
+    reduced.seq = static_cast<int32_t>(spans->size());
+    reduced.name = "bucket.window";
+    reduced.bytes = layout_->elements() * static_cast<int64_t>(sizeof(float));
+    reduced.wire_bytes = (end_ - begin_) * static_cast<int64_t>(sizeof(float)) * (window_->count() - 1);
+    reduced.start_ns = start_ns_;
+    reduced.begin_ns = came_ns_;
+    reduced.end_ns = came_ns_ + late_comm_ns();
+    spans->push_back(reduced);
+    Span met;
+    met.seq = reduced.seq + 1;
+    met.name = "tail";
+    met.bytes = sizeof(StepTail);
+    met.start_ns = met.begin_ns = start_ns_;
+    met.end_ns = came_ns_;
+    spans->push_back(met);
   }
 
  protected:

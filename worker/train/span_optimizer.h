@@ -35,8 +35,8 @@ class SpanOptimizer {
 // How many arrays of the parameters' shape it keeps.
 int OptimizerStates(const Optimizer& config);
 
-// `layout` outlives the optimizer, and so does `memory`, where its states are to lie, zeros at first, each
-// FlatStride after the one before. Empty: in memory of its own.
+// `layout` outlives the optimizer, and so does `memory`, where its states are to lie, zeros at first:
+// OptimizerStates times `layout.elements()`. Empty: in memory of its own.
 std::unique_ptr<SpanOptimizer> CreateOptimizer(const Optimizer& config, const ParameterLayout* layout,
                                                absl::Span<float> memory = {});
 

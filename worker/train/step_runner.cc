@@ -28,7 +28,6 @@ StepRunner::StepRunner(const Options& options, Network* network, Objective* obje
       parameters_(parameters),
       optimizer_(optimizer),
       exchange_(exchange),
-      comm_(comm),
       delays_(options.config, options.rank),
       buckets_(parameters, exchange, options.config.communication().bucket_mb()),
       buffers_(*network, comm) {}

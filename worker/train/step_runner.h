@@ -72,7 +72,6 @@ class StepRunner {
   FlatParameters* const parameters_;
   SpanOptimizer* const optimizer_;
   GradientExchange* const exchange_;
-  CommThread* const comm_;
   const Delays delays_;
   GradientBuckets buckets_;
   BufferAverage buffers_;

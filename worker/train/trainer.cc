@@ -90,18 +90,17 @@ absl::Status Trainer::PrepareReplica() {
   }
   float* const shared = reinterpret_cast<float*>(window->shared().data());
   parameters_ = std::make_unique<FlatParameters>(layout, *options_.network, shared, window->index() == 0);
-  optimizer_ = CreateOptimizer(
-      optimizer, &parameters_->layout(),
-      absl::MakeSpan(shared, window->shared().size() / sizeof(float)).subspan(FlatStride(layout.elements())));
+  optimizer_ =
+      CreateOptimizer(optimizer, &parameters_->layout(),
+                      absl::MakeSpan(shared, window->shared().size() / sizeof(float)).subspan(layout.elements()));
   exchange_ = NewWindowExchange(&parameters_->layout(), window, comm_.get());
   return absl::OkStatus();
 }
 
 absl::Status Trainer::SizeWindow(const RunConfig& config, const Network& network, WindowOptions* window) {
   ASSIGN_OR_RETURN(const ParameterLayout layout, FlatParameters::LayoutOf(network, config.optimizer()));
-  const int64_t arrays = 1 + OptimizerStates(config.optimizer());
   window->rank_bytes = layout.elements() * static_cast<int64_t>(sizeof(float));
-  window->shared_bytes = arrays * FlatStride(layout.elements()) * static_cast<int64_t>(sizeof(float));
+  window->shared_bytes = window->rank_bytes * (1 + OptimizerStates(config.optimizer()));
   return absl::OkStatus();
 }
 
