@@ -12,21 +12,12 @@ namespace {
 
 class ThreadOperation : public Operation {
  public:
-  ThreadOperation(ThreadGroup* group, int64_t number, ApplyFn apply, int64_t count)
-      : group_(group), number_(number), apply_(std::move(apply)), count_(count) {}
-
-  absl::StatusOr<bool> Poll() override {
-    ASSIGN_OR_RETURN(const bool done, group_->Done(number_));
-    if (done && apply_ && count_ > 0) apply_(0, count_);
-    if (done) apply_ = nullptr;
-    return done;
-  }
+  ThreadOperation(ThreadGroup* group, int64_t number) : group_(group), number_(number) {}
+  absl::StatusOr<bool> Poll() override { return group_->Done(number_); }
 
  private:
   ThreadGroup* const group_;
   const int64_t number_;
-  ApplyFn apply_;
-  const int64_t count_;
 };
 
 class ThreadCollectives : public Collectives {
@@ -37,31 +28,26 @@ class ThreadCollectives : public Collectives {
   std::string algorithm() const override { return "threads"; }
 
   absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op) override {
-    return Start({absl::StrCat("all-reduce of ", data.size()), data, dtype, op}, nullptr, 0);
-  }
-  absl::StatusOr<std::unique_ptr<Operation>> ReduceAndApply(absl::Span<std::byte> data, DType dtype,
-                                                            ApplyFn apply) override {
-    return Start({absl::StrCat("reduce-and-apply of ", data.size()), data, dtype, ReduceOp::kSum}, std::move(apply),
-                 static_cast<int64_t>(data.size()) / DTypeSize(dtype));
+    return Start({absl::StrCat("all-reduce of ", data.size()), data, dtype, op});
   }
   absl::StatusOr<std::unique_ptr<Operation>> AllReduceTail(StepTail* tail) override {
     ThreadGroup::Part part{"tail"};
     part.tail = tail;
-    return Start(std::move(part), nullptr, 0);
+    return Start(std::move(part));
   }
   absl::StatusOr<std::unique_ptr<Operation>> Broadcast(absl::Span<std::byte> data, int root) override {
     ThreadGroup::Part part{absl::StrCat("broadcast of ", data.size()), data};
     part.root = root;
-    return Start(std::move(part), nullptr, 0);
+    return Start(std::move(part));
   }
-  absl::StatusOr<std::unique_ptr<Operation>> Barrier() override { return Start({"barrier"}, nullptr, 0); }
+  absl::StatusOr<std::unique_ptr<Operation>> Barrier() override { return Start({"barrier"}); }
   int64_t WireBytes(int64_t) const override { return 0; }
 
  private:
-  std::unique_ptr<Operation> Start(ThreadGroup::Part part, ApplyFn apply, int64_t count) {
+  std::unique_ptr<Operation> Start(ThreadGroup::Part part) {
     const int64_t number = next_++;
     group_->Arrive(number, rank_, std::move(part));
-    return std::make_unique<ThreadOperation>(group_, number, std::move(apply), count);
+    return std::make_unique<ThreadOperation>(group_, number);
   }
 
   ThreadGroup* const group_;

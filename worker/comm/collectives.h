@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -51,12 +50,6 @@ class Operation {
   virtual absl::StatusOr<bool> Poll() = 0;
 };
 
-// Called with a span of reduced elements as soon as they are: [first_element, first_element + count). It may write into
-// that span. Spans come in any order, each element once.
-// Optimizers are such functions; an algorithm that reduces by slices calls it on this rank's slices alone and sees to
-// it that every rank gets the result.
-using ApplyFn = std::function<void(int64_t first_element, int64_t count)>;
-
 // Collective operations over bytes; knows no tensor. Every rank starts the same operations in the same order with the
 // same sizes. All calls come from one thread, the communication thread. Sums are bitwise the same on every rank and
 // from run to run. `data` is aligned to its type. An implementation outlives its operations.
@@ -69,10 +62,6 @@ class Collectives {
   // In place; `data` stays valid and untouched until done.
   virtual absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype,
                                                                ReduceOp op) = 0;
-  // Reduces `data` by sum and calls `apply` on spans of it; done once every rank may read what `apply` has written.
-  // `apply` runs on the communication thread, inside Poll.
-  virtual absl::StatusOr<std::unique_ptr<Operation>> ReduceAndApply(absl::Span<std::byte> data, DType dtype,
-                                                                    ApplyFn apply) = 0;
   virtual absl::StatusOr<std::unique_ptr<Operation>> AllReduceTail(StepTail* tail) = 0;
   virtual absl::StatusOr<std::unique_ptr<Operation>> Broadcast(absl::Span<std::byte> data, int root) = 0;
   virtual absl::StatusOr<std::unique_ptr<Operation>> Barrier() = 0;

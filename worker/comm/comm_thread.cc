@@ -67,8 +67,6 @@ const char* CommThread::KindName(Kind kind) {
   switch (kind) {
     case Kind::kAllReduce:
       return "all-reduce";
-    case Kind::kReduceAndApply:
-      return "reduce-and-apply";
     case Kind::kTail:
       return "step tail";
     case Kind::kBroadcast:
@@ -106,14 +104,6 @@ void CommThread::StartAllReduce(absl::string_view name, absl::Span<std::byte> da
   if (item == nullptr) return;
   item->dtype = dtype;
   item->op = op;
-  HandOver();
-}
-
-void CommThread::StartReduceAndApply(absl::string_view name, absl::Span<std::byte> data, DType dtype, ApplyFn apply) {
-  Item* const item = NewItem(Kind::kReduceAndApply, name, data);
-  if (item == nullptr) return;
-  item->dtype = dtype;
-  item->apply = std::move(apply);
   HandOver();
 }
 
@@ -210,10 +200,6 @@ absl::Status CommThread::StartOperation(Item* item) {
     case Kind::kAllReduce:
       operation = collectives_->AllReduce(item->data, item->dtype, item->op);
       break;
-    case Kind::kReduceAndApply:
-      operation = collectives_->ReduceAndApply(item->data, item->dtype, std::move(item->apply));
-      item->apply = nullptr;
-      break;
     case Kind::kTail:
       operation = collectives_->AllReduceTail(item->tail);
       break;
@@ -277,9 +263,8 @@ void CommThread::Publish() {
     Span& span = spans_[span_count_];
     span.seq = static_cast<int32_t>(span_count_++);
     span.name.assign(item.name);
-    const bool reduces = item.kind == Kind::kAllReduce || item.kind == Kind::kReduceAndApply;
     span.bytes = item.kind == Kind::kTail ? sizeof(StepTail) : static_cast<int64_t>(item.data.size());
-    span.wire_bytes = reduces ? collectives_->WireBytes(span.bytes) : 0;
+    span.wire_bytes = item.kind == Kind::kAllReduce ? collectives_->WireBytes(span.bytes) : 0;
     span.start_ns = item.start_ns;
     span.begin_ns = item.begin_ns;
     span.end_ns = item.end_ns;

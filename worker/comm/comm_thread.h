@@ -44,7 +44,6 @@ class CommThread {
   ~CommThread();
 
   void StartAllReduce(absl::string_view name, absl::Span<std::byte> data, DType dtype, ReduceOp op);
-  void StartReduceAndApply(absl::string_view name, absl::Span<std::byte> data, DType dtype, ApplyFn apply);
   // Fills in the tail's own rank, number and digest; ranks that do not do the same get FailedPrecondition from Wait.
   void StartTail(StepTail* tail);
   // Fills in the same of a tail that travels another way.
@@ -63,7 +62,7 @@ class CommThread {
   static constexpr size_t kMostSpans = 4096;
 
  private:
-  enum class Kind { kAllReduce, kReduceAndApply, kTail, kBroadcast, kBarrier };
+  enum class Kind { kAllReduce, kTail, kBroadcast, kBarrier };
   // A slot of the ring. The trainer writes it before `handed_over_` passes it, the thread reads it until `finished_`
   // does.
   struct Item {
@@ -73,7 +72,6 @@ class CommThread {
     absl::Span<std::byte> data;
     DType dtype = DType::kU8;
     ReduceOp op = ReduceOp::kSum;
-    ApplyFn apply;
     StepTail* tail = nullptr;
     int root = 0;
     int64_t start_ns = 0, begin_ns = 0, end_ns = 0;

@@ -12,8 +12,8 @@ namespace lockstep {
 // maximum with a NaN is NaN.
 void Reduce(std::byte* into, const std::byte* from, int64_t count, DType dtype, ReduceOp op);
 
-// into[i] = sources[0][first + i] + sources[1][first + i] + …, added in this order. `into` may be sources[k] + first, or
-// overlaps none of them.
+// into[i] = sources[0][first + i] + sources[1][first + i] + …, added in this order. `into` may be sources[k] + first,
+// or overlaps none of them.
 void AddUp(absl::Span<const float* const> sources, int64_t first, int64_t count, float* into);
 
 }  // namespace lockstep

@@ -14,13 +14,31 @@
 namespace lockstep {
 namespace {
 
-// Segments so small that modest data has many, and a one-shot limit that leaves both ways in use.
-MpiOptions SmallOptions() {
+MpiOptions Library() { return {}; }
+
+// Segments so small that modest data has many, and limits that leave all three ways in use.
+MpiOptions SmallRing() {
   MpiOptions options;
+  options.ring = true;
   options.segment_bytes = 4096;
   options.one_shot_bytes = 1024;
-  options.broadcast_bytes = 1000;
+  options.ring_from_bytes = 100'000;
+  options.library_bytes = 1000;
   return options;
+}
+
+// Everything in a ring, or everything directly.
+MpiOptions Always(bool ring) {
+  MpiOptions options = SmallRing();
+  options.one_shot_bytes = -1;
+  options.ring_from_bytes = ring ? 0 : int64_t{1} << 60;
+  return options;
+}
+
+std::vector<MpiOptions> AllWays() {
+  MpiOptions ring;
+  ring.ring = true;
+  return {Library(), ring, SmallRing(), Always(true), Always(false)};
 }
 
 std::unique_ptr<Collectives> NewCollectives(const MpiOptions& options = MpiOptions()) {
@@ -91,7 +109,7 @@ using Types = testing::Types<float, double, int64_t, uint64_t, uint8_t>;
 TYPED_TEST_SUITE(AllReduceTest, Types);
 
 TYPED_TEST(AllReduceTest, GivesTheExactResultForEverySizeAndOperation) {
-  for (const MpiOptions& options : {MpiOptions(), SmallOptions()}) {
+  for (const MpiOptions& options : AllWays()) {
     std::unique_ptr<Collectives> collectives = NewCollectives(options);
     for (const size_t size : Sizes(collectives->world())) {
       for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax}) {
@@ -116,15 +134,22 @@ std::vector<float> Rough(int rank, size_t size) {
   return data;
 }
 
-TEST(CollectivesTest, AddsInRankOrderWhateverTheSegments) {
-  for (const MpiOptions& options : {MpiOptions(), SmallOptions()}) {
+std::vector<float> SumInOrder(int first, int world, size_t size) {
+  std::vector<float> sum = Rough(first, size);
+  for (int step = 1; step < world; ++step) {
+    const std::vector<float> theirs = Rough((first + step) % world, size);
+    for (size_t i = 0; i < size; ++i) sum[i] += theirs[i];
+  }
+  return sum;
+}
+
+TEST(CollectivesTest, DirectlyItAddsInRankOrderWhateverTheSegments) {
+  MpiOptions large = Always(false);
+  large.segment_bytes = MpiOptions().segment_bytes;
+  for (const MpiOptions& options : {Always(false), large}) {
     std::unique_ptr<Collectives> collectives = NewCollectives(options);
     for (const size_t size : {77, 50021, 600011}) {
-      std::vector<float> expected = Rough(0, size);
-      for (int rank = 1; rank < collectives->world(); ++rank) {
-        const std::vector<float> theirs = Rough(rank, size);
-        for (size_t i = 0; i < size; ++i) expected[i] += theirs[i];
-      }
+      const std::vector<float> expected = SumInOrder(0, collectives->world(), size);
       for (int repeat = 0; repeat < 3; ++repeat) {
         std::vector<float> data = Rough(collectives->rank(), size);
         ASSERT_TRUE(Finish(collectives->AllReduce(Bytes(data), DType::kF32, ReduceOp::kSum)).ok());
@@ -135,8 +160,30 @@ TEST(CollectivesTest, AddsInRankOrderWhateverTheSegments) {
   }
 }
 
+TEST(CollectivesTest, ARingAddsEachChunkFromItsOwnRankAroundWhateverTheSegments) {
+  MpiOptions large = Always(true);
+  large.segment_bytes = MpiOptions().segment_bytes;
+  for (const MpiOptions& options : {Always(true), large}) {
+    std::unique_ptr<Collectives> collectives = NewCollectives(options);
+    const int world = collectives->world();
+    for (const size_t size : {77, 50021, 600011}) {
+      const size_t chunk = ((size + world - 1) / world + 63) / 64 * 64;
+      std::vector<float> expected(size);
+      for (int owner = 0; owner < world; ++owner) {
+        const std::vector<float> sum = SumInOrder(owner, world, size);
+        for (size_t i = owner * chunk; i < std::min(size, (owner + 1) * chunk); ++i) expected[i] = sum[i];
+      }
+      for (int repeat = 0; repeat < 3; ++repeat) {
+        std::vector<float> data = Rough(collectives->rank(), size);
+        ASSERT_TRUE(Finish(collectives->AllReduce(Bytes(data), DType::kF32, ReduceOp::kSum)).ok());
+        ASSERT_EQ(std::memcmp(data.data(), expected.data(), size * sizeof(float)), 0) << size << " values";
+      }
+    }
+  }
+}
+
 TEST(CollectivesTest, ANotANumberOfOneRankReachesEveryRankThroughEveryOperation) {
-  std::unique_ptr<Collectives> collectives = NewCollectives(SmallOptions());
+  std::unique_ptr<Collectives> collectives = NewCollectives(SmallRing());
   for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax}) {
     for (int bad = 0; bad < collectives->world(); ++bad) {
       std::vector<float> data(5000, 1.0f);
@@ -148,26 +195,8 @@ TEST(CollectivesTest, ANotANumberOfOneRankReachesEveryRankThroughEveryOperation)
   }
 }
 
-TEST(CollectivesTest, ReduceAndApplyCallsForEveryElementOnceWithItsSum) {
-  for (const size_t size : {size_t{0}, size_t{5}, size_t{9001}, size_t{200003}}) {
-    std::unique_ptr<Collectives> collectives = NewCollectives(SmallOptions());
-    std::vector<float> gradient(size), parameters(size, 0.0f);
-    for (size_t i = 0; i < size; ++i) gradient[i] = Value<float>(collectives->rank(), i);
-    const ApplyFn apply = [&](int64_t first, int64_t count) {
-      for (int64_t i = first; i < first + count; ++i) {
-        parameters[i] += gradient[i] + 1000.0f;
-        gradient[i] = -1.0f;  // allowed: nobody else may see this
-      }
-    };
-    ASSERT_TRUE(Finish(collectives->ReduceAndApply(Bytes(gradient), DType::kF32, apply)).ok());
-    for (size_t i = 0; i < size; ++i) {
-      ASSERT_EQ(parameters[i], Expected<float>(collectives->world(), i, ReduceOp::kSum) + 1000.0f) << i;
-    }
-  }
-}
-
 TEST(CollectivesTest, SeveralOperationsUnderWayAtOnceDoNotMix) {
-  std::unique_ptr<Collectives> collectives = NewCollectives(SmallOptions());
+  std::unique_ptr<Collectives> collectives = NewCollectives(SmallRing());
   const int rank = collectives->rank(), world = collectives->world();
   for (int repeat = 0; repeat < 20; ++repeat) {
     std::vector<std::vector<double>> data;
@@ -200,7 +229,7 @@ TEST(CollectivesTest, SeveralOperationsUnderWayAtOnceDoNotMix) {
 }
 
 TEST(CollectivesTest, BroadcastReachesEveryRankFromEveryRoot) {
-  std::unique_ptr<Collectives> collectives = NewCollectives(SmallOptions());
+  std::unique_ptr<Collectives> collectives = NewCollectives(SmallRing());
   for (int root = 0; root < collectives->world(); ++root) {
     for (const size_t size : {0, 1, 999, 1000, 1001, 5000000}) {
       std::vector<uint8_t> data(size);
@@ -241,23 +270,21 @@ TEST(CollectivesTest, TailIsMergedInRankOrderAndTheSameEverywhere) {
 }
 
 TEST(CollectivesTest, AShorterMessageThanDueIsAnErrorThatNamesTheRank) {
-  std::unique_ptr<Collectives> collectives = NewCollectives(SmallOptions());
-  if (collectives->world() != 2) return;
-  // Both are segmented, one with more in its first segment than the other sends.
-  std::vector<float> data(collectives->rank() == 0 ? 1600 : 1000);
-  auto operation = collectives->AllReduce(Bytes(data), DType::kF32, ReduceOp::kSum);
-  ASSERT_TRUE(operation.ok());
-  const absl::Status status = Finish({operation->get()});
-  EXPECT_FALSE(status.ok());
-  if (collectives->rank() == 0) {
-    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
-    EXPECT_NE(status.message().find("rank 1 sent"), std::string::npos) << status;
+  if (TestSession().world() != 2) return;
+  for (const bool ring : {false, true}) {
+    auto* const collectives = NewCollectives(Always(ring)).release();  // peers may write still: kept for good
+    // Both are segmented, one with more in its first segment than the other sends.
+    auto* const data = new std::vector<float>(collectives->rank() == 0 ? 1600 : 1000);
+    auto operation = collectives->AllReduce(Bytes(*data), DType::kF32, ReduceOp::kSum);
+    ASSERT_TRUE(operation.ok());
+    Operation* const started = operation->release();
+    const absl::Status status = Finish({started});
+    EXPECT_FALSE(status.ok());
+    if (collectives->rank() == 0) {
+      EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+      EXPECT_NE(status.message().find("rank 1 sent"), std::string::npos) << status;
+    }
   }
-  static auto* const kept = new std::vector<std::unique_ptr<Operation>>;
-  kept->push_back(*std::move(operation));
-  static auto* const group = new std::unique_ptr<Collectives>(std::move(collectives));
-  static auto* const buffer = new std::vector<float>(std::move(data));
-  (void)group, (void)buffer;
 }
 
 TEST(MpiSessionTest, ClocksOfOneHostAgree) {

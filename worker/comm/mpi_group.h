@@ -1,0 +1,87 @@
+#pragma once
+
+#include <mpi.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "worker/comm/collectives.h"
+#include "worker/comm/mpi.h"
+
+// Inside worker/comm: what the operations over MPI share.
+namespace lockstep {
+
+using Buffer = std::unique_ptr<std::byte[]>;
+
+// Scratch memory that is used again by the next operation. Fresh memory costs a page fault every 4 KiB.
+class ScratchPool {
+ public:
+  Buffer Take(int64_t bytes) {
+    for (size_t i = 0; i < free_.size(); ++i) {
+      if (free_[i].first != bytes) continue;
+      Buffer buffer = std::move(free_[i].second);
+      free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(i));
+      return buffer;
+    }
+    return Buffer(new std::byte[bytes]);
+  }
+  void Give(int64_t bytes, Buffer buffer) {
+    if (free_.size() == kMostFree) free_.erase(free_.begin());
+    free_.emplace_back(bytes, std::move(buffer));
+  }
+
+ private:
+  static constexpr size_t kMostFree = 16;
+  std::vector<std::pair<int64_t, Buffer>> free_;
+};
+
+// What an operation needs to know of the group it belongs to.
+struct MpiGroup {
+  int rank = 0, world = 1;
+  MPI_Comm comm = MPI_COMM_NULL;
+  MpiOptions options;
+  ScratchPool pool;
+};
+
+// What is to be reduced, and how.
+struct Reduction {
+  absl::Span<std::byte> data;
+  DType dtype = DType::kU8;
+  ReduceOp op = ReduceOp::kSum;
+
+  int64_t size() const { return DTypeSize(dtype); }
+  int64_t count() const { return static_cast<int64_t>(data.size()) / size(); }
+};
+
+// Requests that are tested together; a place for each stays.
+class RequestSet {
+ public:
+  explicit RequestSet(int64_t size) : requests_(size, MPI_REQUEST_NULL), completed_(size), statuses_(size) {}
+  MPI_Request* at(int64_t index) { return &requests_[index]; }
+  // How many are done that were not before: their places are completed(0) … completed(count - 1).
+  absl::StatusOr<int> Test();
+  int completed(int k) const { return completed_[k]; }
+  // The k-th of them, a receive from `peer` of `bytes`. FailedPrecondition: it sent more, or less.
+  absl::Status CheckReceived(int k, int peer, int64_t bytes) const;
+
+ private:
+  std::vector<MPI_Request> requests_;
+  std::vector<int> completed_;
+  std::vector<MPI_Status> statuses_;
+};
+
+// Slices and chunks begin at multiples of this many elements, so that no cache line has two owners.
+constexpr int64_t kSliceElements = 64;
+
+// Every operation has this many tags of its own on all ranks, since operations overtake each other. MPI promises that
+// tags up to 32767 are there; by the time that they come round again, their messages are gone.
+constexpr int64_t kTagsEach = 8;
+constexpr int64_t kTagged = 32768 / kTagsEach;
+
+absl::StatusOr<std::unique_ptr<Operation>> StartDirectAllReduce(MpiGroup* group, Reduction reduction, int tag);
+absl::StatusOr<std::unique_ptr<Operation>> StartRingAllReduce(MpiGroup* group, Reduction reduction, int tag);
+
+}  // namespace lockstep
