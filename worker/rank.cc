@@ -202,7 +202,9 @@ class Worker {
     options.incarnation = run.incarnation();
     if (run.has_resume()) options.resume = run.resume();
     if (options.world > 1) {
-      ASSIGN_OR_RETURN(collectives_, session_->NewCollectives());
+      MpiOptions mpi;
+      mpi.ring = run.config().communication().algorithm() != ALGORITHM_MPI;
+      ASSIGN_OR_RETURN(collectives_, session_->NewCollectives(mpi));
       int64_t error_ns = 0;
       ASSIGN_OR_RETURN(options.clock_offset_ns,
                        session_->MeasureClockOffset(absl::Seconds(run.config().communication().timeout()), &error_ns));
@@ -239,7 +241,7 @@ class Worker {
     if (everywhere) {
       window_ = *std::move(window);
     } else if (!window.ok() && (host.index == 0 || host.hosts == 1)) {
-      voice_->Say(absl::StrCat("communication.algorithm shared is not to be had, training goes on with mpi: ",
+      voice_->Say(absl::StrCat("communication.algorithm shared is not to be had, training goes on with ring: ",
                                window.status().message()));
     }
     return absl::OkStatus();

@@ -15,7 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "worker/comm/mpi_check.h"
 #include "worker/comm/mpi_group.h"

@@ -57,7 +57,9 @@ struct Start {
 class TrainerTest : public testing::TestWithParam<Algorithm> {
  protected:
   TrainerTest() : rank_(TestSession().rank()), world_(TestSession().world()) {
-    if (world_ > 1) collectives_ = *TestSession().NewCollectives();
+    MpiOptions mpi;
+    mpi.ring = GetParam() != ALGORITHM_MPI;
+    if (world_ > 1) collectives_ = *TestSession().NewCollectives(mpi);
     config_ = ToyConfig(128);
     script_.final_step = kSteps;
   }
@@ -417,8 +419,8 @@ TEST_P(TrainerTest, PartsAddUpToTheStepAndCommunicationIsMeasured) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Replicas, TrainerTest, testing::Values(ALGORITHM_MPI, ALGORITHM_SHARED),
-                         [](const auto& info) { return info.param == ALGORITHM_MPI ? "Each" : "Shared"; });
+INSTANTIATE_TEST_SUITE_P(Replicas, TrainerTest, testing::Values(ALGORITHM_MPI, ALGORITHM_RING, ALGORITHM_SHARED),
+                         [](const auto& info) { return Algorithm_Name(info.param).substr(10); });
 
 }  // namespace
 }  // namespace lockstep
