@@ -27,7 +27,8 @@ class ThreadCollectives : public Collectives {
   int world() const override { return group_->world(); }
   std::string algorithm() const override { return "threads"; }
 
-  absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op) override {
+  absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op,
+                                                       Wire wire) override {
     return Start({absl::StrCat("all-reduce of ", data.size()), data, dtype, op});
   }
   absl::StatusOr<std::unique_ptr<Operation>> AllReduceTail(StepTail* tail) override {
@@ -40,8 +41,13 @@ class ThreadCollectives : public Collectives {
     part.root = root;
     return Start(std::move(part));
   }
+  absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
+                                                       absl::Span<std::byte> all) override {
+    ThreadGroup::Part part{absl::StrCat("all-gather of ", own.size()), all};
+    part.own = own;
+    return Start(std::move(part));
+  }
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override { return Start({"barrier"}); }
-  int64_t WireBytes(int64_t) const override { return 0; }
 
  private:
   std::unique_ptr<Operation> Start(ThreadGroup::Part part) {
@@ -83,6 +89,14 @@ void ThreadGroup::Carry(Meeting* meeting) {
     if (part.what == parts[0].what) continue;
     meeting->status = absl::FailedPreconditionError(
         absl::StrCat("ranks differ in what they start: ", parts[0].what, " and ", part.what));
+    return;
+  }
+  if (!parts[0].own.empty()) {
+    for (Part& to : parts) {
+      for (size_t i = 0; i < parts.size(); ++i) {
+        std::copy(parts[i].own.begin(), parts[i].own.end(), to.data.begin() + i * parts[i].own.size());
+      }
+    }
     return;
   }
   Part& first = parts[std::max(0, parts[0].root)];

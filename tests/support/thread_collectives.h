@@ -27,6 +27,7 @@ class ThreadGroup {
     ReduceOp op = ReduceOp::kSum;
     StepTail* tail = nullptr;
     int root = -1;
+    absl::Span<const std::byte> own;  // of an all-gather
   };
   // Rank `rank`'s `number`-th operation is this one.
   void Arrive(int64_t number, int rank, Part part);

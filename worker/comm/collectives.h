@@ -14,6 +14,9 @@ namespace lockstep {
 
 enum class DType { kF32, kF64, kI64, kU64, kU8 };
 enum class ReduceOp { kSum, kMin, kMax };
+// How float32 travels between processes: as it is, or rounded to the nearest of a shorter format at every hop. Every
+// rank gets the same bits either way, since what is complete is rounded before it is passed on.
+enum class Wire { kExact, kF16, kBF16 };
 int DTypeSize(DType dtype);
 
 // What one step's ranks tell each other beside the gradient. Plain integers and doubles; merged over all ranks by
@@ -48,6 +51,9 @@ class Operation {
   virtual ~Operation() = default;
   // Drives it forward, never blocks. True: done.
   virtual absl::StatusOr<bool> Poll() = 0;
+  // Bytes that this rank sends to other processes for it; known once it is done. What ranks of one host read in each
+  // other's memory counts too.
+  virtual int64_t wire_bytes() const { return 0; }
 };
 
 // Collective operations over bytes; knows no tensor. Every rank starts the same operations in the same order with the
@@ -59,14 +65,18 @@ class Collectives {
   virtual int rank() const = 0;
   virtual int world() const = 0;
   virtual std::string algorithm() const = 0;
-  // In place; `data` stays valid and untouched until done.
-  virtual absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype,
-                                                               ReduceOp op) = 0;
+  // In place; `data` stays valid and untouched until done. Only a sum of kF32 may have another `wire` than kExact.
+  virtual absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op,
+                                                               Wire wire) = 0;
+  absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op) {
+    return AllReduce(data, dtype, op, Wire::kExact);
+  }
   virtual absl::StatusOr<std::unique_ptr<Operation>> AllReduceTail(StepTail* tail) = 0;
   virtual absl::StatusOr<std::unique_ptr<Operation>> Broadcast(absl::Span<std::byte> data, int root) = 0;
+  // Everyone's `own`, by rank, into `all`: world times its size. Both stay valid until done.
+  virtual absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
+                                                               absl::Span<std::byte> all) = 0;
   virtual absl::StatusOr<std::unique_ptr<Operation>> Barrier() = 0;
-  // Bytes that this rank sends to other processes for an all-reduce of `bytes`.
-  virtual int64_t WireBytes(int64_t bytes) const = 0;
 };
 
 }  // namespace lockstep

@@ -73,11 +73,13 @@ const char* CommThread::KindName(Kind kind) {
       return "broadcast";
     case Kind::kBarrier:
       return "barrier";
+    case Kind::kOperation:
+      return "operation";
   }
   return "operation";
 }
 
-CommThread::Item* CommThread::NewItem(Kind kind, absl::string_view name, absl::Span<std::byte> data) {
+CommThread::Item* CommThread::NewItem(Kind kind, absl::string_view name, int64_t bytes) {
   {
     MutexLock lock(&mutex_);
     while (status_.ok() && next_ - finished_ >= kQueueItems) for_trainer_.WaitFor(&mutex_, timeout_);
@@ -87,9 +89,9 @@ CommThread::Item* CommThread::NewItem(Kind kind, absl::string_view name, absl::S
   item.kind = kind;
   item.name.assign(name.data(), name.size());
   item.number = next_++;
-  item.data = data;
+  item.bytes = bytes;
   item.start_ns = MonotonicNanos();
-  digest_ = Mix({DigestText(digest_, name), data.size(), static_cast<uint64_t>(kind)});
+  digest_ = Mix({DigestText(digest_, name), static_cast<uint64_t>(bytes), static_cast<uint64_t>(kind)});
   return &item;
 }
 
@@ -100,15 +102,16 @@ void CommThread::HandOver() {
 }
 
 void CommThread::StartAllReduce(absl::string_view name, absl::Span<std::byte> data, DType dtype, ReduceOp op) {
-  Item* const item = NewItem(Kind::kAllReduce, name, data);
+  Item* const item = NewItem(Kind::kAllReduce, name, static_cast<int64_t>(data.size()));
   if (item == nullptr) return;
+  item->data = data;
   item->dtype = dtype;
   item->op = op;
   HandOver();
 }
 
 void CommThread::StartTail(StepTail* tail) {
-  Item* const item = NewItem(Kind::kTail, "tail", {});
+  Item* const item = NewItem(Kind::kTail, "tail", sizeof(StepTail));
   if (item == nullptr) return;
   StampTail(tail);
   item->tail = tail;
@@ -123,14 +126,22 @@ void CommThread::StampTail(StepTail* tail) {
 }
 
 void CommThread::StartBroadcast(absl::string_view name, absl::Span<std::byte> data, int root) {
-  Item* const item = NewItem(Kind::kBroadcast, name, data);
+  Item* const item = NewItem(Kind::kBroadcast, name, static_cast<int64_t>(data.size()));
   if (item == nullptr) return;
+  item->data = data;
   item->root = root;
   HandOver();
 }
 
 void CommThread::StartBarrier(absl::string_view name) {
-  if (NewItem(Kind::kBarrier, name, {}) != nullptr) HandOver();
+  if (NewItem(Kind::kBarrier, name, 0) != nullptr) HandOver();
+}
+
+void CommThread::StartOperation(absl::string_view name, int64_t bytes, StartFn start) {
+  Item* const item = NewItem(Kind::kOperation, name, bytes);
+  if (item == nullptr) return;
+  item->start = std::move(start);
+  HandOver();
 }
 
 absl::Status CommThread::Wait() {
@@ -181,7 +192,7 @@ void CommThread::Loop() {
       if (stopped_) break;
       handed_over = handed_over_;
     }
-    while (status.ok() && begun_ < handed_over) status = StartOperation(&At(begun_++));
+    while (status.ok() && begun_ < handed_over) status = Begin(&At(begun_++));
     bool moved = false;
     if (status.ok()) status = PollAll(&moved);
     Publish();
@@ -193,7 +204,7 @@ void CommThread::Loop() {
   for_trainer_.NotifyOne();
 }
 
-absl::Status CommThread::StartOperation(Item* item) {
+absl::Status CommThread::Begin(Item* item) {
   item->begin_ns = MonotonicNanos();
   absl::StatusOr<std::unique_ptr<Operation>> operation;
   switch (item->kind) {
@@ -208,6 +219,9 @@ absl::Status CommThread::StartOperation(Item* item) {
       break;
     case Kind::kBarrier:
       operation = collectives_->Barrier();
+      break;
+    case Kind::kOperation:
+      operation = item->start(collectives_);
       break;
   }
   if (!operation.ok()) return Describe(*item, operation.status());
@@ -236,6 +250,7 @@ absl::Status CommThread::PollAll(bool* moved) {
 }
 
 absl::Status CommThread::Finish(Item* item) {
+  item->wire_bytes = item->operation->wire_bytes();
   item->operation.reset();
   item->end_ns = MonotonicNanos();
   return item->kind == Kind::kTail ? CheckTail(*item->tail) : absl::OkStatus();
@@ -263,8 +278,8 @@ void CommThread::Publish() {
     Span& span = spans_[span_count_];
     span.seq = static_cast<int32_t>(span_count_++);
     span.name.assign(item.name);
-    span.bytes = item.kind == Kind::kTail ? sizeof(StepTail) : static_cast<int64_t>(item.data.size());
-    span.wire_bytes = item.kind == Kind::kAllReduce ? collectives_->WireBytes(span.bytes) : 0;
+    span.bytes = item.bytes;
+    span.wire_bytes = item.wire_bytes;
     span.start_ns = item.start_ns;
     span.begin_ns = item.begin_ns;
     span.end_ns = item.end_ns;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -44,6 +45,10 @@ class CommThread {
   ~CommThread();
 
   void StartAllReduce(absl::string_view name, absl::Span<std::byte> data, DType dtype, ReduceOp op);
+  // Any operation, as one of several collectives one after the other. `bytes`: what it stands for. `start` runs on the
+  // communication thread; it does not allocate here if it is two pointers large.
+  using StartFn = std::function<absl::StatusOr<std::unique_ptr<Operation>>(Collectives* collectives)>;
+  void StartOperation(absl::string_view name, int64_t bytes, StartFn start);
   // Fills in the tail's own rank, number and digest; ranks that do not do the same get FailedPrecondition from Wait.
   void StartTail(StepTail* tail);
   // Fills in the same of a tail that travels another way.
@@ -62,31 +67,34 @@ class CommThread {
   static constexpr size_t kMostSpans = 4096;
 
  private:
-  enum class Kind { kAllReduce, kTail, kBroadcast, kBarrier };
+  enum class Kind { kAllReduce, kTail, kBroadcast, kBarrier, kOperation };
   // A slot of the ring. The trainer writes it before `handed_over_` passes it, the thread reads it until `finished_`
   // does.
   struct Item {
     Kind kind = Kind::kBarrier;
     std::string name;
     int64_t number = 0;
+    int64_t bytes = 0;
     absl::Span<std::byte> data;
     DType dtype = DType::kU8;
     ReduceOp op = ReduceOp::kSum;
+    StartFn start;
     StepTail* tail = nullptr;
     int root = 0;
     int64_t start_ns = 0, begin_ns = 0, end_ns = 0;
+    int64_t wire_bytes = 0;
     std::unique_ptr<Operation> operation;  // null once done
   };
 
   static const char* KindName(Kind kind);
   // The next slot, once there is room; null after an error.
-  Item* NewItem(Kind kind, absl::string_view name, absl::Span<std::byte> data);
+  Item* NewItem(Kind kind, absl::string_view name, int64_t bytes);
   void HandOver();
   Item& At(int64_t number) { return items_[number % kQueueItems]; }
 
   // The thread's side.
   void Loop();
-  absl::Status StartOperation(Item* item);
+  absl::Status Begin(Item* item);
   absl::Status PollAll(bool* moved);
   absl::Status Finish(Item* item);
   absl::Status CheckDeadline(const Item& item, int64_t now_ns) const;

@@ -27,6 +27,7 @@ class DirectAllReduce : public Operation {
   ~DirectAllReduce() override { group_->pool.Give(scratch_bytes_, std::move(scratch_)); }
   absl::Status Start();
   absl::StatusOr<bool> Poll() override;
+  int64_t wire_bytes() const override;
 
  private:
   // One segment on its way: of the own slice, shared by all peers, or of one peer's slice.
@@ -182,6 +183,12 @@ absl::Status DirectAllReduce::Completed(int k) {
     RETURN_IF_ERROR(requests_.CheckReceived(k, peer, count * r_.size()));
   }
   return own ? OwnCameIn(lane) : PeersCameIn(lane, peer);
+}
+
+// The parts of everyone else's slices, and the own sum to everyone.
+int64_t DirectAllReduce::wire_bytes() const {
+  const int64_t own = SliceBegin(group_->rank + 1) - SliceBegin(group_->rank);
+  return (r_.count() - own + own * peers_) * r_.size();
 }
 
 absl::StatusOr<bool> DirectAllReduce::Poll() {

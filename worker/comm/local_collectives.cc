@@ -1,5 +1,7 @@
 #include "worker/comm/local_collectives.h"
 
+#include <algorithm>
+
 namespace lockstep {
 namespace {
 
@@ -13,13 +15,17 @@ class LocalCollectives : public Collectives {
   int rank() const override { return 0; }
   int world() const override { return 1; }
   std::string algorithm() const override { return "local"; }
-  absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte>, DType, ReduceOp) override {
+  absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte>, DType, ReduceOp, Wire) override {
     return Nothing();
   }
   absl::StatusOr<std::unique_ptr<Operation>> AllReduceTail(StepTail*) override { return Nothing(); }
   absl::StatusOr<std::unique_ptr<Operation>> Broadcast(absl::Span<std::byte>, int) override { return Nothing(); }
+  absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
+                                                       absl::Span<std::byte> all) override {
+    std::copy(own.begin(), own.end(), all.begin());
+    return Nothing();
+  }
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override { return Nothing(); }
-  int64_t WireBytes(int64_t) const override { return 0; }
 
  private:
   static std::unique_ptr<Operation> Nothing() { return std::make_unique<DoneOperation>(); }

@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -46,6 +47,8 @@ class GatherAndMerge : public Operation {
                     "MPI_Iallgather");
   }
 
+  int64_t wire_bytes() const override { return bytes_ * (group_->world - 1); }
+
   absl::StatusOr<bool> Poll() override {
     int done = 0;
     RETURN_IF_ERROR(CheckMpi(MPI_Test(&request_, &done, MPI_STATUS_IGNORE), "MPI_Test"));
@@ -64,6 +67,8 @@ class GatherAndMerge : public Operation {
 // Requests alone: a barrier, or a broadcast in as many calls as its size needs.
 class RequestList : public Operation {
  public:
+  explicit RequestList(int64_t wire_bytes) : wire_bytes_(wire_bytes) {}
+  int64_t wire_bytes() const override { return wire_bytes_; }
   MPI_Request* Add() { return &requests_.emplace_back(MPI_REQUEST_NULL); }
   absl::StatusOr<bool> Poll() override {
     int done = 0;
@@ -73,6 +78,7 @@ class RequestList : public Operation {
   }
 
  private:
+  const int64_t wire_bytes_;
   std::vector<MPI_Request> requests_;
 };
 
@@ -99,11 +105,13 @@ class MpiCollectives : public Collectives {
   int world() const override { return group_->world; }
   std::string algorithm() const override { return group_->options.ring ? "ring" : "mpi"; }
 
-  absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op) override;
+  absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op,
+                                                       Wire wire) override;
   absl::StatusOr<std::unique_ptr<Operation>> AllReduceTail(StepTail* tail) override;
   absl::StatusOr<std::unique_ptr<Operation>> Broadcast(absl::Span<std::byte> data, int root) override;
+  absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
+                                                       absl::Span<std::byte> all) override;
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override;
-  int64_t WireBytes(int64_t bytes) const override;
 
  private:
   bool OneShot(int64_t bytes) const { return bytes * group_->world <= group_->options.one_shot_bytes; }
@@ -115,9 +123,9 @@ class MpiCollectives : public Collectives {
 };
 
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduce(absl::Span<std::byte> data, DType dtype,
-                                                                     ReduceOp op) {
-  if (data.empty()) return std::make_unique<RequestList>();
-  const Reduction reduction = {data, dtype, op};
+                                                                     ReduceOp op, Wire wire) {
+  if (data.empty()) return std::make_unique<RequestList>(0);
+  const Reduction reduction = {data, dtype, op, wire};
   const MpiOptions& options = group_->options;
   // What MPI makes of a minimum with a NaN is its own affair; ours is defined.
   if (!options.ring && op == ReduceOp::kSum) return StartLibrary(reduction);
@@ -130,7 +138,9 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduce(absl::Span<
 
 // In as many calls as MPI's counts, which are int, ask for.
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartLibrary(const Reduction& reduction) {
-  auto operation = std::make_unique<RequestList>();
+  // What a library sends is its own affair: this is the least that an all-reduce needs.
+  const int64_t bytes = static_cast<int64_t>(reduction.data.size());
+  auto operation = std::make_unique<RequestList>(2 * bytes * (group_->world - 1) / group_->world);
   const int64_t most = group_->options.library_bytes / reduction.size();
   for (int64_t first = 0; first < reduction.count(); first += most) {
     const int count = static_cast<int>(std::min(most, reduction.count() - first));
@@ -170,8 +180,8 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduceTail(StepTai
 }
 
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::Broadcast(absl::Span<std::byte> data, int root) {
-  auto operation = std::make_unique<RequestList>();
   const int64_t bytes = static_cast<int64_t>(data.size());
+  auto operation = std::make_unique<RequestList>(bytes);
   for (int64_t at = 0; at < bytes; at += group_->options.library_bytes) {
     const int count = static_cast<int>(std::min(group_->options.library_bytes, bytes - at));
     RETURN_IF_ERROR(
@@ -181,14 +191,23 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::Broadcast(absl::Span<
 }
 
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::Barrier() {
-  auto operation = std::make_unique<RequestList>();
+  auto operation = std::make_unique<RequestList>(0);
   RETURN_IF_ERROR(CheckMpi(MPI_Ibarrier(group_->comm, operation->Add()), "MPI_Ibarrier"));
   return operation;
 }
 
-int64_t MpiCollectives::WireBytes(int64_t bytes) const {
-  const int64_t peers = group_->world - 1;
-  return OneShot(bytes) ? bytes * peers : 2 * bytes * peers / group_->world;
+absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<const std::byte> own,
+                                                                     absl::Span<std::byte> all) {
+  const int64_t bytes = static_cast<int64_t>(own.size());
+  if (bytes > std::numeric_limits<int>::max()) {
+    return absl::InvalidArgumentError(absl::StrCat("an all-gather of ", bytes, " bytes a rank; MPI counts in int"));
+  }
+  auto operation = std::make_unique<RequestList>(bytes * (group_->world - 1));
+  const int count = static_cast<int>(bytes);
+  RETURN_IF_ERROR(CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, group_->comm,
+                                          operation->Add()),
+                           "MPI_Iallgather"));
+  return operation;
 }
 
 }  // namespace

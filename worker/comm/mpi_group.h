@@ -51,6 +51,7 @@ struct Reduction {
   absl::Span<std::byte> data;
   DType dtype = DType::kU8;
   ReduceOp op = ReduceOp::kSum;
+  Wire wire = Wire::kExact;
 
   int64_t size() const { return DTypeSize(dtype); }
   int64_t count() const { return static_cast<int64_t>(data.size()) / size(); }

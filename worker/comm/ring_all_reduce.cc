@@ -33,6 +33,7 @@ class RingAllReduce : public Operation {
   ~RingAllReduce() override { group_->pool.Give(scratch_bytes_, std::move(scratch_)); }
   absl::Status Start() { return Continue(); }
   absl::StatusOr<bool> Poll() override;
+  int64_t wire_bytes() const override { return wire_bytes_; }
 
  private:
   // A message of the queue: segment `message % segments_` of the chunk that it is about.
@@ -63,6 +64,7 @@ class RingAllReduce : public Operation {
   int64_t messages_ = 0;              // to be received, and as many to be sent
   int64_t receiving_ = 0, came_ = 0;  // receives posted; messages that have come and been added up, with all before
   int64_t sending_ = 0, sent_ = 0;    // sends posted; gone, with all before
+  int64_t wire_bytes_ = 0;            // sent so far
   int64_t scratch_bytes_ = 0;
   Buffer scratch_;
   RequestSet requests_{2 * kDepth};  // by message % kDepth: receives, then sends
@@ -104,6 +106,7 @@ absl::Status RingAllReduce::Receive(int64_t message) {
 absl::Status RingAllReduce::Send(int64_t message) {
   const Piece piece = Outgoing(message);
   const int bytes = static_cast<int>(piece.count * r_.size());
+  wire_bytes_ += bytes;
   return CheckMpi(MPI_Isend(At(piece.first), bytes, MPI_BYTE, right_, tag_, group_->comm, Request(true, message)),
                   "MPI_Isend");
 }

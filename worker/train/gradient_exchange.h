@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "worker/comm/comm_thread.h"
 #include "worker/comm/host_window.h"
+#include "worker/comm/rank_state.h"
 #include "worker/train/layout.h"
 
 namespace lockstep {
@@ -46,6 +47,8 @@ class GradientExchange {
 
   // How much of the time inside SquaredNorm and Update of this step was communication.
   virtual int64_t late_comm_ns() const { return 0; }
+  // What of this rank's own a checkpoint has to hold, as residuals of compression.
+  virtual std::vector<RankState> rank_states() { return {}; }
   // The collectives of this step so far; see CommThread::TakeSpans.
   virtual void TakeSpans(std::vector<Span>* spans) = 0;
 

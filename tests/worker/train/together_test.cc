@@ -22,12 +22,9 @@ class Counting : public Collectives {
   int rank() const override { return inner_->rank(); }
   int world() const override { return inner_->world(); }
   std::string algorithm() const override { return inner_->algorithm(); }
-  absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op) override {
-    return inner_->AllReduce(data, dtype, op);
-  }
-  absl::StatusOr<std::unique_ptr<Operation>> ReduceAndApply(absl::Span<std::byte> data, DType dtype,
-                                                            ApplyFn apply) override {
-    return inner_->ReduceAndApply(data, dtype, std::move(apply));
+  absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op,
+                                                       Wire wire) override {
+    return inner_->AllReduce(data, dtype, op, wire);
   }
   absl::StatusOr<std::unique_ptr<Operation>> AllReduceTail(StepTail* tail) override {
     return inner_->AllReduceTail(tail);
@@ -36,8 +33,11 @@ class Counting : public Collectives {
     ++*count_;
     return inner_->Broadcast(data, root);
   }
+  absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
+                                                       absl::Span<std::byte> all) override {
+    return inner_->AllGather(own, all);
+  }
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override { return inner_->Barrier(); }
-  int64_t WireBytes(int64_t bytes) const override { return inner_->WireBytes(bytes); }
 
  private:
   const std::unique_ptr<Collectives> inner_;
