@@ -27,7 +27,6 @@
 #include "common/base/status.h"
 #include "common/config/config.h"
 #include "common/data/dataset.h"
-#include "worker/comm/host_window.h"
 #include "worker/comm/mpi.h"
 #include "worker/coordinator_client/client.h"
 #include "worker/model/blas.h"
@@ -153,6 +152,7 @@ class Worker {
     Leave(end.step, end.why);
     watchdog_.Unwatch();
     trainer_.reset();
+    share_ = MpiSession::Share();
     collectives_.reset();
     session_.reset();  // MPI_Finalize
     Exit(0);
@@ -201,8 +201,8 @@ class Worker {
     options.world = session_->world();
     options.incarnation = run.incarnation();
     if (run.has_resume()) options.resume = run.resume();
+    MpiOptions mpi;
     if (options.world > 1) {
-      MpiOptions mpi;
       mpi.ring = run.config().communication().algorithm() != ALGORITHM_MPI;
       ASSIGN_OR_RETURN(collectives_, session_->NewCollectives(mpi));
       int64_t error_ns = 0;
@@ -210,10 +210,13 @@ class Worker {
                        session_->MeasureClockOffset(absl::Seconds(run.config().communication().timeout()), &error_ns));
     }
     options.collectives = collectives_.get();
-    if (options.world > 1 && run.config().communication().algorithm() == ALGORITHM_SHARED) {
-      RETURN_IF_ERROR(OpenWindow(run.config(), *material.network));
+    const Algorithm algorithm = run.config().communication().algorithm();
+    if (options.world > 1 && (algorithm == ALGORITHM_SHARED || algorithm == ALGORITHM_HIERARCHICAL)) {
+      RETURN_IF_ERROR(ShareHost(run.config(), *material.network, mpi));
     }
-    options.window = window_.get();
+    options.window = share_.window.get();
+    options.host = share_.collectives.get();
+    options.hosts = hosts_;
     options.link = link_.get();
     options.device = material.device;
     options.network = std::move(material.network);
@@ -225,24 +228,23 @@ class Worker {
     return absl::OkStatus();
   }
 
-  // Leaves window_ null, on all ranks, where it cannot be had.
-  absl::Status OpenWindow(const RunConfig& config, const Network& network) {
-    WindowOptions options;
-    options.timeout = absl::Seconds(config.communication().timeout());
-    RETURN_IF_ERROR(Trainer::SizeWindow(config, network, &options));
-    ASSIGN_OR_RETURN(const MpiSession::Host host, session_->FindHost(options.timeout));
-    options.ranks = host.ranks;
-    options.index = host.index;
-    options.name = host.window_name;
-    absl::StatusOr<std::unique_ptr<HostWindow>> window =
-        absl::FailedPreconditionError(absl::StrCat("the ranks are on ", host.hosts, " hosts"));
-    if (host.hosts == 1) window = HostWindow::Open(options);
-    ASSIGN_OR_RETURN(const bool everywhere, session_->OnAllRanks(window.ok(), options.timeout));
-    if (everywhere) {
-      window_ = *std::move(window);
-    } else if (!window.ok() && (host.index == 0 || host.hosts == 1)) {
-      voice_->Say(absl::StrCat("communication.algorithm shared is not to be had, training goes on with ring: ",
-                               window.status().message()));
+  // Leaves share_ empty, on all ranks, where a window cannot be had.
+  absl::Status ShareHost(const RunConfig& config, const Network& network, const MpiOptions& mpi) {
+    WindowOptions sizes;
+    sizes.timeout = absl::Seconds(config.communication().timeout());
+    RETURN_IF_ERROR(Trainer::SizeWindow(config, network, &sizes));
+    ASSIGN_OR_RETURN(const MpiSession::Host place, session_->FindHost(sizes.timeout));
+    hosts_ = static_cast<int>(place.hosts.size());
+    absl::StatusOr<MpiSession::Share> share = absl::FailedPreconditionError(
+        absl::StrCat("the ranks are on ", hosts_, " hosts; hierarchical shares within each of them"));
+    if (hosts_ == 1 || config.communication().algorithm() == ALGORITHM_HIERARCHICAL) {
+      share = session_->ShareHost(place, sizes, mpi, collectives_.get());
+    }
+    if (share.ok()) {
+      share_ = *std::move(share);
+    } else if (place.index == 0 && !absl::IsUnavailable(share.status())) {
+      voice_->Say(absl::StrCat("no window that ranks share, training goes on with communication.algorithm ring: ",
+                               share.status().message()));
     }
     return absl::OkStatus();
   }
@@ -296,7 +298,8 @@ class Worker {
   std::future<absl::StatusOr<Material>> material_;
   std::unique_ptr<MpiSession> session_;
   std::unique_ptr<Collectives> collectives_;
-  std::unique_ptr<HostWindow> window_;
+  MpiSession::Share share_;
+  int hosts_ = 1;
   std::unique_ptr<CoordinatorLink> link_;
   std::unique_ptr<Trainer> trainer_;
 };

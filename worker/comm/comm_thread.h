@@ -56,6 +56,7 @@ class CommThread {
   void StartBroadcast(absl::string_view name, absl::Span<std::byte> data, int root);
   void StartBarrier(absl::string_view name);
 
+  std::string algorithm() const { return collectives_->algorithm(); }
   // Until everything handed over so far is done.
   absl::Status Wait();
   // The spans of what was done since the last call, in order; at most kMostSpans. After Wait.

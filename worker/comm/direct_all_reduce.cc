@@ -180,7 +180,7 @@ absl::Status DirectAllReduce::Completed(int k) {
   // A sum comes from its owner, a part goes to it.
   if (own != is.returning) {
     const int64_t count = Count(own ? group_->rank : peer, is.segment);
-    RETURN_IF_ERROR(requests_.CheckReceived(k, peer, count * r_.size()));
+    RETURN_IF_ERROR(requests_.CheckReceived(k, group_->names[peer], count * r_.size()));
   }
   return own ? OwnCameIn(lane) : PeersCameIn(lane, peer);
 }

@@ -112,6 +112,7 @@ absl::Status Populate(int fd, std::byte* base, int64_t bytes) {
 // Lines of their own, so that ranks do not take them out of each other's caches.
 struct HostWindow::Control {
   alignas(64) std::atomic<uint32_t> arrived;  // barriers that this rank has come to
+  alignas(64) std::atomic<uint64_t> counters[kCounters];
   alignas(64) StepTail tail;
   double number;
 };
@@ -145,6 +146,15 @@ HostWindow::Control& HostWindow::control(int index) const {
 
 StepTail& HostWindow::tail(int index) const { return control(index).tail; }
 double& HostWindow::number(int index) const { return control(index).number; }
+
+std::atomic<uint64_t>& HostWindow::counter(int index, Counter which) const { return control(index).counters[which]; }
+
+bool HostWindow::AllAbove(Counter which, uint64_t value) const {
+  for (int index = 0; index < count(); ++index) {
+    if (counter(index, which).load() <= value) return false;
+  }
+  return true;
+}
 
 // A file of `bytes` zeros, all of them in place. The caller owns it.
 absl::StatusOr<int> HostWindow::Make(const WindowOptions& options, int64_t bytes) {

@@ -34,7 +34,8 @@ struct WindowOptions {
 //   them
 //
 // Who writes what and when is the callers' agreement, kept by Barrier: what a rank wrote before its n-th barrier, every
-// rank may read after its own n-th. One thread of a rank uses it at a time.
+// rank may read after its own n-th. Of a rank, one thread uses the barrier and one
+// the counters.
 class HostWindow {
  public:
   // All ranks of `options.ranks` call it together. ResourceExhausted, FailedPrecondition: this host gives no such
@@ -54,6 +55,13 @@ class HostWindow {
   // A place of `index`'s own for the step's tail, and one for a number that is added up over the host.
   StepTail& tail(int index) const;
   double& number(int index) const;
+
+  // Counters of `index`'s own, 0 at first, for operations that many of are under way at a time (HostCollectives); only
+  // that rank's communication thread writes them.
+  enum Counter { kCame, kDone, kCounters };
+  std::atomic<uint64_t>& counter(int index, Counter which) const;
+  // Whether every rank's is above `value`.
+  bool AllAbove(Counter which, uint64_t value) const;
 
   // Until every rank has come as often. Spins for a moment, then gives its core away, then sleeps; so that it costs
   // little latency with a core for each rank and no time slices without. DeadlineExceeded names the ranks that are

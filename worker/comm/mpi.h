@@ -2,17 +2,26 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "worker/comm/collectives.h"
+#include "worker/comm/host_collectives.h"
+#include "worker/comm/host_window.h"
 
 namespace lockstep {
 
+// Ranks that give the same `group` are together, in the order of `order`, then of rank; a negative one is in none.
+struct MpiPart {
+  int group = 0, order = 0;
+};
+
 // The defaults are for use; tests make them small.
 struct MpiOptions {
+  std::optional<MpiPart> part;                       // unset: all ranks together
   absl::Duration setup_timeout = absl::Seconds(60);  // until all ranks have come to make the communicator
   bool ring = false;                                 // our own all-reduce; else the library's
   int64_t segment_bytes = 256 << 10;                 // of one message; fits a core's second-level cache
@@ -36,17 +45,31 @@ class MpiSession {
   int world() const { return world_; }
   std::string library_version() const;
   // The algorithms `mpi` and `ring` (mpi_collectives.cc), by non-blocking calls alone. All ranks call it together; each
-  // has a communicator of its own. Outlived by the session.
+  // has a communicator of its own. Outlived by the session. Null for a rank that is in no group.
   absl::StatusOr<std::unique_ptr<Collectives>> NewCollectives(const MpiOptions& options = MpiOptions());
   // Which ranks share this rank's host: those with the same host name, boot, and network namespace (so not those of
   // other containers, nor of an emulated host). All ranks call it together, while no collective is under way.
   struct Host {
-    std::vector<int> ranks;   // ascending
-    int index = 0;            // of this rank among them
-    int hosts = 1;            // that the job runs on
-    std::string window_name;  // the same on all of them, and never used before
+    std::vector<std::vector<int>> hosts;  // the ranks of each, ascending; hosts in the order of their first
+    int host = 0;                         // this rank's among them
+    int index = 0;                        // this rank's place on it
+    std::string window_name;              // the same on all of its ranks, and never used before
+
+    const std::vector<int>& ranks() const { return hosts[host]; }
+    int fewest() const;  // ranks that a host has at least
   };
   absl::StatusOr<Host> FindHost(absl::Duration deadline);
+  // What a rank shares with the others of its host, and those of its index with it between hosts.
+  struct Share {
+    std::unique_ptr<HostWindow> window;
+    std::unique_ptr<Collectives> peers;            // null: one host, or this rank has no slice
+    std::unique_ptr<HostCollectives> collectives;  // over both, and `all`
+  };
+  // `sizes`: shared_bytes, rank_bytes and timeout. `all`: the collectives of all ranks, which outlive the share. All
+  // ranks call it together, while no collective is under way. Without a window on some host it is an error on all
+  // ranks: of those that have none, why and what mends it; Unavailable on the others.
+  absl::StatusOr<Share> ShareHost(const Host& host, const WindowOptions& sizes, const MpiOptions& options,
+                                  Collectives* all);
   // Whether `own` is true on all ranks. All ranks call it together, while no collective is under way.
   absl::StatusOr<bool> OnAllRanks(bool own, absl::Duration deadline);
   // Nanoseconds to add to this process's UnixNanos() to get rank 0's, by ping-pong with the smallest delay of a few

@@ -17,8 +17,13 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
+#include <future>
 #include <limits>
+#include <memory>
+#include <numeric>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -212,12 +217,53 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<
 
 }  // namespace
 
+namespace {
+
+// A communicator for those of the same part. MPI has no call for it that does not block, so it has a thread of its own;
+// past the deadline that is left where it is, and the process leaves.
+absl::StatusOr<MPI_Comm> Split(MPI_Comm comm, const MpiPart& part, int64_t until_ns) {
+  struct Result {
+    MPI_Comm comm = MPI_COMM_NULL;
+    std::promise<int> code;
+  };
+  const auto result = std::make_shared<Result>();
+  std::future<int> code = result->code.get_future();
+  std::thread([result, comm, part] {
+    const int color = part.group < 0 ? MPI_UNDEFINED : part.group;
+    result->code.set_value(MPI_Comm_split(comm, color, part.order, &result->comm));
+  }).detach();
+  if (code.wait_for(std::chrono::nanoseconds(until_ns - MonotonicNanos())) != std::future_status::ready) {
+    return absl::DeadlineExceededError("not all ranks have come to form groups");
+  }
+  RETURN_IF_ERROR(CheckMpi(code.get(), "MPI_Comm_split"));
+  return result->comm;
+}
+
+// Who is in it, by rank: their ranks in `world`.
+absl::StatusOr<std::vector<int>> Names(MPI_Comm comm, MPI_Comm world) {
+  MPI_Group group = MPI_GROUP_NULL, all = MPI_GROUP_NULL;
+  int size = 0;
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_size(comm, &size), "MPI_Comm_size"));
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_group(comm, &group), "MPI_Comm_group"));
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_group(world, &all), "MPI_Comm_group"));
+  std::vector<int> own(size), names(size);
+  std::iota(own.begin(), own.end(), 0);
+  RETURN_IF_ERROR(CheckMpi(MPI_Group_translate_ranks(group, size, own.data(), all, names.data()),
+                           "MPI_Group_translate_ranks"));
+  RETURN_IF_ERROR(CheckMpi(MPI_Group_free(&group), "MPI_Group_free"));
+  RETURN_IF_ERROR(CheckMpi(MPI_Group_free(&all), "MPI_Group_free"));
+  return names;
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Collectives>> NewMpiCollectives(const MpiOptions& options) {
   auto group = std::make_unique<MpiGroup>();
   group->options = options;
-  RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(MPI_COMM_WORLD, &group->rank), "MPI_Comm_rank"));
-  RETURN_IF_ERROR(CheckMpi(MPI_Comm_size(MPI_COMM_WORLD, &group->world), "MPI_Comm_size"));
-  if (group->world == 1) return NewLocalCollectives();
+  int rank = 0, world = 1;
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank"));
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_size(MPI_COMM_WORLD, &world), "MPI_Comm_size"));
+  if (world == 1) return NewLocalCollectives();
   const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(options.setup_timeout);
   MPI_Request request = MPI_REQUEST_NULL;
   // MPI writes the communicator when the request is done: past the deadline the group must stay where it is.
@@ -226,13 +272,22 @@ absl::StatusOr<std::unique_ptr<Collectives>> NewMpiCollectives(const MpiOptions&
   for (int done = 0; !done;) {
     RETURN_IF_ERROR(CheckMpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
     if (!done && MonotonicNanos() > until_ns) {
-      return absl::DeadlineExceededError(absl::StrCat("rank ", target->rank, " has waited ",
-                                                      absl::FormatDuration(options.setup_timeout), " for all ",
-                                                      target->world, " ranks to make a communicator"));
+      return absl::DeadlineExceededError(absl::StrCat("rank ", rank, " has waited ",
+                                                      absl::FormatDuration(options.setup_timeout), " for all ", world,
+                                                      " ranks to make a communicator"));
     }
   }
   group.reset(target);
+  if (options.part.has_value()) {
+    ASSIGN_OR_RETURN(const MPI_Comm part, Split(group->comm, *options.part, until_ns));
+    if (part == MPI_COMM_NULL) return std::unique_ptr<Collectives>();
+    group->comm = part;
+  }
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_set_errhandler(group->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(group->comm, &group->rank), "MPI_Comm_rank"));
+  ASSIGN_OR_RETURN(group->names, Names(group->comm, MPI_COMM_WORLD));
+  group->world = static_cast<int>(group->names.size());
+  if (group->world == 1) return NewLocalCollectives();
   return std::make_unique<MpiCollectives>(std::move(group));
 }
 

@@ -41,6 +41,7 @@ class ScratchPool {
 // What an operation needs to know of the group it belongs to.
 struct MpiGroup {
   int rank = 0, world = 1;
+  std::vector<int> names;  // the ranks' in the job, for messages
   MPI_Comm comm = MPI_COMM_NULL;
   MpiOptions options;
   ScratchPool pool;
@@ -65,7 +66,7 @@ class RequestSet {
   // How many are done that were not before: their places are completed(0) … completed(count - 1).
   absl::StatusOr<int> Test();
   int completed(int k) const { return completed_[k]; }
-  // The k-th of them, a receive from `peer` of `bytes`. FailedPrecondition: it sent more, or less.
+  // The k-th of them, a receive of `bytes` from `peer`, its name in the job. FailedPrecondition: it sent more, or less.
   absl::Status CheckReceived(int k, int peer, int64_t bytes) const;
 
  private:

@@ -4,10 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
+#include <map>
 #include <random>
-#include <set>
 #include <type_traits>
 #include <utility>
 
@@ -154,16 +153,46 @@ absl::StatusOr<std::unique_ptr<Collectives>> MpiSession::NewCollectives(const Mp
 absl::StatusOr<MpiSession::Host> MpiSession::FindHost(absl::Duration deadline) {
   ASSIGN_OR_RETURN(const std::vector<Identity> all, Gather(OwnIdentity(), world_, deadline));
   Host host;
-  std::set<std::string> names;
+  std::map<std::string, int> numbers;
   for (int rank = 0; rank < world_; ++rank) {
-    names.insert(all[rank].host);
-    if (std::strcmp(all[rank].host, all[rank_].host) != 0) continue;
-    if (rank == rank_) host.index = static_cast<int>(host.ranks.size());
-    host.ranks.push_back(rank);
+    const int number = numbers.emplace(all[rank].host, static_cast<int>(numbers.size())).first->second;
+    if (number == static_cast<int>(host.hosts.size())) host.hosts.emplace_back();
+    if (rank == rank_) {
+      host.host = number;
+      host.index = static_cast<int>(host.hosts[number].size());
+    }
+    host.hosts[number].push_back(rank);
   }
-  host.hosts = static_cast<int>(names.size());
-  host.window_name = absl::StrCat("lockstep-window-", all[host.ranks[0]].token);
+  host.window_name = absl::StrCat("lockstep-window-", all[host.ranks()[0]].token);
   return host;
+}
+
+int MpiSession::Host::fewest() const {
+  const auto fewer = [](const std::vector<int>& a, const std::vector<int>& b) { return a.size() < b.size(); };
+  return static_cast<int>(std::min_element(hosts.begin(), hosts.end(), fewer)->size());
+}
+
+absl::StatusOr<MpiSession::Share> MpiSession::ShareHost(const Host& host, const WindowOptions& sizes,
+                                                        const MpiOptions& options, Collectives* all) {
+  WindowOptions window = sizes;
+  window.ranks = host.ranks();
+  window.index = host.index;
+  window.name = host.window_name;
+  absl::StatusOr<std::unique_ptr<HostWindow>> opened = HostWindow::Open(window);
+  ASSIGN_OR_RETURN(const bool everywhere, OnAllRanks(opened.ok(), sizes.timeout));
+  RETURN_IF_ERROR(opened.status());
+  if (!everywhere) return absl::UnavailableError("the ranks of another host have no shared window");
+  Share share;
+  share.window = *std::move(opened);
+  const int hosts = static_cast<int>(host.hosts.size());
+  if (hosts > 1) {
+    MpiOptions between = options;
+    between.part = MpiPart{host.index < host.fewest() ? host.index : -1, host.host};
+    ASSIGN_OR_RETURN(share.peers, NewCollectives(between));
+  }
+  share.collectives =
+      std::make_unique<HostCollectives>(share.window.get(), all, share.peers.get(), hosts, host.fewest());
+  return share;
 }
 
 absl::StatusOr<bool> MpiSession::OnAllRanks(bool own, absl::Duration deadline) {

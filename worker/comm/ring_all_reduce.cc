@@ -143,7 +143,7 @@ absl::StatusOr<bool> RingAllReduce::Poll() {
       done_[place] = true;
       if (place >= kDepth) continue;
       const int64_t message = came_ + (place - came_ % kDepth + kDepth) % kDepth;
-      RETURN_IF_ERROR(requests_.CheckReceived(k, left_, Incoming(message).count * r_.size()));
+      RETURN_IF_ERROR(requests_.CheckReceived(k, group_->names[left_], Incoming(message).count * r_.size()));
     }
     Advance();
     RETURN_IF_ERROR(Continue());

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "worker/comm/comm_thread.h"
+#include "worker/comm/host_collectives.h"
 #include "worker/comm/host_window.h"
 #include "worker/comm/rank_state.h"
 #include "worker/train/layout.h"
@@ -74,5 +75,14 @@ std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* l
 // All outlive the exchange.
 std::unique_ptr<GradientExchange> NewWindowExchange(const ParameterLayout* layout, HostWindow* window,
                                                     CommThread* comm);
+
+// Several hosts, the ranks of each sharing parameters, optimizer states and gradients through `window`: each bucket is
+// reduced while backward goes on, over the host's ranks and then between the hosts, so that every rank ends with its
+// slice of the sum (HostCollectives), and updates that slice of its host's one copy of the parameters.
+//
+// `window`'s parts for the ranks hold `layout.elements()` floats each; `host` is what `comm` runs. All outlive the
+// exchange.
+std::unique_ptr<GradientExchange> NewHierarchicalExchange(const ParameterLayout* layout, HostWindow* window,
+                                                          HostCollectives* host, CommThread* comm);
 
 }  // namespace lockstep

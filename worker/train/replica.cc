@@ -21,18 +21,18 @@ absl::Span<std::byte> Bytes(float* values, int64_t count) {
 }  // namespace
 
 absl::Status BroadcastReplica(Network* network, FlatParameters* parameters, SpanOptimizer* optimizer, CommThread* comm,
-                              bool shared) {
+                              HostCollectives* host, absl::Span<std::byte> shared) {
   if (comm == nullptr) return absl::OkStatus();
   torch::NoGradGuard no_grad;
-  if (shared) {
-    comm->StartBarrier("shared parameters");  // rank 0 has written them
+  if (host != nullptr) {
+    comm->StartOperation("shared parameters", static_cast<int64_t>(shared.size()),
+                         [host, shared](Collectives*) { return host->BroadcastShared(shared); });
   } else {
     comm->StartBroadcast("parameters", Bytes(parameters->data(), parameters->layout().elements()), /*root=*/0);
-  }
-  for (const SpanOptimizer::State& state : optimizer->states()) {
-    if (!shared)
+    for (const SpanOptimizer::State& state : optimizer->states()) {
       comm->StartBroadcast(state.name, Bytes(state.values.data(), static_cast<int64_t>(state.values.size())),
                            /*root=*/0);
+    }
   }
   std::vector<NamedTensor> others = network->frozen();
   others.insert(others.end(), network->buffers().begin(), network->buffers().end());

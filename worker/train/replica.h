@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "lockstep/run_config.pb.h"
 #include "worker/comm/comm_thread.h"
+#include "worker/comm/host_collectives.h"
 #include "worker/model/model.h"
 #include "worker/train/flat_parameters.h"
 #include "worker/train/span_optimizer.h"
@@ -13,9 +14,9 @@
 namespace lockstep {
 
 // Gives every rank rank 0's bits: parameters, frozen ones, buffers, optimizer states. All ranks call it together;
-// `comm` null: nothing to do. `shared`: all ranks have the same parameters and states anyway, in memory that they share.
+// `comm` null: nothing to do. `host` not null: the ranks of each host share them, in `shared`.
 absl::Status BroadcastReplica(Network* network, FlatParameters* parameters, SpanOptimizer* optimizer, CommThread* comm,
-                              bool shared);
+                              HostCollectives* host, absl::Span<std::byte> shared);
 
 // Reads `model.init_from` into the network and logs what was taken. InvalidArgument, NotFound name the file.
 absl::Status LoadInitialWeights(const Model& model, Network* network, FlatParameters* parameters,

@@ -42,7 +42,8 @@ absl::Status Trainer::Prepare() {
   const RunConfig& config = options_.config;
   torch::set_num_threads(config.threads());
   if (options_.world > 1) {
-    comm_ = std::make_unique<CommThread>(options_.collectives, absl::Seconds(config.communication().timeout()));
+    Collectives* const collectives = options_.host != nullptr ? options_.host : options_.collectives;
+    comm_ = std::make_unique<CommThread>(collectives, absl::Seconds(config.communication().timeout()));
   }
   RETURN_IF_ERROR(PrepareReplica());
   StepRunner::Options step;
@@ -51,7 +52,7 @@ absl::Status Trainer::Prepare() {
   step.world = options_.world;
   step.steps_per_epoch = plan_.steps_per_epoch();
   step.clock_offset_ns = options_.clock_offset_ns;
-  if (comm_ != nullptr) step.algorithm = options_.collectives->algorithm();
+  if (comm_ != nullptr) step.algorithm = comm_->algorithm();
   runner_ = std::make_unique<StepRunner>(step, options_.network.get(), options_.objective.get(), parameters_.get(),
                                          optimizer_.get(), exchange_.get(), comm_.get());
   evaluator_ =
@@ -93,7 +94,9 @@ absl::Status Trainer::PrepareReplica() {
   optimizer_ =
       CreateOptimizer(optimizer, &parameters_->layout(),
                       absl::MakeSpan(shared, window->shared().size() / sizeof(float)).subspan(layout.elements()));
-  exchange_ = NewWindowExchange(&parameters_->layout(), window, comm_.get());
+  exchange_ = options_.hosts > 1
+                  ? NewHierarchicalExchange(&parameters_->layout(), window, options_.host, comm_.get())
+                  : NewWindowExchange(&parameters_->layout(), window, comm_.get());
   return absl::OkStatus();
 }
 
@@ -137,7 +140,8 @@ absl::Status Trainer::Start() {
     }));
   }
   RETURN_IF_ERROR(BroadcastReplica(options_.network.get(), parameters_.get(), optimizer_.get(), comm_.get(),
-                                   /*shared=*/options_.window != nullptr));
+                                   options_.host, options_.window != nullptr ? options_.window->shared()
+                                                                             : absl::Span<std::byte>()));
   epoch_start_ns_ = MonotonicNanos() - static_cast<int64_t>(cursor_.epoch_seconds() * 1e9);
   if (options_.resume.has_value()) return absl::OkStatus();
   return Checkpoint(/*best=*/false);

@@ -13,6 +13,7 @@
 #include "common/data/plan.h"
 #include "lockstep/control.pb.h"
 #include "worker/comm/comm_thread.h"
+#include "worker/comm/host_collectives.h"
 #include "worker/coordinator_client/client.h"
 #include "worker/model/model.h"
 #include "worker/model/objective.h"
@@ -34,7 +35,9 @@ struct TrainerOptions {
   std::optional<CheckpointState> resume;  // start from the coordinator's checkpoint; else from the network's weights
   int64_t clock_offset_ns = 0;            // to rank 0's clock
   Collectives* collectives = nullptr;     // null: world is 1
-  HostWindow* window = nullptr;           // the ranks share their parameters in it, see SizeWindow; null: they do not
+  HostWindow* window = nullptr;           // the host's ranks share parameters in it, see SizeWindow; null: they do not
+  HostCollectives* host = nullptr;        // with a window: over it and `collectives`
+  int hosts = 1;
   CoordinatorLink* link = nullptr;
   std::unique_ptr<Network> network;
   std::unique_ptr<Objective> objective;

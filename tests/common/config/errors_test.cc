@@ -105,8 +105,9 @@ const std::vector<Case>& FileCases() {
       {"ChoiceByNumber", With("device: 0\n"), "c.yaml:2: device must be cpu, cuda or auto, not '0'"},
       {"UnknownChoiceInList", With("metrics: [accuracy, f1]\n"),
        "c.yaml:2: metrics[1] must be accuracy, top5, loss, perplexity or mae, not 'f1'"},
-      {"PlannedChoice", With("communication:\n  algorithm: hierarchical\n"),
-       "c.yaml:3: communication.algorithm 'hierarchical' is not obeyed by this version yet; choose mpi, ring or shared"},
+      {"PlannedChoice", With("communication:\n  algorithm: auto\n"),
+       "c.yaml:3: communication.algorithm 'auto' is not obeyed by this version yet; choose mpi, ring, shared or "
+       "hierarchical"},
       {"PlannedFormat", "data: {path: data, format: csv}\n",
        "c.yaml:1: data.format 'csv' is not obeyed by this version yet; choose idx"},
       {"PlannedField", With("communication:\n  period: 4\n"),

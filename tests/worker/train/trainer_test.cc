@@ -53,13 +53,11 @@ struct Start {
   Cursor cursor;
 };
 
-// Each rank with a replica of its own, and all of them with one in the host's window.
+// Each rank with a replica of its own, all of them with one in the host's window, or those of each of two hosts.
 class TrainerTest : public testing::TestWithParam<Algorithm> {
  protected:
   TrainerTest() : rank_(TestSession().rank()), world_(TestSession().world()) {
-    MpiOptions mpi;
-    mpi.ring = GetParam() != ALGORITHM_MPI;
-    if (world_ > 1) collectives_ = *TestSession().NewCollectives(mpi);
+    if (world_ > 1) collectives_ = *TestSession().NewCollectives(MpiOptionsOf(GetParam()));
     config_ = ToyConfig(128);
     script_.final_step = kSteps;
   }
@@ -75,8 +73,11 @@ class TrainerTest : public testing::TestWithParam<Algorithm> {
     options.collectives = start.alone ? nullptr : collectives_.get();
     options.link = trained.link.get();
     options.network = *CreateModel(config_, "cpu");
-    const std::unique_ptr<HostWindow> window = start.alone ? nullptr : OpenWindow(*options.network);
-    options.window = window.get();
+    MpiSession::Share share;
+    if (!start.alone) share = ShareHosts(*options.network);
+    options.window = share.window.get();
+    options.host = share.collectives.get();
+    options.hosts = GetParam() == ALGORITHM_HIERARCHICAL ? 2 : 1;
     options.objective = *CreateObjective(config_.loss(), "cpu");
     if (start.break_at > 0) {
       options.objective = std::make_unique<BreakingObjective>(std::move(options.objective), start.break_at);
@@ -96,18 +97,31 @@ class TrainerTest : public testing::TestWithParam<Algorithm> {
     return trained;
   }
 
-  std::unique_ptr<HostWindow> OpenWindow(const Network& network) const {
-    if (world_ == 1 || GetParam() != ALGORITHM_SHARED) return nullptr;
-    WindowOptions options;
-    EXPECT_TRUE(Trainer::SizeWindow(config_, network, &options).ok());
-    const MpiSession::Host host = *TestSession().FindHost(absl::Seconds(20));
-    EXPECT_EQ(host.hosts, 1);
-    options.ranks = host.ranks;
-    options.index = host.index;
-    options.name = host.window_name;
-    absl::StatusOr<std::unique_ptr<HostWindow>> window = HostWindow::Open(options);
-    EXPECT_TRUE(window.ok()) << window.status();
-    return *std::move(window);
+  // Hierarchical: this machine stands in for two hosts, of which one has more ranks where their number is odd.
+  MpiSession::Share ShareHosts(const Network& network) const {
+    const bool hierarchical = GetParam() == ALGORITHM_HIERARCHICAL;
+    if (world_ == 1 || (GetParam() != ALGORITHM_SHARED && !hierarchical)) return {};
+    WindowOptions sizes;
+    EXPECT_TRUE(Trainer::SizeWindow(config_, network, &sizes).ok());
+    MpiSession::Host host = *TestSession().FindHost(absl::Seconds(20));
+    EXPECT_EQ(host.hosts.size(), 1u);
+    if (hierarchical) {
+      host.hosts.assign(2, {});
+      for (int rank = 0; rank < world_; ++rank) host.hosts[rank % 2].push_back(rank);
+      host.host = rank_ % 2;
+      host.index = rank_ / 2;
+      host.window_name += absl::StrCat("-", host.host);
+    }
+    absl::StatusOr<MpiSession::Share> share =
+        TestSession().ShareHost(host, sizes, MpiOptionsOf(GetParam()), collectives_.get());
+    EXPECT_TRUE(share.ok()) << share.status();
+    return *std::move(share);
+  }
+
+  static MpiOptions MpiOptionsOf(Algorithm algorithm) {
+    MpiOptions mpi;
+    mpi.ring = algorithm != ALGORITHM_MPI;
+    return mpi;
   }
 
   int last_rank() const { return world_ - 1; }
@@ -419,7 +433,7 @@ TEST_P(TrainerTest, PartsAddUpToTheStepAndCommunicationIsMeasured) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Replicas, TrainerTest, testing::Values(ALGORITHM_MPI, ALGORITHM_RING, ALGORITHM_SHARED),
+INSTANTIATE_TEST_SUITE_P(Replicas, TrainerTest, testing::Values(ALGORITHM_MPI, ALGORITHM_RING, ALGORITHM_SHARED, ALGORITHM_HIERARCHICAL),
                          [](const auto& info) { return Algorithm_Name(info.param).substr(10); });
 
 }  // namespace
