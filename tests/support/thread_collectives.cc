@@ -51,14 +51,15 @@ class ThreadCollectives : public Collectives {
 
  private:
   std::unique_ptr<Operation> Start(ThreadGroup::Part part) {
-    const int64_t number = next_++;
+    // Tails may overtake the others.
+    const int64_t number = part.tail != nullptr ? -next_tail_++ : next_++;
     group_->Arrive(number, rank_, std::move(part));
     return std::make_unique<ThreadOperation>(group_, number);
   }
 
   ThreadGroup* const group_;
   const int rank_;
-  int64_t next_ = 0;
+  int64_t next_ = 0, next_tail_ = 1;
 };
 
 }  // namespace

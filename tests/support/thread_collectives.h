@@ -29,7 +29,7 @@ class ThreadGroup {
     int root = -1;
     absl::Span<const std::byte> own;  // of an all-gather
   };
-  // Rank `rank`'s `number`-th operation is this one.
+  // Rank `rank`'s `number`-th operation is this one; tails are numbered by themselves, downwards from -1.
   void Arrive(int64_t number, int rank, Part part);
   // True: the results are in every rank's buffers.
   absl::StatusOr<bool> Done(int64_t number);

@@ -57,8 +57,9 @@ class Operation {
 };
 
 // Collective operations over bytes; knows no tensor. Every rank starts the same operations in the same order with the
-// same sizes. All calls come from one thread, the communication thread. Sums are bitwise the same on every rank and
-// from run to run. `data` is aligned to its type. An implementation outlives its operations.
+// same sizes; tails have an order of their own, so that a rank may start one before what others start first. All calls
+// come from one thread, the communication thread. Sums are bitwise the same on every rank and from run to run. `data`
+// is aligned to its type. An implementation outlives its operations.
 class Collectives {
  public:
   virtual ~Collectives() = default;

@@ -21,6 +21,7 @@ constexpr absl::Duration kShortestNap = absl::Microseconds(20);
 constexpr absl::Duration kLongestNap = absl::Microseconds(100);
 // Linux rounds a nap up by the thread's timer slack, 50 us unless told otherwise.
 constexpr unsigned long kTimerSlackNanos = 1'000;
+constexpr int64_t kNone = -1;
 // How much longer than an operation's deadline the trainer waits for the thread to notice it.
 constexpr absl::Duration kStuck = absl::Seconds(10);
 
@@ -90,32 +91,34 @@ CommThread::Item* CommThread::NewItem(Kind kind, absl::string_view name, int64_t
   item.name.assign(name.data(), name.size());
   item.number = next_++;
   item.bytes = bytes;
+  item.begun = item.done = false;
   item.start_ns = MonotonicNanos();
   digest_ = Mix({DigestText(digest_, name), static_cast<uint64_t>(bytes), static_cast<uint64_t>(kind)});
   return &item;
 }
 
-void CommThread::HandOver() {
+int64_t CommThread::HandOver(const Item& item) {
   MutexLock lock(&mutex_);
   handed_over_ = next_;
   for_thread_.NotifyOne();
+  return item.number;
 }
 
-void CommThread::StartAllReduce(absl::string_view name, absl::Span<std::byte> data, DType dtype, ReduceOp op) {
+int64_t CommThread::StartAllReduce(absl::string_view name, absl::Span<std::byte> data, DType dtype, ReduceOp op) {
   Item* const item = NewItem(Kind::kAllReduce, name, static_cast<int64_t>(data.size()));
-  if (item == nullptr) return;
+  if (item == nullptr) return kNone;
   item->data = data;
   item->dtype = dtype;
   item->op = op;
-  HandOver();
+  return HandOver(*item);
 }
 
-void CommThread::StartTail(StepTail* tail) {
+int64_t CommThread::StartTail(StepTail* tail) {
   Item* const item = NewItem(Kind::kTail, "tail", sizeof(StepTail));
-  if (item == nullptr) return;
+  if (item == nullptr) return kNone;
   StampTail(tail);
   item->tail = tail;
-  HandOver();
+  return HandOver(*item);
 }
 
 void CommThread::StampTail(StepTail* tail) {
@@ -125,32 +128,48 @@ void CommThread::StampTail(StepTail* tail) {
   tail->mismatch_rank = -1;
 }
 
-void CommThread::StartBroadcast(absl::string_view name, absl::Span<std::byte> data, int root) {
+int64_t CommThread::StartBroadcast(absl::string_view name, absl::Span<std::byte> data, int root) {
   Item* const item = NewItem(Kind::kBroadcast, name, static_cast<int64_t>(data.size()));
-  if (item == nullptr) return;
+  if (item == nullptr) return kNone;
   item->data = data;
   item->root = root;
-  HandOver();
+  return HandOver(*item);
 }
 
-void CommThread::StartBarrier(absl::string_view name) {
-  if (NewItem(Kind::kBarrier, name, 0) != nullptr) HandOver();
+int64_t CommThread::StartBarrier(absl::string_view name) {
+  Item* const item = NewItem(Kind::kBarrier, name, 0);
+  return item != nullptr ? HandOver(*item) : kNone;
 }
 
-void CommThread::StartOperation(absl::string_view name, int64_t bytes, StartFn start) {
+int64_t CommThread::StartOperation(absl::string_view name, int64_t bytes, StartFn start) {
   Item* const item = NewItem(Kind::kOperation, name, bytes);
-  if (item == nullptr) return;
+  if (item == nullptr) return kNone;
   item->start = std::move(start);
-  HandOver();
+  return HandOver(*item);
 }
 
 absl::Status CommThread::Wait() {
-  const int64_t give_up_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(timeout_ + kStuck);
+  return WaitUntil([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return finished_ == next_; });
+}
+
+absl::Status CommThread::Wait(int64_t number) {
+  if (number == kNone) return Wait();  // there was an error
+  return WaitUntil([this, number]()
+                       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return number < finished_ || At(number).done; });
+}
+
+template <typename Done>
+absl::Status CommThread::WaitUntil(Done done) {
   MutexLock lock(&mutex_);
-  if (status_.ok() && finished_ == next_) return absl::OkStatus();
+  if (status_.ok() && done()) return absl::OkStatus();
   waiting_ = true;
   for_thread_.NotifyOne();
-  while (status_.ok() && finished_ < next_) {
+  int64_t last = finished_, give_up_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(timeout_ + kStuck);
+  while (status_.ok() && !done()) {
+    if (finished_ != last) {
+      last = finished_;
+      give_up_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(timeout_ + kStuck);
+    }
     const int64_t left_ns = give_up_ns - MonotonicNanos();
     if (left_ns > 0) {
       for_trainer_.WaitFor(&mutex_, absl::Nanoseconds(left_ns));
@@ -185,14 +204,13 @@ void CommThread::Loop() {
   prctl(PR_SET_TIMERSLACK, kTimerSlackNanos, 0, 0, 0);
   absl::Status status;
   while (status.ok()) {
-    int64_t handed_over = 0;
     {
       MutexLock lock(&mutex_);
       while (handed_over_ == first_open_ && !stopped_) for_thread_.Wait(&mutex_);
       if (stopped_) break;
-      handed_over = handed_over_;
+      seen_ = handed_over_;
     }
-    while (status.ok() && begun_ < handed_over) status = Begin(&At(begun_++));
+    status = BeginNext();
     bool moved = false;
     if (status.ok()) status = PollAll(&moved);
     Publish();
@@ -204,7 +222,21 @@ void CommThread::Loop() {
   for_trainer_.NotifyOne();
 }
 
+absl::Status CommThread::BeginNext() {
+  for (int64_t number = begun_; number < seen_; ++number) {
+    Item& item = At(number);
+    const bool tail = item.kind == Kind::kTail;
+    // In their order: whatever comes first of those that have to wait keeps the others waiting.
+    if (item.begun || (!tail && (under_way_ == kMostUnderWay || number > begun_))) continue;
+    RETURN_IF_ERROR(Begin(&item));
+    if (!tail) ++under_way_;
+    while (begun_ < seen_ && At(begun_).begun) ++begun_;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CommThread::Begin(Item* item) {
+  item->begun = true;
   item->begin_ns = MonotonicNanos();
   absl::StatusOr<std::unique_ptr<Operation>> operation;
   switch (item->kind) {
@@ -231,7 +263,7 @@ absl::Status CommThread::Begin(Item* item) {
 
 absl::Status CommThread::PollAll(bool* moved) {
   const int64_t before_ns = MonotonicNanos();
-  for (int64_t number = first_open_; number < begun_; ++number) {
+  for (int64_t number = first_open_; number < seen_; ++number) {
     Item& item = At(number);
     if (item.operation == nullptr) continue;
     const absl::StatusOr<bool> done = item.operation->Poll();
@@ -243,8 +275,8 @@ absl::Status CommThread::PollAll(bool* moved) {
   }
   const int64_t now_ns = MonotonicNanos();
   *moved = *moved || now_ns - before_ns > kBusyPollNanos;
-  while (first_open_ < begun_ && At(first_open_).operation == nullptr) ++first_open_;
-  if (first_open_ == begun_) return absl::OkStatus();
+  for (; first_open_ < begun_ && At(first_open_).operation == nullptr; ++first_open_) open_since_ns_ = now_ns;
+  if (first_open_ == seen_) return absl::OkStatus();
   // The first is the oldest: handed over before all others.
   return CheckDeadline(At(first_open_), now_ns);
 }
@@ -253,11 +285,12 @@ absl::Status CommThread::Finish(Item* item) {
   item->wire_bytes = item->operation->wire_bytes();
   item->operation.reset();
   item->end_ns = MonotonicNanos();
+  if (item->kind != Kind::kTail) --under_way_;
   return item->kind == Kind::kTail ? CheckTail(*item->tail) : absl::OkStatus();
 }
 
 absl::Status CommThread::CheckDeadline(const Item& item, int64_t now_ns) const {
-  const absl::Duration waited = absl::Nanoseconds(now_ns - item.start_ns);
+  const absl::Duration waited = absl::Nanoseconds(now_ns - std::max(item.start_ns, open_since_ns_));
   if (waited <= timeout_) return absl::OkStatus();
   return absl::DeadlineExceededError(
       absl::StrCat(KindName(item.kind), " '", item.name, "' (number ", item.number, ") has waited ",
@@ -270,7 +303,13 @@ absl::Status CommThread::Describe(const Item& item, const absl::Status& status) 
 
 void CommThread::Publish() {
   MutexLock lock(&mutex_);
-  if (finished_ == first_open_) return;
+  bool news = finished_ < first_open_;
+  for (int64_t number = first_open_; number < seen_; ++number) {
+    Item& item = At(number);
+    if (item.done || !item.begun || item.operation != nullptr) continue;
+    item.done = news = true;  // before others that were handed over before it
+  }
+  if (!news) return;
   for (; finished_ < first_open_; ++finished_) {
     const Item& item = At(finished_);
     if (span_count_ == kMostSpans) continue;
@@ -288,17 +327,17 @@ void CommThread::Publish() {
 }
 
 void CommThread::Abandon() {
-  for (int64_t number = first_open_; number < begun_; ++number) {
+  for (int64_t number = first_open_; number < seen_; ++number) {
     if (At(number).operation != nullptr) KeepForever(std::move(At(number).operation));
   }
 }
 
 void CommThread::Rest(bool moved) {
   idle_polls_ = moved ? 0 : idle_polls_ + 1;
-  if (moved || first_open_ == begun_) return;
+  if (moved || first_open_ == seen_) return;
   {
     MutexLock lock(&mutex_);
-    if (handed_over_ > begun_ || stopped_) return;
+    if (handed_over_ > seen_ || stopped_) return;
     if (!waiting_) {
       for_thread_.WaitFor(&mutex_, std::min(kLongestNap, kShortestNap * (1 + idle_polls_ / 8)));
       return;

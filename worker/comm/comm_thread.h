@@ -29,36 +29,41 @@ struct Span {
 };
 
 // The one thread that calls the collectives. The trainer hands over operations in the order on which all ranks agree;
-// the thread starts each at once and drives all of them forward while the trainer computes. Polling costs the trainer
-// a core's time where there are no spare cores, so it naps between polls while the trainer computes and spins only
-// while the trainer stands still for it (Wait).
+// the thread drives them forward while the trainer computes. It has kMostUnderWay of them under way at a time, begun in
+// their order, so that the first to be handed over are the first to be done, and the next fills the link while one
+// winds down. Tails are begun at once: a step may go on when everybody's tail is there. Polling costs the trainer a
+// core's time where there are no spare cores, so the thread naps between polls while the trainer computes and spins
+// only while the trainer stands still for it (Wait).
 //
-// Start… and Wait are called by the trainer alone, and do not allocate once names have had their usual length for a
-// while. Any error (a peer that does not come within the deadline: DeadlineExceeded, names the operation and how long)
-// is final: every later Wait returns it, and every later Start… does nothing. An operation's deadline counts from when
-// this rank handed it over. What is under way when an error comes or the thread is destroyed is never freed, since
-// peers may still write there; its data has to live until the process leaves.
+// Start… return the operation's number, for Wait. They and Wait are called by the trainer alone, and do not allocate
+// once names have had their usual length for a while. Any error (a peer that does not come within the deadline:
+// DeadlineExceeded, names the operation and how long) is final: every later Wait returns it, and every later Start…
+// does nothing. An operation's deadline counts from when this rank handed it over, and those before it were done. What
+// is under way when an error comes or the thread is destroyed is never freed, since peers may still write there; its
+// data has to live until the process leaves.
 class CommThread {
  public:
   CommThread(Collectives* collectives, absl::Duration timeout);
   // Ends the thread; what is under way is abandoned, so Wait first. After an error of a broken job leave by _exit.
   ~CommThread();
 
-  void StartAllReduce(absl::string_view name, absl::Span<std::byte> data, DType dtype, ReduceOp op);
+  int64_t StartAllReduce(absl::string_view name, absl::Span<std::byte> data, DType dtype, ReduceOp op);
   // Any operation, as one of several collectives one after the other. `bytes`: what it stands for. `start` runs on the
   // communication thread; it does not allocate here if it is two pointers large.
   using StartFn = std::function<absl::StatusOr<std::unique_ptr<Operation>>(Collectives* collectives)>;
-  void StartOperation(absl::string_view name, int64_t bytes, StartFn start);
+  int64_t StartOperation(absl::string_view name, int64_t bytes, StartFn start);
   // Fills in the tail's own rank, number and digest; ranks that do not do the same get FailedPrecondition from Wait.
-  void StartTail(StepTail* tail);
+  int64_t StartTail(StepTail* tail);
   // Fills in the same of a tail that travels another way.
   void StampTail(StepTail* tail);
-  void StartBroadcast(absl::string_view name, absl::Span<std::byte> data, int root);
-  void StartBarrier(absl::string_view name);
+  int64_t StartBroadcast(absl::string_view name, absl::Span<std::byte> data, int root);
+  int64_t StartBarrier(absl::string_view name);
 
   std::string algorithm() const { return collectives_->algorithm(); }
   // Until everything handed over so far is done.
   absl::Status Wait();
+  // Until this one is, whatever else is under way. It is one of the last kQueueItems handed over.
+  absl::Status Wait(int64_t number);
   // The spans of what was done since the last call, in order; at most kMostSpans. After Wait.
   std::vector<Span> TakeSpans();
   // The same without allocating in the long run: `spans` is overwritten and its memory used again.
@@ -66,6 +71,7 @@ class CommThread {
 
   static constexpr int kQueueItems = 256;  // Start… waits for room beyond
   static constexpr size_t kMostSpans = 4096;
+  static constexpr int kMostUnderWay = 2;
 
  private:
   enum class Kind { kAllReduce, kTail, kBroadcast, kBarrier, kOperation };
@@ -84,18 +90,23 @@ class CommThread {
     int root = 0;
     int64_t start_ns = 0, begin_ns = 0, end_ns = 0;
     int64_t wire_bytes = 0;
-    std::unique_ptr<Operation> operation;  // null once done
+    bool begun = false;                    // thread
+    bool done = false;                     // under mutex_: the trainer may know
+    std::unique_ptr<Operation> operation;  // null before it is begun, and once done
   };
 
   static const char* KindName(Kind kind);
   // The next slot, once there is room; null after an error.
   Item* NewItem(Kind kind, absl::string_view name, int64_t bytes);
-  void HandOver();
+  int64_t HandOver(const Item& item);
+  template <typename Done>
+  absl::Status WaitUntil(Done done);
   Item& At(int64_t number) { return items_[number % kQueueItems]; }
 
   // The thread's side.
   void Loop();
   absl::Status Begin(Item* item);
+  absl::Status BeginNext();
   absl::Status PollAll(bool* moved);
   absl::Status Finish(Item* item);
   absl::Status CheckDeadline(const Item& item, int64_t now_ns) const;
@@ -108,11 +119,14 @@ class CommThread {
   Collectives* const collectives_;
   const absl::Duration timeout_;
   std::vector<Item> items_;
-  int64_t next_ = 0;        // trainer: items made
-  uint64_t digest_ = 0;     // trainer: of the items since the last tail
-  int64_t begun_ = 0;       // thread: items started
-  int64_t first_open_ = 0;  // thread: every item before it is done
-  int64_t idle_polls_ = 0;  // thread: polls in a row that moved nothing
+  int64_t next_ = 0;           // trainer: items made
+  uint64_t digest_ = 0;        // trainer: of the items since the last tail
+  int64_t seen_ = 0;           // thread: items handed over, as far as it knows
+  int64_t begun_ = 0;          // thread: every item before it has been begun
+  int64_t under_way_ = 0;      // thread: begun and not done, tails left out
+  int64_t first_open_ = 0;     // thread: every item before it is done …
+  int64_t open_since_ns_ = 0;  // … since then
+  int64_t idle_polls_ = 0;     // thread: polls in a row that moved nothing
 
   Mutex mutex_;
   CondVar for_thread_, for_trainer_;

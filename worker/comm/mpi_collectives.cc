@@ -46,9 +46,9 @@ class GatherAndMerge : public Operation {
       : group_(group), bytes_(bytes), merge_(std::move(merge)), gathered_(group->pool.Take(bytes * group->world)) {}
   ~GatherAndMerge() override { group_->pool.Give(bytes_ * group_->world, std::move(gathered_)); }
 
-  absl::Status Start(const void* own) {
+  absl::Status Start(const void* own, MPI_Comm comm) {
     const int count = static_cast<int>(bytes_);
-    return CheckMpi(MPI_Iallgather(own, count, MPI_BYTE, gathered_.get(), count, MPI_BYTE, group_->comm, &request_),
+    return CheckMpi(MPI_Iallgather(own, count, MPI_BYTE, gathered_.get(), count, MPI_BYTE, comm, &request_),
                     "MPI_Iallgather");
   }
 
@@ -165,7 +165,7 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartOneShot(const Re
     }
   };
   auto operation = std::make_unique<GatherAndMerge>(group_.get(), bytes, std::move(merge));
-  RETURN_IF_ERROR(operation->Start(reduction.data.data()));
+  RETURN_IF_ERROR(operation->Start(reduction.data.data(), group_->comm));
   return operation;
 }
 
@@ -180,7 +180,7 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduceTail(StepTai
     }
   };
   auto operation = std::make_unique<GatherAndMerge>(group_.get(), sizeof(StepTail), std::move(merge));
-  RETURN_IF_ERROR(operation->Start(tail));
+  RETURN_IF_ERROR(operation->Start(tail, group_->tails));
   return operation;
 }
 
@@ -209,9 +209,9 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<
   }
   auto operation = std::make_unique<RequestList>(bytes * (group_->world - 1));
   const int count = static_cast<int>(bytes);
-  RETURN_IF_ERROR(CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, group_->comm,
-                                          operation->Add()),
-                           "MPI_Iallgather"));
+  RETURN_IF_ERROR(
+      CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, group_->comm, operation->Add()),
+               "MPI_Iallgather"));
   return operation;
 }
 
@@ -219,18 +219,33 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<
 
 namespace {
 
-// A communicator for those of the same part. MPI has no call for it that does not block, so it has a thread of its own;
-// past the deadline that is left where it is, and the process leaves.
-absl::StatusOr<MPI_Comm> Split(MPI_Comm comm, const MpiPart& part, int64_t until_ns) {
+// A communicator of all ranks. Past the deadline MPI may still write to it: it is then never freed.
+absl::StatusOr<MPI_Comm> Duplicate(int64_t until_ns) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  auto comm = std::make_unique<MPI_Comm>(MPI_COMM_NULL);
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_idup(MPI_COMM_WORLD, comm.get(), &request), "MPI_Comm_idup"));
+  for (int done = 0; !done;) {
+    RETURN_IF_ERROR(CheckMpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
+    if (done || MonotonicNanos() < until_ns) continue;
+    comm.release();
+    return absl::DeadlineExceededError("not all ranks have come to make a communicator");
+  }
+  return *comm;
+}
+
+// One for those of the same part; MPI_COMM_NULL for those of none. MPI has no call for it that does not block, so it
+// has a thread of its own; past the deadline that is left where it is, and the process leaves.
+absl::StatusOr<MPI_Comm> Split(const MpiPart& part, int64_t until_ns) {
+  ASSIGN_OR_RETURN(const MPI_Comm all, Duplicate(until_ns));
   struct Result {
     MPI_Comm comm = MPI_COMM_NULL;
     std::promise<int> code;
   };
   const auto result = std::make_shared<Result>();
   std::future<int> code = result->code.get_future();
-  std::thread([result, comm, part] {
+  std::thread([result, all, part] {
     const int color = part.group < 0 ? MPI_UNDEFINED : part.group;
-    result->code.set_value(MPI_Comm_split(comm, color, part.order, &result->comm));
+    result->code.set_value(MPI_Comm_split(all, color, part.order, &result->comm));
   }).detach();
   if (code.wait_for(std::chrono::nanoseconds(until_ns - MonotonicNanos())) != std::future_status::ready) {
     return absl::DeadlineExceededError("not all ranks have come to form groups");
@@ -239,56 +254,55 @@ absl::StatusOr<MPI_Comm> Split(MPI_Comm comm, const MpiPart& part, int64_t until
   return result->comm;
 }
 
-// Who is in it, by rank: their ranks in `world`.
-absl::StatusOr<std::vector<int>> Names(MPI_Comm comm, MPI_Comm world) {
-  MPI_Group group = MPI_GROUP_NULL, all = MPI_GROUP_NULL;
+absl::StatusOr<MPI_Comm> MakeComm(const MpiOptions& options, int64_t until_ns) {
+  absl::StatusOr<MPI_Comm> comm = options.part.has_value() ? Split(*options.part, until_ns) : Duplicate(until_ns);
+  if (!comm.ok() || *comm == MPI_COMM_NULL) return comm;
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_set_errhandler(*comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
+  return comm;
+}
+
+// Who is in it, by rank: their ranks in the job.
+absl::StatusOr<std::vector<int>> Names(MPI_Comm comm) {
+  MPI_Group group = MPI_GROUP_NULL, job = MPI_GROUP_NULL;
   int size = 0;
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_size(comm, &size), "MPI_Comm_size"));
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_group(comm, &group), "MPI_Comm_group"));
-  RETURN_IF_ERROR(CheckMpi(MPI_Comm_group(world, &all), "MPI_Comm_group"));
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_group(MPI_COMM_WORLD, &job), "MPI_Comm_group"));
   std::vector<int> own(size), names(size);
   std::iota(own.begin(), own.end(), 0);
-  RETURN_IF_ERROR(CheckMpi(MPI_Group_translate_ranks(group, size, own.data(), all, names.data()),
-                           "MPI_Group_translate_ranks"));
+  RETURN_IF_ERROR(
+      CheckMpi(MPI_Group_translate_ranks(group, size, own.data(), job, names.data()), "MPI_Group_translate_ranks"));
   RETURN_IF_ERROR(CheckMpi(MPI_Group_free(&group), "MPI_Group_free"));
-  RETURN_IF_ERROR(CheckMpi(MPI_Group_free(&all), "MPI_Group_free"));
+  RETURN_IF_ERROR(CheckMpi(MPI_Group_free(&job), "MPI_Group_free"));
   return names;
+}
+
+absl::StatusOr<std::unique_ptr<MpiGroup>> MakeGroup(const MpiOptions& options) {
+  const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(options.setup_timeout);
+  auto group = std::make_unique<MpiGroup>();
+  group->options = options;
+  ASSIGN_OR_RETURN(group->comm, MakeComm(options, until_ns));
+  ASSIGN_OR_RETURN(group->tails, MakeComm(options, until_ns));
+  if (group->comm == MPI_COMM_NULL) return group;
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(group->comm, &group->rank), "MPI_Comm_rank"));
+  ASSIGN_OR_RETURN(group->names, Names(group->comm));
+  group->world = static_cast<int>(group->names.size());
+  return group;
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Collectives>> NewMpiCollectives(const MpiOptions& options) {
-  auto group = std::make_unique<MpiGroup>();
-  group->options = options;
-  int rank = 0, world = 1;
-  RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank"));
+  int world = 1;
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_size(MPI_COMM_WORLD, &world), "MPI_Comm_size"));
   if (world == 1) return NewLocalCollectives();
-  const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(options.setup_timeout);
-  MPI_Request request = MPI_REQUEST_NULL;
-  // MPI writes the communicator when the request is done: past the deadline the group must stay where it is.
-  MpiGroup* const target = group.release();
-  RETURN_IF_ERROR(CheckMpi(MPI_Comm_idup(MPI_COMM_WORLD, &target->comm, &request), "MPI_Comm_idup"));
-  for (int done = 0; !done;) {
-    RETURN_IF_ERROR(CheckMpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
-    if (!done && MonotonicNanos() > until_ns) {
-      return absl::DeadlineExceededError(absl::StrCat("rank ", rank, " has waited ",
-                                                      absl::FormatDuration(options.setup_timeout), " for all ", world,
-                                                      " ranks to make a communicator"));
-    }
+  absl::StatusOr<std::unique_ptr<MpiGroup>> group = MakeGroup(options);
+  if (!group.ok()) {
+    return Annotate(group.status(), absl::StrCat("within ", absl::FormatDuration(options.setup_timeout)));
   }
-  group.reset(target);
-  if (options.part.has_value()) {
-    ASSIGN_OR_RETURN(const MPI_Comm part, Split(group->comm, *options.part, until_ns));
-    if (part == MPI_COMM_NULL) return std::unique_ptr<Collectives>();
-    group->comm = part;
-  }
-  RETURN_IF_ERROR(CheckMpi(MPI_Comm_set_errhandler(group->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
-  RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(group->comm, &group->rank), "MPI_Comm_rank"));
-  ASSIGN_OR_RETURN(group->names, Names(group->comm, MPI_COMM_WORLD));
-  group->world = static_cast<int>(group->names.size());
-  if (group->world == 1) return NewLocalCollectives();
-  return std::make_unique<MpiCollectives>(std::move(group));
+  if ((*group)->comm == MPI_COMM_NULL) return std::unique_ptr<Collectives>();
+  if ((*group)->world == 1) return NewLocalCollectives();
+  return std::make_unique<MpiCollectives>(*std::move(group));
 }
 
 }  // namespace lockstep

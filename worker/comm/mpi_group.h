@@ -43,6 +43,7 @@ struct MpiGroup {
   int rank = 0, world = 1;
   std::vector<int> names;  // the ranks' in the job, for messages
   MPI_Comm comm = MPI_COMM_NULL;
+  MPI_Comm tails = MPI_COMM_NULL;  // theirs, since MPI matches a communicator's collectives by their order
   MpiOptions options;
   ScratchPool pool;
 };

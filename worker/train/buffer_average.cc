@@ -1,6 +1,7 @@
 #include "worker/train/buffer_average.h"
 
 #include "absl/types/span.h"
+#include "common/base/status.h"
 
 namespace lockstep {
 namespace {
@@ -50,19 +51,26 @@ void BufferAverage::Start(double share, bool some_idle) {
   if (packed_floats_.numel() > 0) {
     Pack(floats_, &packed_floats_);
     packed_floats_.mul_(share);
-    comm_->StartAllReduce("buffers", Bytes(&packed_floats_), DType::kF64, ReduceOp::kSum);
+    floats_number_ = comm_->StartAllReduce("buffers", Bytes(&packed_floats_), DType::kF64, ReduceOp::kSum);
   }
   if (some_idle_ && packed_integers_.numel() > 0) {
     Pack(integers_, &packed_integers_);
-    comm_->StartAllReduce("buffers.integer", Bytes(&packed_integers_), DType::kI64, ReduceOp::kMax);
+    integers_number_ = comm_->StartAllReduce("buffers.integer", Bytes(&packed_integers_), DType::kI64, ReduceOp::kMax);
   }
 }
 
-void BufferAverage::Finish() {
-  if (comm_ == nullptr) return;
+absl::Status BufferAverage::Finish() {
+  if (comm_ == nullptr) return absl::OkStatus();
   torch::NoGradGuard no_grad;
-  if (packed_floats_.numel() > 0) Unpack(packed_floats_, &floats_);
-  if (some_idle_ && packed_integers_.numel() > 0) Unpack(packed_integers_, &integers_);
+  if (packed_floats_.numel() > 0) {
+    RETURN_IF_ERROR(comm_->Wait(floats_number_));
+    Unpack(packed_floats_, &floats_);
+  }
+  if (some_idle_ && packed_integers_.numel() > 0) {
+    RETURN_IF_ERROR(comm_->Wait(integers_number_));
+    Unpack(packed_integers_, &integers_);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace lockstep

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "absl/status/status.h"
 #include "worker/comm/comm_thread.h"
 #include "worker/model/model.h"
 
@@ -21,14 +22,15 @@ class BufferAverage {
   // After forward. `share`: this rank's samples over all ranks'. `some_idle`: some rank has no samples at this step,
   // the same on all ranks.
   void Start(double share, bool some_idle);
-  // After CommThread::Wait.
-  void Finish();
+  // Waits for them, and puts them back.
+  absl::Status Finish();
 
  private:
   CommThread* const comm_;
   std::vector<torch::Tensor> floats_, integers_;
   torch::Tensor packed_floats_, packed_integers_;  // in host memory
   bool some_idle_ = false;
+  int64_t floats_number_ = 0, integers_number_ = 0;  // of the operations
 };
 
 }  // namespace lockstep

@@ -1,194 +1,111 @@
 #include "worker/train/gradient_exchange.h"
 
 #include <algorithm>
-#include <atomic>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "common/base/clock.h"
 #include "common/base/status.h"
-#include "worker/comm/reduce.h"
+#include "worker/train/piecewise_exchange.h"
 #include "worker/train/span_optimizer.h"
 
 namespace lockstep {
 namespace {
 
-class ReplicatedExchange : public GradientExchange {
+// Large enough that a link is used in full, small enough that the update of the last one hardly shows.
+constexpr int64_t kMostPiece = int64_t{8} << 20;  // bytes
+constexpr int64_t kPieceAlignment = 64;           // elements
+
+class ReplicatedExchange : public PiecewiseExchange {
  public:
   ReplicatedExchange(const ParameterLayout* layout, CommThread* comm)
-      : layout_(layout), comm_(comm), gradients_(layout->elements()) {}
+      : PiecewiseExchange(layout, comm), gradients_(layout->elements()) {}
 
   float* gradients() override { return gradients_.values().data(); }
 
-  void StartBucket(int bucket, const BucketRange& range) override {
-    if (comm_ == nullptr) return;
-    auto* const bytes = reinterpret_cast<std::byte*>(gradients() + range.first);
-    comm_->StartAllReduce(absl::StrCat("bucket.", bucket), absl::MakeSpan(bytes, range.count * sizeof(float)),
-                          DType::kF32, ReduceOp::kSum);
-  }
-
-  void StartTail(StepTail* tail) override {
-    if (comm_ != nullptr) comm_->StartTail(tail);
-  }
-
-  absl::Status Wait() override { return comm_ != nullptr ? comm_->Wait() : absl::OkStatus(); }
-
-  absl::StatusOr<double> SquaredNorm() override { return lockstep::SquaredNorm(gradients(), layout_->elements()); }
-
-  absl::Status Update(const ParallelFor& parallel, const SpanFn& apply) override {
-    parallel(0, layout_->elements(), [&](int64_t begin, int64_t end) { apply(gradients(), begin, end - begin); });
-    return absl::OkStatus();
-  }
-
-  void TakeSpans(std::vector<Span>* spans) override {
-    if (comm_ != nullptr) comm_->TakeSpans(spans);
-  }
-
- private:
-  const ParameterLayout* const layout_;
-  CommThread* const comm_;
-  FlatMemory gradients_;
-};
-
-// A block's sum stays in the first-level cache until the optimizer has read it.
-constexpr int64_t kBlock = 4096;  // elements
-// Slices begin on cache lines, so that no line has two owners.
-constexpr int64_t kLineElements = 16;
-
-class WindowExchange : public GradientExchange {
- public:
-  WindowExchange(const ParameterLayout* layout, HostWindow* window, CommThread* comm)
-      : layout_(layout), window_(window), comm_(comm) {
-    for (int index = 0; index < window->count(); ++index) {
-      sources_.push_back(reinterpret_cast<const float*>(window->of(index).data()));
-    }
-    const int64_t lines = (layout->elements() + kLineElements - 1) / kLineElements;
-    const auto begin_of = [&](int64_t index) {
-      return std::min(layout->elements(), lines * index / window->count() * kLineElements);
-    };
-    begin_ = begin_of(window->index());
-    end_ = begin_of(window->index() + 1);
-  }
-
-  float* gradients() override { return reinterpret_cast<float*>(window_->of(window_->index()).data()); }
-
-  void StartBucket(int bucket, const BucketRange& range) override {}
-
-  void StartTail(StepTail* tail) override {
-    tail_ = tail;
-    comm_->StampTail(tail);
-    window_->tail(window_->index()) = *tail;
-    start_ns_ = MonotonicNanos();
-  }
-
-  absl::Status Wait() override {
-    RETURN_IF_ERROR(comm_->Wait());
-    RETURN_IF_ERROR(window_->Barrier(absl::StrCat("the reduction of step ", step_)));
-    *tail_ = window_->tail(0);
-    for (int index = 1; index < window_->count(); ++index) MergeTail(window_->tail(index), tail_);
-    came_ns_ = MonotonicNanos();
-    return CheckTail(*tail_);
-  }
-
-  absl::StatusOr<double> SquaredNorm() override {
-    const int64_t start_ns = MonotonicNanos();
-    for (int64_t at = begin_; at < end_; at += kBlock) Sum(at, std::min(kBlock, end_ - at), gradients() + at);
-    reduced_ = true;
-    reduce_ns_ += MonotonicNanos() - start_ns;
-    window_->number(window_->index()) = lockstep::SquaredNorm(gradients() + begin_, end_ - begin_);
-    RETURN_IF_ERROR(Meet("the gradient's norm"));
-    double squares = 0;
-    for (int index = 0; index < window_->count(); ++index) squares += window_->number(index);
-    return squares;
-  }
-
-  absl::Status Update(const ParallelFor& parallel, const SpanFn& apply) override {
-    const int64_t start_ns = MonotonicNanos();
-    std::atomic<int64_t> reducing_ns{0}, applying_ns{0};
-    parallel(begin_, end_, [&](int64_t begin, int64_t end) {
-      if (reduced_) return apply(gradients(), begin, end - begin);
-      alignas(64) float block[kBlock];
-      int64_t reducing = 0, applying = 0, now = MonotonicNanos();
-      for (int64_t at = begin; at < end; at += kBlock) {
-        const int64_t count = std::min(kBlock, end - at);
-        Sum(at, count, block);
-        const int64_t reduced = MonotonicNanos();
-        apply(block - at, at, count);
-        const int64_t applied = MonotonicNanos();
-        reducing += reduced - now;
-        applying += applied - reduced;
-        now = applied;
-      }
-      reducing_ns += reducing;
-      applying_ns += applying;
-    });
-    // Threads share the pass; it is divided as their work was.
-    const int64_t both = std::max<int64_t>(1, reducing_ns + applying_ns);
-    const double part = static_cast<double>(reducing_ns) / static_cast<double>(both);
-    reduce_ns_ += static_cast<int64_t>(part * static_cast<double>(MonotonicNanos() - start_ns));
-    return Meet("the update");
-  }
-
-  int64_t late_comm_ns() const override { return reduce_ns_ + meeting_ns_; }
-
-  void TakeSpans(std::vector<Span>* spans) override {
-    comm_->TakeSpans(spans);
-    if (tail_ == nullptr) return;
-    Span reduced;
-    reduced.seq = static_cast<int32_t>(spans->size());
-    reduced.name = "bucket.window";
-    reduced.bytes = layout_->elements() * static_cast<int64_t>(sizeof(float));
-    reduced.wire_bytes = (end_ - begin_) * static_cast<int64_t>(sizeof(float)) * (window_->count() - 1);
-    reduced.start_ns = start_ns_;
-    reduced.begin_ns = came_ns_;
-    reduced.end_ns = came_ns_ + late_comm_ns();
-    spans->push_back(reduced);
-    Span met;
-    met.seq = reduced.seq + 1;
-    met.name = "tail";
-    met.bytes = sizeof(StepTail);
-    met.start_ns = met.begin_ns = start_ns_;
-    met.end_ns = came_ns_;
-    spans->push_back(met);
-  }
-
  protected:
-  void DoBeginStep() override {
-    tail_ = nullptr;
-    reduced_ = false;
-    reduce_ns_ = meeting_ns_ = 0;
+  int64_t StartPiece(const std::string& name, const Range& piece) override {
+    auto* const bytes = reinterpret_cast<std::byte*>(gradients() + piece.first);
+    return comm_->StartAllReduce(name, absl::MakeSpan(bytes, piece.count * sizeof(float)), DType::kF32, ReduceOp::kSum);
   }
 
  private:
-  void Sum(int64_t first, int64_t count, float* into) const { AddUp(sources_, first, count, into); }
-
-  absl::Status Meet(absl::string_view what) {
-    const int64_t start_ns = MonotonicNanos();
-    const absl::Status status = window_->Barrier(absl::StrCat(what, " of step ", step_));
-    meeting_ns_ += MonotonicNanos() - start_ns;
-    return status;
-  }
-
-  const ParameterLayout* const layout_;
-  HostWindow* const window_;
-  CommThread* const comm_;
-  std::vector<const float*> sources_;  // everyone's gradients, in rank order
-  int64_t begin_ = 0, end_ = 0;        // the own slice, in elements
-  // Of the step under way.
-  StepTail* tail_ = nullptr;
-  bool reduced_ = false;  // the slice's sum stands in gradients()
-  int64_t start_ns_ = 0, came_ns_ = 0, reduce_ns_ = 0, meeting_ns_ = 0;
+  FlatMemory gradients_;
 };
 
 }  // namespace
 
-std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm) {
-  return std::make_unique<ReplicatedExchange>(layout, comm);
+// --- PiecewiseExchange
+
+void PiecewiseExchange::DoBeginStep() {
+  pieces_.clear();
+  late_comm_ns_ = 0;
 }
 
-std::unique_ptr<GradientExchange> NewWindowExchange(const ParameterLayout* layout, HostWindow* window,
-                                                    CommThread* comm) {
-  return std::make_unique<WindowExchange>(layout, window, comm);
+void PiecewiseExchange::StartBucket(int bucket, const BucketRange& range) {
+  if (comm_ == nullptr) return;
+  const int64_t most = kMostPiece / static_cast<int64_t>(sizeof(float));
+  const int64_t pieces = (range.count + most - 1) / most;
+  const auto begin = [&](int64_t piece) {
+    return piece == pieces ? range.count : range.count * piece / pieces / kPieceAlignment * kPieceAlignment;
+  };
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    const Range part = {range.first + begin(piece), begin(piece + 1) - begin(piece)};
+    const std::string name =
+        pieces == 1 ? absl::StrCat("bucket.", bucket) : absl::StrCat("bucket.", bucket, ".", piece);
+    pieces_.push_back({part, StartPiece(name, part)});
+  }
+}
+
+void PiecewiseExchange::StartTail(StepTail* tail) {
+  if (comm_ != nullptr) tail_number_ = comm_->StartTail(tail);
+}
+
+absl::Status PiecewiseExchange::Wait() { return comm_ != nullptr ? comm_->Wait(tail_number_) : absl::OkStatus(); }
+
+template <typename Wait>
+absl::Status PiecewiseExchange::Late(Wait wait) {
+  const int64_t start_ns = MonotonicNanos();
+  const absl::Status status = wait();
+  late_comm_ns_ += MonotonicNanos() - start_ns;
+  return status;
+}
+
+absl::StatusOr<double> PiecewiseExchange::SquaredNorm() {
+  if (comm_ == nullptr) return lockstep::SquaredNorm(gradients(), layout_->elements());
+  RETURN_IF_ERROR(Late([this] { return comm_->Wait(); }));
+  double squares = 0;
+  for (const Piece& piece : pieces_) {
+    const Range own = OwnPart(piece.range);
+    squares += lockstep::SquaredNorm(gradients() + own.first, own.count);
+  }
+  RETURN_IF_ERROR(Late([this, &squares]() -> absl::Status {
+    ASSIGN_OR_RETURN(squares, AddUpSquares(squares));
+    return absl::OkStatus();
+  }));
+  return squares;
+}
+
+absl::Status PiecewiseExchange::Update(const ParallelFor& parallel, const SpanFn& apply) {
+  const auto update = [&](const Range& range) {
+    parallel(range.first, range.first + range.count,
+             [&](int64_t begin, int64_t end) { apply(gradients(), begin, end - begin); });
+  };
+  if (comm_ == nullptr) update({0, layout_->elements()});
+  for (const Piece& piece : pieces_) {
+    RETURN_IF_ERROR(Late([&] { return comm_->Wait(piece.number); }));
+    update(OwnPart(piece.range));
+  }
+  return Late([this] { return EndUpdate(); });
+}
+
+void PiecewiseExchange::TakeSpans(std::vector<Span>* spans) {
+  if (comm_ != nullptr) comm_->TakeSpans(spans);
+}
+
+std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm) {
+  return std::make_unique<ReplicatedExchange>(layout, comm);
 }
 
 }  // namespace lockstep

@@ -20,8 +20,8 @@ namespace lockstep {
 using ParallelFor =
     std::function<void(int64_t begin, int64_t end, const std::function<void(int64_t begin, int64_t end)>& body)>;
 
-// How the gradients of all ranks become one update of the parameters: DESIGN.md section 9, reduce, then know, then
-// apply. Knows no tensor. Called by the trainer alone, in this order every step:
+// How the gradients of all ranks become one update of the parameters: reduce, then know, then apply. Knows no tensor.
+// Called by the trainer alone, in this order every step:
 //
 //   BeginStep · StartBucket for each bucket, as backward fills it · StartTail · Wait · [SquaredNorm] · Update
 //
@@ -36,7 +36,8 @@ class GradientExchange {
   virtual float* gradients() = 0;
   // Of this step all gradients of `range` are there. Buckets come in order, the same on all ranks.
   virtual void StartBucket(int bucket, const BucketRange& range) = 0;
-  // All buckets have been started. `tail` is this rank's, and everyone's after Wait.
+  // All buckets have been started. `tail` is this rank's, and everyone's after Wait: every rank's backward is over
+  // then. Gradients may still be on their way.
   virtual void StartTail(StepTail* tail) = 0;
   virtual absl::Status Wait() = 0;
   // Of the reduced gradient, the same bits on all ranks.
@@ -64,7 +65,7 @@ class GradientExchange {
 };
 
 // Each rank has parameters of its own: every bucket is all-reduced by the communication thread while backward goes on,
-// then each rank updates all. `comm` null: alone. `layout` and `comm` outlive the exchange.
+// and each rank updates all. `comm` null: alone. `layout` and `comm` outlive the exchange.
 std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm);
 
 // The ranks of one host, which are all there are, share parameters, optimizer states and gradients through `window`:

@@ -2,5 +2,6 @@
 # under the sanitizers. Included by worker/CMakeLists.txt, where they are there without LOCKSTEP_TORCH too.
 lockstep_room(worker_optim
   SOURCES train/flat_memory.cc train/gradient_exchange.cc train/hierarchical_exchange.cc train/layout.cc train/schedule.cc train/span_optimizer.cc train/step_times.cc
+          train/window_exchange.cc
   DEPS lockstep_proto common_base worker_comm_core absl::span absl::status absl::strings absl::time)
 set_source_files_properties(train/span_optimizer.cc PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=off;-fno-math-errno")

@@ -137,7 +137,7 @@ absl::Status StepRunner::Update() {
   }
   if (outcome_.tail.non_finite_rank < 0 && scale.has_value()) {
     delays_.Hold(STEP_PART_OPTIMIZER, step_);
-    buffers_.Finish();
+    RETURN_IF_ERROR(buffers_.Finish());
     optimizer_->BeginStep(step_, lr, *scale);
     const auto parallel = [](int64_t begin, int64_t end, const std::function<void(int64_t, int64_t)>& body) {
       at::parallel_for(begin, end, kUpdateGrain, body);

@@ -94,9 +94,8 @@ absl::Status Trainer::PrepareReplica() {
   optimizer_ =
       CreateOptimizer(optimizer, &parameters_->layout(),
                       absl::MakeSpan(shared, window->shared().size() / sizeof(float)).subspan(layout.elements()));
-  exchange_ = options_.hosts > 1
-                  ? NewHierarchicalExchange(&parameters_->layout(), window, options_.host, comm_.get())
-                  : NewWindowExchange(&parameters_->layout(), window, comm_.get());
+  exchange_ = options_.hosts > 1 ? NewHierarchicalExchange(&parameters_->layout(), window, options_.host, comm_.get())
+                                 : NewWindowExchange(&parameters_->layout(), window, comm_.get());
   return absl::OkStatus();
 }
 
@@ -140,8 +139,8 @@ absl::Status Trainer::Start() {
     }));
   }
   RETURN_IF_ERROR(BroadcastReplica(options_.network.get(), parameters_.get(), optimizer_.get(), comm_.get(),
-                                   options_.host, options_.window != nullptr ? options_.window->shared()
-                                                                             : absl::Span<std::byte>()));
+                                   options_.host,
+                                   options_.window != nullptr ? options_.window->shared() : absl::Span<std::byte>()));
   epoch_start_ns_ = MonotonicNanos() - static_cast<int64_t>(cursor_.epoch_seconds() * 1e9);
   if (options_.resume.has_value()) return absl::OkStatus();
   return Checkpoint(/*best=*/false);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <string>
@@ -156,6 +157,46 @@ TEST(CommThreadTest, AnErrorOfTheCollectivesNamesTheOperation) {
   }
   for (std::thread& rank : ranks) rank.join();
   EXPECT_EQ(told, 2);
+}
+
+// Done once it is let go.
+class HeldOperation : public Operation {
+ public:
+  HeldOperation(std::atomic<int>* begun, const std::atomic<bool>* let_go) : let_go_(let_go) { ++*begun; }
+  absl::StatusOr<bool> Poll() override { return let_go_->load(); }
+  int64_t wire_bytes() const override { return 17; }
+
+ private:
+  const std::atomic<bool>* const let_go_;
+};
+
+TEST(CommThreadTest, ATailIsDoneWhileWhatWasHandedOverBeforeItIsUnderWay) {
+  std::unique_ptr<Collectives> collectives = NewLocalCollectives();
+  std::atomic<int> begun{0};
+  std::atomic<bool> let_go{false};
+  CommThread thread(collectives.get(), kLong);
+  std::vector<int64_t> held;
+  for (int k = 0; k < 5; ++k) {
+    held.push_back(thread.StartOperation("held", 8, [&](Collectives*) -> absl::StatusOr<std::unique_ptr<Operation>> {
+      return std::make_unique<HeldOperation>(&begun, &let_go);
+    }));
+  }
+  StepTail tail;
+  const int64_t number = thread.StartTail(&tail);
+  ASSERT_TRUE(thread.Wait(number).ok());
+  EXPECT_EQ(begun, CommThread::kMostUnderWay);
+  EXPECT_EQ(tail.number, 6);
+  let_go = true;
+  ASSERT_TRUE(thread.Wait(held[3]).ok());
+  EXPECT_GE(begun, 4);
+  ASSERT_TRUE(thread.Wait().ok());
+  EXPECT_EQ(begun, 5);
+  const std::vector<Span> spans = thread.TakeSpans();
+  ASSERT_EQ(spans.size(), 6u);
+  for (int k = 0; k < 5; ++k) EXPECT_EQ(spans[k].wire_bytes, 17);
+  EXPECT_EQ(spans[5].name, "tail");
+  EXPECT_LE(spans[5].end_ns, spans[0].end_ns);
+  EXPECT_GE(spans[2].begin_ns, std::min(spans[0].end_ns, spans[1].end_ns)) << "a third while two were under way";
 }
 
 TEST(CommThreadTest, LeavingInTheMiddleOfAnOperationDoesNotHang) {

@@ -140,8 +140,7 @@ TEST_P(HostCollectivesTest, OperationsUnderWayAtOnceDoNotMix) {
       std::vector<Operation*> under_way;
       for (int64_t k = 0; k < 10; ++k) {
         Fill(rank, k * kEach, kEach, round);
-        operations.push_back(
-            *rank.collectives->AllReduce(rank.bytes(k * kEach, kEach), DType::kF32, ReduceOp::kSum));
+        operations.push_back(*rank.collectives->AllReduce(rank.bytes(k * kEach, kEach), DType::kF32, ReduceOp::kSum));
         // Polled in an order of each rank's own.
         under_way.insert(rank.rank % 2 == 0 ? under_way.begin() : under_way.end(), operations.back().get());
       }

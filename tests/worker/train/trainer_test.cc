@@ -433,7 +433,8 @@ TEST_P(TrainerTest, PartsAddUpToTheStepAndCommunicationIsMeasured) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Replicas, TrainerTest, testing::Values(ALGORITHM_MPI, ALGORITHM_RING, ALGORITHM_SHARED, ALGORITHM_HIERARCHICAL),
+INSTANTIATE_TEST_SUITE_P(Replicas, TrainerTest,
+                         testing::Values(ALGORITHM_MPI, ALGORITHM_RING, ALGORITHM_SHARED, ALGORITHM_HIERARCHICAL),
                          [](const auto& info) { return Algorithm_Name(info.param).substr(10); });
 
 }  // namespace
