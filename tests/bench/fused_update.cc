@@ -126,7 +126,7 @@ class Bench {
   int64_t step_ = 0;
 };
 
-absl::Status Run(MpiSession* session, int64_t megabytes, int rounds) {
+absl::Status Measure(MpiSession* session, int64_t megabytes, int rounds) {
   Bench bench(session, megabytes);
   RETURN_IF_ERROR(bench.Prepare());
   const double world = session->world(), size = bench.bytes();
@@ -153,6 +153,7 @@ absl::Status Run(MpiSession* session, int64_t megabytes, int rounds) {
 }
 
 }  // namespace
+
 }  // namespace lockstep
 
 int main(int argc, char** argv) {
@@ -164,7 +165,7 @@ int main(int argc, char** argv) {
   }
   auto session = lockstep::MpiSession::Create(&argc, &argv);
   absl::Status status = session.status();
-  if (status.ok()) status = lockstep::Run(session->get(), megabytes, rounds);
+  if (status.ok()) status = lockstep::Measure(session->get(), megabytes, rounds);
   if (status.ok()) return 0;
   std::fprintf(stderr, "fused_update: %s\n", status.ToString().c_str());
   std::fflush(nullptr);

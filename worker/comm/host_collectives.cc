@@ -18,10 +18,12 @@ constexpr int64_t kBlock = 4096;  // elements
 constexpr int64_t kPiece = 1 << 16;  // elements
 
 // The `number`-th operation over the window. It begins once every rank of the host has come to it, and a rank says in
-// order of the numbers that it has done its part, so that one counter a rank tells of all operations.
+// order of the numbers that it has done its part, so that one counter a rank tells of all operations. What goes between
+// hosts is begun in order of the numbers too: `between` counts how many operations have.
 class WindowOperation : public Operation {
  public:
-  WindowOperation(HostWindow* window, uint64_t number) : window_(window), number_(number) {
+  WindowOperation(HostWindow* window, uint64_t number, uint64_t* between)
+      : window_(window), number_(number), between_(between) {
     window->counter(window->index(), HostWindow::kCame).store(number + 1);
   }
 
@@ -34,10 +36,15 @@ class WindowOperation : public Operation {
     done.store(number_ + 1);
     return true;
   }
+  bool MayGoBetween() const { return *between_ == number_; }
+  void HasGoneBetween() { ++*between_; }
   bool AllAreDone() const { return window_->AllAbove(HostWindow::kDone, number_); }
 
   HostWindow* const window_;
   const uint64_t number_;
+
+ private:
+  uint64_t* const between_;
 };
 
 // What is to be reduced: `slice` of the data at the same place of every rank's memory.
@@ -53,8 +60,8 @@ class WindowReduction : public WindowOperation {
  public:
   using StartFn = std::function<absl::StatusOr<std::unique_ptr<Operation>>(absl::Span<float> slice)>;
   // `between`: starts what is left once the host's sum stands in the own memory; null: nothing.
-  WindowReduction(HostWindow* window, uint64_t number, Task task, StartFn between)
-      : WindowOperation(window, number), task_(std::move(task)), between_(std::move(between)) {}
+  WindowReduction(HostWindow* window, uint64_t number, uint64_t* order, Task task, StartFn between)
+      : WindowOperation(window, number, order), task_(std::move(task)), between_(std::move(between)) {}
 
   int64_t wire_bytes() const override { return wire_bytes_; }
 
@@ -68,7 +75,7 @@ class WindowReduction : public WindowOperation {
   }
 
  private:
-  enum class Stage { kCome, kAddUp, kBetween, kGiveOut, kSayDone, kAllDone, kOver };
+  enum class Stage { kCome, kAddUp, kGoBetween, kBetween, kGiveOut, kSayDone, kAllDone, kOver };
 
   // One look, or one piece of work. True: the stage is another.
   absl::StatusOr<bool> Move() {
@@ -78,7 +85,10 @@ class WindowReduction : public WindowOperation {
         if (AllHaveCome()) stage_ = Stage::kAddUp;
         break;
       case Stage::kAddUp:
-        RETURN_IF_ERROR(AddUpPiece());
+        AddUpPiece();
+        break;
+      case Stage::kGoBetween:
+        if (MayGoBetween()) RETURN_IF_ERROR(GoBetween());
         break;
       case Stage::kBetween: {
         ASSIGN_OR_RETURN(const bool done, operation_->Poll());
@@ -105,7 +115,7 @@ class WindowReduction : public WindowOperation {
   }
 
   // Into everyone's memory at once where the host's sum is the result for all, while it is in the cache.
-  absl::Status AddUpPiece() {
+  void AddUpPiece() {
     const std::vector<const float*> sources(task_.ranks.begin(), task_.ranks.end());
     const int64_t end = std::min(task_.slice.count, added_ + kPiece);
     for (; added_ < end; added_ = std::min(end, added_ + kBlock)) {
@@ -118,8 +128,13 @@ class WindowReduction : public WindowOperation {
       AddUp(sources, first, count, block);
       for (float* rank : task_.ranks) std::copy(block, block + count, rank + first);
     }
-    if (added_ < task_.slice.count) return absl::OkStatus();
+    if (added_ < task_.slice.count) return;
     wire_bytes_ += task_.wire_bytes;
+    stage_ = Stage::kGoBetween;
+  }
+
+  absl::Status GoBetween() {
+    HasGoneBetween();
     stage_ = Stage::kSayDone;
     if (between_ == nullptr || task_.slice.count == 0) return absl::OkStatus();
     ASSIGN_OR_RETURN(operation_, between_(absl::MakeSpan(own() + task_.slice.first, task_.slice.count)));
@@ -148,14 +163,15 @@ class WindowReduction : public WindowOperation {
 // The first host's ranks have written; each slice goes to the other hosts; nobody reads before all slices are there.
 class SharedBroadcast : public WindowOperation {
  public:
-  SharedBroadcast(HostWindow* window, uint64_t number, Collectives* peers, absl::Span<std::byte> slice)
-      : WindowOperation(window, number), peers_(peers), slice_(slice) {}
+  SharedBroadcast(HostWindow* window, uint64_t number, uint64_t* order, Collectives* peers, absl::Span<std::byte> slice)
+      : WindowOperation(window, number, order), peers_(peers), slice_(slice) {}
 
   int64_t wire_bytes() const override { return wire_bytes_; }
 
   absl::StatusOr<bool> Poll() override {
     if (!begun_) {
-      if (!AllHaveCome()) return false;
+      if (!AllHaveCome() || !MayGoBetween()) return false;
+      HasGoneBetween();
       begun_ = true;
       if (peers_ != nullptr && !slice_.empty()) {
         ASSIGN_OR_RETURN(operation_, peers_->Broadcast(slice_, /*root=*/0));
@@ -218,7 +234,7 @@ absl::StatusOr<std::unique_ptr<Operation>> HostCollectives::StartReduction(absl:
       return peers->AllReduce(absl::MakeSpan(first, slice.size() * sizeof(float)), DType::kF32, ReduceOp::kSum);
     };
   }
-  return std::make_unique<WindowReduction>(window_, started_++, std::move(task), std::move(start));
+  return std::make_unique<WindowReduction>(window_, started_++, &between_, std::move(task), std::move(start));
 }
 
 absl::StatusOr<std::unique_ptr<Operation>> HostCollectives::AllReduce(absl::Span<std::byte> data, DType dtype,
@@ -241,7 +257,8 @@ absl::StatusOr<std::unique_ptr<Operation>> HostCollectives::ReduceToSlice(absl::
 
 absl::StatusOr<std::unique_ptr<Operation>> HostCollectives::BroadcastShared(absl::Span<std::byte> shared) {
   const Slice slice = SliceOf(0, static_cast<int64_t>(shared.size()));
-  return std::make_unique<SharedBroadcast>(window_, started_++, peers_, shared.subspan(slice.first, slice.count));
+  return std::make_unique<SharedBroadcast>(window_, started_++, &between_, peers_,
+                                           shared.subspan(slice.first, slice.count));
 }
 
 absl::StatusOr<std::unique_ptr<Operation>> HostCollectives::AllReduceTail(StepTail* tail) {

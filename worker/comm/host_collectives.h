@@ -66,6 +66,7 @@ class HostCollectives : public Collectives {
   Collectives* const peers_;
   const int hosts_, slices_;
   uint64_t started_ = 0;  // operations over the window
+  uint64_t between_ = 0;  // of those, how many have begun their part between hosts: in order, as all hosts do
 };
 
 }  // namespace lockstep

@@ -64,10 +64,10 @@ void PiecewiseExchange::StartTail(StepTail* tail) {
 
 absl::Status PiecewiseExchange::Wait() { return comm_ != nullptr ? comm_->Wait(tail_number_) : absl::OkStatus(); }
 
-template <typename Wait>
-absl::Status PiecewiseExchange::Late(Wait wait) {
+template <typename Body>
+absl::Status PiecewiseExchange::Late(Body body) {
   const int64_t start_ns = MonotonicNanos();
-  const absl::Status status = wait();
+  const absl::Status status = body();
   late_comm_ns_ += MonotonicNanos() - start_ns;
   return status;
 }

@@ -47,9 +47,9 @@ class PiecewiseExchange : public GradientExchange {
     Range range;
     int64_t number = 0;  // of its operation
   };
-  // Runs `wait`, whose time is communication that comes late.
-  template <typename Wait>
-  absl::Status Late(Wait wait);
+  // Runs `body`, whose time is communication that comes late.
+  template <typename Body>
+  absl::Status Late(Body body);
 
   std::vector<Piece> pieces_;  // of the step under way
   int64_t tail_number_ = 0;

@@ -158,7 +158,7 @@ TEST_P(HostCollectivesTest, ReducedToSlicesTheRanksOfAHostHaveTheWholeSumAmongTh
     ASSERT_TRUE(Finish({operation->get()}).ok());
     ASSERT_TRUE(rank.window->Barrier("looking").ok());
     const HostCollectives::Slice own = rank.collectives->SliceOf(0, kElements);
-    EXPECT_EQ(own.first % 16, 0) << "a cache line has two owners";
+    EXPECT_TRUE(own.first % 16 == 0 || own.count == 0) << "a cache line has two owners";
     int64_t found = 0;
     for (int index = 0; index < rank.window->count(); ++index) {
       const float* const theirs = reinterpret_cast<const float*>(rank.window->of(index).data());

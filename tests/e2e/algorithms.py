@@ -1,0 +1,37 @@
+"""Every algorithm trains the same parameters, and each of them the same bits every time."""
+import unittest
+
+import numpy
+
+from support import Case, checkpoint, run, same_checkpoint, tensors
+
+ALGORITHMS = ("mpi", "ring", "shared", "hierarchical")
+
+
+class Algorithms(Case):
+    def trained(self, name, algorithm, workers, **settings):
+        """The checkpoint after 20 steps."""
+        out = self.folder / name
+        config = self.small(communication__algorithm=algorithm, communication__bucket_mb=0.1, data__global_batch_size=128,
+                            convergence__max_steps=20, convergence__max_epochs=100, **settings)
+        run("run", config, "--workers", workers, "--out", out)
+        return checkpoint(out, "step-00000020")
+
+    def test_all_give_the_parameters_of_mpi_after_20_steps_and_repeat_bitwise(self):
+        for model, optimizer, workers in (("mlp", "sgd", 2), ("cnn", "adamw", 4), ("mlp", "adamw", 3)):
+            settings = dict(model__name=model, optimizer__name=optimizer, optimizer__lr=0.001)
+            with self.subTest(model=model, optimizer=optimizer, workers=workers):
+                expected = None
+                for algorithm in ALGORITHMS:
+                    name = f"{model}-{optimizer}-{algorithm}"
+                    first = self.trained(name, algorithm, workers, **settings)
+                    again = self.trained(f"{name}-again", algorithm, workers, **settings)
+                    self.assertIsNone(same_checkpoint(first, again), f"{algorithm} does not repeat")
+                    parameters = tensors(first / "model.safetensors")
+                    expected = expected or parameters  # mpi is the first
+                    for tensor, values in expected.items():
+                        self.assertLessEqual(numpy.abs(values - parameters[tensor]).max(), 1e-5, f"{algorithm}: {tensor}")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
