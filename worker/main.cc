@@ -1,11 +1,12 @@
 // lockstep-worker: one rank of a run, started by mpirun; or, without MPI and a coordinator, what needs a network:
-// --probe, --describe, --evaluate, --predict.
+// --probe, --describe, --evaluate, --predict; or a rank of a measurement: --bench.
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/build_info.h"
+#include "worker/bench_main.h"
 #include "worker/model/offline.h"
 #include "worker/rank.h"
 
@@ -18,6 +19,7 @@ struct Flags {
   std::string coordinator;
   bool probe = false, describe = false, evaluate = false, predict = false;
   OfflineOptions offline;
+  BenchFlags bench;
 };
 
 void AddFlags(CLI::App* app, Flags* flags) {
@@ -29,6 +31,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
   modes->add_flag("--describe", flags->describe, "Size of the model of a config on standard input, as JSON");
   modes->add_flag("--evaluate", flags->evaluate, "Metrics of a checkpoint");
   modes->add_flag("--predict", flags->predict, "Predictions of a checkpoint");
+  modes->add_option("--bench", flags->bench.what, "Measure, as one rank of mpirun: allreduce")->type_name("WHAT");
   modes->require_option(1);
   app->add_option("--checkpoint", flags->offline.checkpoint, "Folder of the checkpoint")->type_name("DIR");
   app->add_option("--config", flags->offline.config, "The run's config.yaml")->type_name("F");
@@ -36,6 +39,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--split", flags->offline.split, "val (default) or train")->type_name("S");
   app->add_option("--output", flags->offline.output, "File to write (default: standard output)")->type_name("F");
   app->add_flag("--json", flags->offline.json, "As JSON");
+  AddBenchFlags(app, &flags->bench);
   app->footer("The run's token is in LOCKSTEP_TOKEN, or in the file that LOCKSTEP_TOKEN_FILE names.");
 }
 
@@ -61,6 +65,8 @@ int Main(int argc, char** argv) {
     std::cerr << "lockstep-worker: " << error.what() << "; see lockstep-worker --help\n";
     return kUsage;
   }
+  flags.bench.json = flags.offline.json;
+  if (!flags.bench.what.empty()) RunBench(flags.bench, &argc, &argv);
   if (flags.coordinator.empty()) return RunOffline(flags);
   RunRank(flags.coordinator, &argc, &argv);
 }

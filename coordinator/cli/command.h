@@ -29,6 +29,7 @@ void AddEvaluate(CLI::App* app, Action* action);
 void AddPredict(CLI::App* app, Action* action);
 void AddVerify(CLI::App* app, Action* action);
 void AddDataset(CLI::App* app, Action* action);
+void AddBench(CLI::App* app, Action* action);
 
 // Prints "lockstep: <message>" on standard error and returns 2 for what the caller can mend (bad usage, config, input),
 // 1 for the rest.

@@ -25,6 +25,7 @@ void Describe(CLI::App* app, Action* action) {
   AddPredict(app, action);
   AddVerify(app, action);
   AddDataset(app, action);
+  AddBench(app, action);
   // Last: subcommands would inherit it.
   app->footer(
       "RUN is a run's folder, or its name under runs/ (or under $LOCKSTEP_RUNS).\n"

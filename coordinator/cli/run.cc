@@ -111,7 +111,7 @@ SupervisorOptions OptionsOf(const Launch& launch) {
     mpirun.workers = launch.run.config.workers();
     mpirun.threads = launch.run.config.threads();
     mpirun.worker_program = WorkerProgram();
-    mpirun.address = address;
+    mpirun.arguments = {"--coordinator", address};
     mpirun.token = launch.token;
     mpirun.scratch = launch.scratch;
     mpirun.output = log;

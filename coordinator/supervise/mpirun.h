@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "coordinator/supervise/process.h"
@@ -12,11 +13,11 @@ struct MpirunOptions {
   int workers = 1;
   int threads = 1;  // of a worker
   std::string worker_program;
-  std::string address;  // the coordinator's
-  std::string token;
-  std::string scratch;
-  std::string output;
-  int cores = 1;  // of this machine
+  std::vector<std::string> arguments;  // of worker_program
+  std::string token;                   // empty: none
+  std::string scratch;                 // for Open MPI's files; empty: where it likes
+  std::string output;                  // a file; empty: this process's own
+  int cores = 1;                       // of this machine
 };
 
 // How mpirun is started for workers on this machine. The token is in the environment alone.

@@ -10,7 +10,7 @@ _lockstep_runs() {
 _lockstep() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} program=${COMP_WORDS[0]}
   local command=${COMP_WORDS[1]}
-  local commands="run serve status watch stop checkpoint runs evaluate predict verify dataset"
+  local commands="run serve status watch stop checkpoint runs evaluate predict verify dataset bench"
   COMPREPLY=()
 
   if [[ $COMP_CWORD == 1 ]]; then
@@ -46,6 +46,7 @@ _lockstep() {
     status | watch | stop | checkpoint | verify | runs) options="--json" ;;
     evaluate) options="--checkpoint --data --split --json" ;;
     predict) options="--checkpoint --data --split --output --json" ;;
+    bench) options="--workers --algorithms --sizes --min --max --factor --seconds --timeout --json" ;;
     dataset)
       case ${COMP_WORDS[2]} in
         make) options="--out --train --val --seed" ;;
@@ -62,6 +63,7 @@ _lockstep() {
       compopt -o filenames ;;
     status | watch | stop | checkpoint | verify | evaluate | predict)
       COMPREPLY=($(compgen -W "$(_lockstep_runs)" -- "$current") $(compgen -d -- "$current")) ;;
+    bench) [[ $COMP_CWORD == 2 ]] && COMPREPLY=($(compgen -W "allreduce" -- "$current")) ;;
     dataset)
       if [[ $COMP_CWORD == 2 ]]; then
         COMPREPLY=($(compgen -W "make show" -- "$current"))

@@ -77,7 +77,15 @@ class MpiSession {
   // rank 0. DeadlineExceeded: a rank has not come.
   absl::StatusOr<int64_t> MeasureClockOffset(absl::Duration deadline, int64_t* error_ns);
 
+  // MPI_Allreduce itself, which blocks for as long as it takes: to measure ours against, no more.
+  absl::Status BlockingAllReduce(absl::Span<float> data);
+  // Bytes per second that ranks `one` and `other` send each other as one stream of messages for `time`: from one to the
+  // other, or both ways at once, the slower of the two. All ranks call it together and get the same; those that have no
+  // part in it wait. DeadlineExceeded.
+  absl::StatusOr<double> MeasureLink(int one, int other, bool both_ways, absl::Duration time, absl::Duration deadline);
+
  private:
+  absl::StatusOr<std::vector<double>> GatherDoubles(double own, absl::Duration deadline);
   MpiSession(int rank, int world) : rank_(rank), world_(world) {}
   const int rank_, world_;
   bool abandoned_ = false;

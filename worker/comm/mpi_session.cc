@@ -200,6 +200,10 @@ absl::StatusOr<bool> MpiSession::OnAllRanks(bool own, absl::Duration deadline) {
   return std::find(all.begin(), all.end(), 0) == all.end();
 }
 
+absl::StatusOr<std::vector<double>> MpiSession::GatherDoubles(double own, absl::Duration deadline) {
+  return Gather(own, world_, deadline);
+}
+
 absl::StatusOr<int64_t> MpiSession::MeasureClockOffset(absl::Duration deadline, int64_t* error_ns) {
   const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(deadline);
   *error_ns = 0;

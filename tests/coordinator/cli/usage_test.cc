@@ -52,6 +52,8 @@ INSTANTIATE_TEST_SUITE_P(
         UsageError{{"dataset"}, "A subcommand is required; see lockstep dataset --help"},
         UsageError{{"dataset", "mke"}, "unknown command 'mke' of lockstep dataset; did you mean 'make'?"},
         UsageError{{"dataset", "make", "letters"}, "KIND: letters not in {digits}; see lockstep dataset make --help"},
+        UsageError{{"bench"}, "A subcommand is required; see lockstep bench --help"},
+        UsageError{{"bench", "alreduce"}, "unknown command 'alreduce' of lockstep bench; did you mean 'allreduce'?"},
         UsageError{{"evaluate", "x", "--split", "test"},
                    "--split: test not in {val,train}; see lockstep evaluate --help"}));
 
@@ -60,7 +62,7 @@ TEST(HelpTest, ListsEveryCommand) {
   const Outcome outcome = program.Run({"--help"});
   EXPECT_EQ(outcome.exit_code, 0);
   for (const char* command :
-       {"run", "serve", "status", "watch", "stop", "checkpoint", "runs", "evaluate", "predict", "verify", "dataset"}) {
+       {"run", "serve", "status", "watch", "stop", "checkpoint", "runs", "evaluate", "predict", "verify", "dataset", "bench"}) {
     EXPECT_THAT(outcome.out, HasSubstr(absl::StrCat("\n  ", command, "  ")));
   }
 }
@@ -73,7 +75,8 @@ TEST(HelpTest, OfACommandListsItsOptionsButNotThoseBetweenProcesses) {
            {{"evaluate"}, {"RUN", "--checkpoint", "--data", "--split", "--json"}},
            {{"predict"}, {"RUN", "--checkpoint", "--data", "--split", "--output", "--json"}},
            {{"dataset", "make"}, {"KIND", "--out", "--train", "--val", "--seed"}},
-           {{"dataset", "show"}, {"PATH", "--sample", "--json"}}}) {
+           {{"dataset", "show"}, {"PATH", "--sample", "--json"}},
+           {{"bench", "allreduce"}, {"--workers", "--algorithms", "--sizes", "--min", "--seconds", "--json"}}}) {
     std::vector<std::string> arguments = command;
     arguments.push_back("--help");
     const Outcome outcome = program.Run(arguments);

@@ -20,7 +20,7 @@ MpirunOptions Options() {
   options.workers = 2;
   options.threads = 3;
   options.worker_program = "/opt/lockstep-worker";
-  options.address = "127.0.0.1:4711";
+  options.arguments = {"--coordinator", "127.0.0.1:4711"};
   options.token = "c0ffee";
   options.scratch = "/dev/shm/scratch";
   options.output = "log/mpirun.log";

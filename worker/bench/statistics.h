@@ -1,0 +1,20 @@
+#pragma once
+
+#include <vector>
+
+namespace lockstep {
+
+// The value below which `fraction` of `values` lie, interpolated between the two nearest. `values` is not empty.
+double Quantile(std::vector<double> values, double fraction);
+
+// A ratio and the interval that holds it with a probability of 95%.
+struct Ratio {
+  double mean = 0, low = 0, high = 0;
+};
+// The geometric mean of the pairs' ratios, with Student's t on their logarithms. At least two pairs of positive values.
+Ratio RatioOf(const std::vector<double>& numerators, const std::vector<double>& denominators);
+
+// Student's t for a two-sided interval of 95%.
+double StudentT95(int degrees_of_freedom);
+
+}  // namespace lockstep
