@@ -421,7 +421,9 @@ TEST_P(TrainerTest, PartsAddUpToTheStepAndCommunicationIsMeasured) {
     }
     EXPECT_GT(record.comm_busy_s(), 0);
     EXPECT_LE(record.comm_overlap_s(), record.comm_busy_s() + 1e-9);
-    EXPECT_GT(record.wire_bytes(), 0);
+    // A rank beyond those of the other host has no slice to send.
+    const bool sends = GetParam() != ALGORITHM_HIERARCHICAL || rank_ / 2 < world_ / 2;
+    EXPECT_EQ(record.wire_bytes() > 0, sends);
     EXPECT_EQ(record.comm_interval_s() > 0, record.step() > 1);
     if (record.step() % 5 != 0) {
       EXPECT_EQ(record.collectives_size(), 0);
