@@ -26,10 +26,14 @@
 
 namespace lockstep {
 
-// `status` with `where` before its message: "checkpoints/step-00000100: No space left on device".
+// `status` with `where` before its message: "checkpoints/step-00000100: No space left on device". Payloads are kept.
 inline absl::Status Annotate(const absl::Status& status, absl::string_view where) {
   if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat(where, ": ", status.message()));
+  absl::Status annotated(status.code(), absl::StrCat(where, ": ", status.message()));
+  status.ForEachPayload([&annotated](absl::string_view type, const absl::Cord& payload) {
+    annotated.SetPayload(type, payload);
+  });
+  return annotated;
 }
 
 }  // namespace lockstep

@@ -1,6 +1,7 @@
 // What follows from the state: RunState::Decide and the words of its reasons.
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "coordinator/state/convergence.h"
 #include "coordinator/state/run_state.h"
 
@@ -66,6 +67,17 @@ Decision RunState::DecideDue(int64_t step) const {
   return Make("checkpoint", rule, step, reason);
 }
 
+// A rank says who is missing, and the coordinator knows where that one runs.
+std::string RunState::WhereAre(const Failed& failed) const {
+  std::vector<std::string> places;
+  for (const int rank : failed.about()) {
+    const auto found = workers_.find(rank);
+    if (found == workers_.end()) continue;
+    places.push_back(absl::StrCat("rank ", rank, " is pid ", found->second.pid, " on ", found->second.host));
+  }
+  return places.empty() ? "" : absl::StrCat(" (", absl::StrJoin(places, ", "), ")");
+}
+
 std::optional<Decision> RunState::DecideFailure() const {
   std::optional<Decision> stop;
   if (failure_ && failure_->non_finite()) {
@@ -76,7 +88,7 @@ std::optional<Decision> RunState::DecideFailure() const {
     const bool somebodys = failure_->rank() >= 0 && !failure_->bad_input();
     const std::string who =
         somebodys ? absl::StrCat("rank ", failure_->rank(), " failed at step ", failure_->step(), ": ") : "";
-    stop = Make("stop", "failure", failure_->step(), who + failure_->what());
+    stop = Make("stop", "failure", failure_->step(), absl::StrCat(who, failure_->what(), WhereAre(*failure_)));
   } else if (loss_) {
     const Worker& worker = workers_.at(loss_->rank());
     stop = Make("stop", "worker_lost", loss_->step(),

@@ -11,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/stable_random.h"
 #include "common/base/status.h"
+#include "worker/comm/named_ranks.h"
 
 namespace lockstep {
 namespace {
@@ -22,7 +23,7 @@ constexpr absl::Duration kLongestNap = absl::Microseconds(100);
 // Linux rounds a nap up by the thread's timer slack, 50 us unless told otherwise.
 constexpr unsigned long kTimerSlackNanos = 1'000;
 // How much longer than an operation's deadline the trainer waits for the thread to notice it.
-constexpr absl::Duration kStuck = absl::Seconds(10);
+constexpr absl::Duration kStuck = absl::Seconds(3);
 
 void SpinBriefly() {
   for (int i = 0; i < 32; ++i) {
@@ -50,7 +51,11 @@ uint64_t DigestText(uint64_t digest, absl::string_view text) {
 }  // namespace
 
 CommThread::CommThread(Collectives* collectives, absl::Duration timeout)
-    : collectives_(collectives), timeout_(timeout), items_(kQueueItems), thread_([this] { Loop(); }) {}
+    : collectives_(collectives),
+      timeout_(timeout),
+      items_(kQueueItems),
+      roll_call_(collectives, timeout),
+      thread_([this] { Loop(); }) {}
 
 CommThread::~CommThread() {
   {
@@ -91,7 +96,9 @@ CommThread::Item* CommThread::NewItem(Kind kind, absl::string_view name, int64_t
   item.number = next_++;
   item.bytes = bytes;
   item.start_ns = MonotonicNanos();
-  digest_ = Mix({DigestText(digest_, name), static_cast<uint64_t>(bytes), static_cast<uint64_t>(kind)});
+  const uint64_t what = Mix({DigestText(0, name), static_cast<uint64_t>(bytes), static_cast<uint64_t>(kind)});
+  digest_ = Mix({digest_, what});
+  item.trail = trail_ = Mix({trail_, what});
   return &item;
 }
 
@@ -188,13 +195,16 @@ void CommThread::Loop() {
     int64_t handed_over = 0;
     {
       MutexLock lock(&mutex_);
-      while (handed_over_ == first_open_ && !stopped_) for_thread_.Wait(&mutex_);
+      // One sleep: there may be a question from other ranks afterwards, if no work.
+      if (handed_over_ == first_open_ && !stopped_) for_thread_.WaitFor(&mutex_, roll_call_.period());
       if (stopped_) break;
       handed_over = handed_over_;
     }
     while (status.ok() && begun_ < handed_over) status = Begin(&At(begun_++));
     bool moved = false;
     if (status.ok()) status = PollAll(&moved);
+    // Unless it is known whose doing it is.
+    if (!status.ok() && NamedRanks(status).empty()) status = roll_call_.Explain(Standing(), status);
     Publish();
     if (status.ok()) Rest(moved);
   }
@@ -206,6 +216,7 @@ void CommThread::Loop() {
 
 absl::Status CommThread::Begin(Item* item) {
   item->begin_ns = MonotonicNanos();
+  roll_call_.Begun(item->number, KindName(item->kind), item->name, item->bytes, item->trail);
   absl::StatusOr<std::unique_ptr<Operation>> operation;
   switch (item->kind) {
     case Kind::kAllReduce:
@@ -244,9 +255,14 @@ absl::Status CommThread::PollAll(bool* moved) {
   const int64_t now_ns = MonotonicNanos();
   *moved = *moved || now_ns - before_ns > kBusyPollNanos;
   while (first_open_ < begun_ && At(first_open_).operation == nullptr) ++first_open_;
+  RETURN_IF_ERROR(roll_call_.Listen(Standing(), now_ns));
   if (first_open_ == begun_) return absl::OkStatus();
   // The first is the oldest: handed over before all others.
   return CheckDeadline(At(first_open_), now_ns);
+}
+
+RollCall::Standing CommThread::Standing() const {
+  return first_open_ < begun_ ? RollCall::Standing{first_open_, false} : RollCall::Standing{begun_ - 1, true};
 }
 
 absl::Status CommThread::Finish(Item* item) {
@@ -256,12 +272,10 @@ absl::Status CommThread::Finish(Item* item) {
   return item->kind == Kind::kTail ? CheckTail(*item->tail) : absl::OkStatus();
 }
 
-absl::Status CommThread::CheckDeadline(const Item& item, int64_t now_ns) const {
+absl::Status CommThread::CheckDeadline(const Item& item, int64_t now_ns) {
   const absl::Duration waited = absl::Nanoseconds(now_ns - item.start_ns);
-  if (waited <= timeout_) return absl::OkStatus();
-  return absl::DeadlineExceededError(
-      absl::StrCat(KindName(item.kind), " '", item.name, "' (number ", item.number, ") has waited ",
-                   absl::FormatDuration(absl::Trunc(waited, absl::Milliseconds(100))), " for its peers"));
+  if (waited > timeout_) return roll_call_.Missing(Standing(), waited, now_ns);
+  return roll_call_.AskIfLong(Standing(), waited, now_ns);
 }
 
 absl::Status CommThread::Describe(const Item& item, const absl::Status& status) {

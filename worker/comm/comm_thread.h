@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include "common/base/mutex.h"
 #include "worker/comm/collectives.h"
+#include "worker/comm/roll_call.h"
 
 namespace lockstep {
 
@@ -34,9 +35,10 @@ struct Span {
 // while the trainer stands still for it (Wait).
 //
 // Start… and Wait are called by the trainer alone, and do not allocate once names have had their usual length for a
-// while. Any error (a peer that does not come within the deadline: DeadlineExceeded, names the operation and how long)
-// is final: every later Wait returns it, and every later Start… does nothing. An operation's deadline counts from when
-// this rank handed it over. What is under way when an error comes or the thread is destroyed is never freed, since
+// while. Any error is final: every later Wait returns it, and every later Start… does nothing. DeadlineExceeded: a peer
+// has not come; names the operation, how long it has waited, and who is missing (RollCall, which listens on this thread
+// also while it has no operation). FailedPrecondition: ranks do not start the same operations; names both sides. An
+// operation's deadline counts from when this rank handed it over. What is under way when an error comes or the thread is destroyed is never freed, since
 // peers may still write there; its data has to live until the process leaves.
 class CommThread {
  public:
@@ -75,6 +77,7 @@ class CommThread {
     std::string name;
     int64_t number = 0;
     int64_t bytes = 0;
+    uint64_t trail = 0;
     absl::Span<std::byte> data;
     DType dtype = DType::kU8;
     ReduceOp op = ReduceOp::kSum;
@@ -97,7 +100,8 @@ class CommThread {
   absl::Status Begin(Item* item);
   absl::Status PollAll(bool* moved);
   absl::Status Finish(Item* item);
-  absl::Status CheckDeadline(const Item& item, int64_t now_ns) const;
+  absl::Status CheckDeadline(const Item& item, int64_t now_ns);
+  RollCall::Standing Standing() const;
   static absl::Status Describe(const Item& item, const absl::Status& status);
   void Publish();
   void Abandon();
@@ -109,9 +113,11 @@ class CommThread {
   std::vector<Item> items_;
   int64_t next_ = 0;        // trainer: items made
   uint64_t digest_ = 0;     // trainer: of the items since the last tail
+  uint64_t trail_ = 0;      // trainer: of all items
   int64_t begun_ = 0;       // thread: items started
   int64_t first_open_ = 0;  // thread: every item before it is done
   int64_t idle_polls_ = 0;  // thread: polls in a row that moved nothing
+  RollCall roll_call_;      // thread
 
   Mutex mutex_;
   CondVar for_thread_, for_trainer_;

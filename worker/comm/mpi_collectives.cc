@@ -28,6 +28,7 @@
 #include "worker/comm/local_collectives.h"
 #include "worker/comm/mpi_check.h"
 #include "worker/comm/mpi_group.h"
+#include "worker/comm/mpi_words.h"
 #include "worker/comm/reduce.h"
 
 namespace lockstep {
@@ -100,7 +101,7 @@ MPI_Datatype TypeOf(DType dtype) {
 
 class MpiCollectives : public Collectives {
  public:
-  explicit MpiCollectives(std::unique_ptr<MpiGroup> group) : group_(std::move(group)) {}
+  MpiCollectives(std::unique_ptr<MpiGroup> group, MPI_Comm words) : group_(std::move(group)), words_(words) {}
   int rank() const override { return group_->rank; }
   int world() const override { return group_->world; }
   std::string algorithm() const override { return group_->options.ring ? "ring" : "mpi"; }
@@ -112,6 +113,8 @@ class MpiCollectives : public Collectives {
   absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
                                                        absl::Span<std::byte> all) override;
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override;
+  absl::Status Tell(int rank, const RollWord& word) override { return words_.Tell(rank, word); }
+  absl::StatusOr<int> Hear(RollWord* word) override { return words_.Hear(word); }
 
  private:
   bool OneShot(int64_t bytes) const { return bytes * group_->world <= group_->options.one_shot_bytes; }
@@ -119,6 +122,7 @@ class MpiCollectives : public Collectives {
   absl::StatusOr<std::unique_ptr<Operation>> StartOneShot(const Reduction& reduction);
 
   const std::unique_ptr<MpiGroup> group_;
+  MpiWords words_;
   int64_t tagged_ = 0;  // operations started, for tags
 };
 
@@ -210,6 +214,27 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<
   return operation;
 }
 
+// A communicator like MPI's world.
+absl::StatusOr<MPI_Comm> DuplicateWorld(const MpiGroup& group) {
+  const absl::Duration timeout = group.options.setup_timeout;
+  const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(timeout);
+  MPI_Request request = MPI_REQUEST_NULL;
+  // MPI writes the communicator when the request is done: past the deadline it must stay where it is.
+  auto* const comm = new MPI_Comm(MPI_COMM_NULL);
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_idup(MPI_COMM_WORLD, comm, &request), "MPI_Comm_idup"));
+  for (int done = 0; !done;) {
+    RETURN_IF_ERROR(CheckMpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
+    if (!done && MonotonicNanos() > until_ns) {
+      return absl::DeadlineExceededError(absl::StrCat("rank ", group.rank, " has waited ", absl::FormatDuration(timeout),
+                                                      " for all ", group.world, " ranks to make a communicator"));
+    }
+  }
+  const MPI_Comm made = *comm;
+  delete comm;
+  RETURN_IF_ERROR(CheckMpi(MPI_Comm_set_errhandler(made, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
+  return made;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Collectives>> NewMpiCollectives(const MpiOptions& options) {
@@ -218,22 +243,9 @@ absl::StatusOr<std::unique_ptr<Collectives>> NewMpiCollectives(const MpiOptions&
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(MPI_COMM_WORLD, &group->rank), "MPI_Comm_rank"));
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_size(MPI_COMM_WORLD, &group->world), "MPI_Comm_size"));
   if (group->world == 1) return NewLocalCollectives();
-  const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(options.setup_timeout);
-  MPI_Request request = MPI_REQUEST_NULL;
-  // MPI writes the communicator when the request is done: past the deadline the group must stay where it is.
-  MpiGroup* const target = group.release();
-  RETURN_IF_ERROR(CheckMpi(MPI_Comm_idup(MPI_COMM_WORLD, &target->comm, &request), "MPI_Comm_idup"));
-  for (int done = 0; !done;) {
-    RETURN_IF_ERROR(CheckMpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
-    if (!done && MonotonicNanos() > until_ns) {
-      return absl::DeadlineExceededError(absl::StrCat("rank ", target->rank, " has waited ",
-                                                      absl::FormatDuration(options.setup_timeout), " for all ",
-                                                      target->world, " ranks to make a communicator"));
-    }
-  }
-  group.reset(target);
-  RETURN_IF_ERROR(CheckMpi(MPI_Comm_set_errhandler(group->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
-  return std::make_unique<MpiCollectives>(std::move(group));
+  ASSIGN_OR_RETURN(group->comm, DuplicateWorld(*group));
+  ASSIGN_OR_RETURN(const MPI_Comm words, DuplicateWorld(*group));
+  return std::make_unique<MpiCollectives>(std::move(group), words);
 }
 
 }  // namespace lockstep

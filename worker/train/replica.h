@@ -8,6 +8,7 @@
 #include "worker/comm/comm_thread.h"
 #include "worker/model/model.h"
 #include "worker/train/flat_parameters.h"
+#include "worker/train/replica_check.h"
 #include "worker/train/span_optimizer.h"
 
 namespace lockstep {
@@ -16,6 +17,9 @@ namespace lockstep {
 // `comm` null: nothing to do. `shared`: all ranks have the same parameters and states anyway, in memory that they share.
 absl::Status BroadcastReplica(Network* network, FlatParameters* parameters, SpanOptimizer* optimizer, CommThread* comm,
                               bool shared);
+
+// This rank's part of CheckReplicas. `replica`: the lowest of the ranks that share its parameters.
+ReplicaDigest DigestReplica(const Network& network, FlatParameters* parameters, int rank, int replica);
 
 // Reads `model.init_from` into the network and logs what was taken. InvalidArgument, NotFound name the file.
 absl::Status LoadInitialWeights(const Model& model, Network* network, FlatParameters* parameters,
