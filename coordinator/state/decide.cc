@@ -1,7 +1,6 @@
 // What follows from the state: RunState::Decide and the words of its reasons.
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "coordinator/state/convergence.h"
 #include "coordinator/state/run_state.h"
 
@@ -67,15 +66,16 @@ Decision RunState::DecideDue(int64_t step) const {
   return Make("checkpoint", rule, step, reason);
 }
 
-// A rank says who is missing, and the coordinator knows where that one runs.
+// A rank says who is missing; where that one runs is known here.
 std::string RunState::WhereAre(const Failed& failed) const {
-  std::vector<std::string> places;
+  std::string where;
   for (const int rank : failed.about()) {
     const auto found = workers_.find(rank);
     if (found == workers_.end()) continue;
-    places.push_back(absl::StrCat("rank ", rank, " is pid ", found->second.pid, " on ", found->second.host));
+    absl::StrAppend(&where, where.empty() ? "; " : ", ", "rank ", rank, where.empty() ? " is on " : " on ",
+                    found->second.host, " (pid ", found->second.pid, ")");
   }
-  return places.empty() ? "" : absl::StrCat(" (", absl::StrJoin(places, ", "), ")");
+  return where;
 }
 
 std::optional<Decision> RunState::DecideFailure() const {

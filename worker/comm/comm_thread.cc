@@ -11,7 +11,6 @@
 #include "common/base/clock.h"
 #include "common/base/stable_random.h"
 #include "common/base/status.h"
-#include "worker/comm/named_ranks.h"
 
 namespace lockstep {
 namespace {
@@ -172,6 +171,19 @@ absl::Status CommThread::Wait() {
   return status_;
 }
 
+absl::Status CommThread::Explain(const absl::Status& error) {
+  if (error.ok()) return error;
+  const int64_t give_up_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(kStuck);
+  MutexLock lock(&mutex_);
+  if (!status_.ok()) return error;
+  to_explain_ = error;
+  for_thread_.NotifyOne();
+  while (status_.ok() && MonotonicNanos() < give_up_ns) {
+    for_trainer_.WaitFor(&mutex_, absl::Nanoseconds(give_up_ns - MonotonicNanos()));
+  }
+  return status_.ok() ? error : status_;
+}
+
 std::vector<Span> CommThread::TakeSpans() {
   std::vector<Span> spans;
   TakeSpans(&spans);
@@ -195,17 +207,18 @@ void CommThread::Loop() {
     int64_t handed_over = 0;
     {
       MutexLock lock(&mutex_);
-      // One sleep: there may be a question from other ranks afterwards, if no work.
-      if (handed_over_ == first_open_ && !stopped_) for_thread_.WaitFor(&mutex_, roll_call_.period());
+      // One sleep: if there is no work afterwards, there may be a question from another rank.
+      if (handed_over_ == first_open_ && to_explain_.ok() && !stopped_) {
+        for_thread_.WaitFor(&mutex_, roll_call_.period());
+      }
       if (stopped_) break;
       handed_over = handed_over_;
     }
     while (status.ok() && begun_ < handed_over) status = Begin(&At(begun_++));
     bool moved = false;
     if (status.ok()) status = PollAll(&moved);
-    // Unless it is known whose doing it is.
-    if (!status.ok() && NamedRanks(status).empty()) status = roll_call_.Explain(Standing(), status);
     Publish();
+    if (status.ok()) ExplainIfAsked();
     if (status.ok()) Rest(moved);
   }
   Abandon();
@@ -279,7 +292,22 @@ absl::Status CommThread::CheckDeadline(const Item& item, int64_t now_ns) {
 }
 
 absl::Status CommThread::Describe(const Item& item, const absl::Status& status) {
-  return Annotate(status, absl::StrCat(KindName(item.kind), " '", item.name, "' (number ", item.number, ")"));
+  return Annotate(roll_call_.Explain(Standing(), status),
+                  absl::StrCat(KindName(item.kind), " '", item.name, "' (number ", item.number, ")"));
+}
+
+void CommThread::ExplainIfAsked() {
+  absl::Status error;
+  {
+    MutexLock lock(&mutex_);
+    error = to_explain_;
+  }
+  if (error.ok()) return;
+  error = roll_call_.Explain(Standing(), error);
+  MutexLock lock(&mutex_);
+  status_ = error;
+  to_explain_ = absl::OkStatus();
+  for_trainer_.NotifyOne();
 }
 
 void CommThread::Publish() {

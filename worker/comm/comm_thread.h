@@ -38,8 +38,8 @@ struct Span {
 // while. Any error is final: every later Wait returns it, and every later Start… does nothing. DeadlineExceeded: a peer
 // has not come; names the operation, how long it has waited, and who is missing (RollCall, which listens on this thread
 // also while it has no operation). FailedPrecondition: ranks do not start the same operations; names both sides. An
-// operation's deadline counts from when this rank handed it over. What is under way when an error comes or the thread is destroyed is never freed, since
-// peers may still write there; its data has to live until the process leaves.
+// operation's deadline counts from when this rank handed it over. What is under way when an error comes or the thread
+// is destroyed is never freed, since peers may still write there; its data has to live until the process leaves.
 class CommThread {
  public:
   CommThread(Collectives* collectives, absl::Duration timeout);
@@ -60,6 +60,9 @@ class CommThread {
 
   // Until everything handed over so far is done.
   absl::Status Wait();
+  // `error`, of what the ranks do together in another way, as in a window; with what the others say to it, see
+  // RollCall::Explain. OK stays OK.
+  absl::Status Explain(const absl::Status& error);
   // The spans of what was done since the last call, in order; at most kMostSpans. After Wait.
   std::vector<Span> TakeSpans();
   // The same without allocating in the long run: `spans` is overwritten and its memory used again.
@@ -102,8 +105,9 @@ class CommThread {
   absl::Status Finish(Item* item);
   absl::Status CheckDeadline(const Item& item, int64_t now_ns);
   RollCall::Standing Standing() const;
-  static absl::Status Describe(const Item& item, const absl::Status& status);
+  absl::Status Describe(const Item& item, const absl::Status& status);
   void Publish();
+  void ExplainIfAsked();
   void Abandon();
   // Between two polls, the last of which moved nothing or (`moved`) something.
   void Rest(bool moved);
@@ -126,6 +130,7 @@ class CommThread {
   bool waiting_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  absl::Status to_explain_ ABSL_GUARDED_BY(mutex_);  // not OK: the trainer asks what the other ranks say to it
   std::vector<Span> spans_ ABSL_GUARDED_BY(mutex_);
   size_t span_count_ ABSL_GUARDED_BY(mutex_) = 0;  // spans_ keeps the slots beyond, for their memory
   std::thread thread_;

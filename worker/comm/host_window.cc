@@ -200,10 +200,10 @@ absl::StatusOr<std::unique_ptr<HostWindow>> HostWindow::Open(const WindowOptions
     if (!server.ok()) return Annotate(server.status(), "the host's ranks cannot meet");
     fd = Make(options, bytes);
     std::vector<int> missing;
-    absl::Status served =
-        server->Serve(count - 1, fd.ok() ? *fd : -1, fd.status(), deadline, &missing);
+    absl::Status served = server->Serve(count - 1, fd.ok() ? *fd : -1, fd.status(), deadline, &missing);
     for (int& index : missing) index = options.ranks[index];
-    if (!missing.empty()) served = WithRanks(Annotate(served, absl::StrCat("waiting for ", RankList(missing))), missing);
+    if (!missing.empty())
+      served = WithRanks(Annotate(served, absl::StrCat("waiting for ", RankList(missing))), missing);
     if (fd.ok() && !served.ok()) {
       close(*fd);
       return served;

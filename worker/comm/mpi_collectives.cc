@@ -208,9 +208,9 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<
   }
   auto operation = std::make_unique<RequestList>(bytes * (group_->world - 1));
   const int count = static_cast<int>(bytes);
-  RETURN_IF_ERROR(CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, group_->comm,
-                                          operation->Add()),
-                           "MPI_Iallgather"));
+  RETURN_IF_ERROR(
+      CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, group_->comm, operation->Add()),
+               "MPI_Iallgather"));
   return operation;
 }
 
@@ -225,8 +225,9 @@ absl::StatusOr<MPI_Comm> DuplicateWorld(const MpiGroup& group) {
   for (int done = 0; !done;) {
     RETURN_IF_ERROR(CheckMpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
     if (!done && MonotonicNanos() > until_ns) {
-      return absl::DeadlineExceededError(absl::StrCat("rank ", group.rank, " has waited ", absl::FormatDuration(timeout),
-                                                      " for all ", group.world, " ranks to make a communicator"));
+      return absl::DeadlineExceededError(absl::StrCat("rank ", group.rank, " has waited ",
+                                                      absl::FormatDuration(timeout), " for all ", group.world,
+                                                      " ranks to make a communicator"));
     }
   }
   const MPI_Comm made = *comm;

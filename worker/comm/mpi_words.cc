@@ -53,11 +53,11 @@ absl::StatusOr<int> MpiWords::Hear(RollWord* word) {
   if (buffers_->receive == MPI_REQUEST_NULL) {
     int there = 0;
     MPI_Message message = MPI_MESSAGE_NULL;
-    RETURN_IF_ERROR(CheckMpi(MPI_Improbe(MPI_ANY_SOURCE, kWordTag, comm_, &there, &message, MPI_STATUS_IGNORE),
-                             "MPI_Improbe"));
-    if (!there) return -1;
     RETURN_IF_ERROR(
-        CheckMpi(MPI_Imrecv(&buffers_->incoming, sizeof(RollWord), MPI_BYTE, &message, &buffers_->receive), "MPI_Imrecv"));
+        CheckMpi(MPI_Improbe(MPI_ANY_SOURCE, kWordTag, comm_, &there, &message, MPI_STATUS_IGNORE), "MPI_Improbe"));
+    if (!there) return -1;
+    RETURN_IF_ERROR(CheckMpi(MPI_Imrecv(&buffers_->incoming, sizeof(RollWord), MPI_BYTE, &message, &buffers_->receive),
+                             "MPI_Imrecv"));
   }
   int came = 0;
   MPI_Status status;

@@ -35,6 +35,10 @@ absl::string_view What(const RollWord::Place& place) { return {place.what, strnl
 
 std::string Sized(const RollWord::Place& place) { return absl::StrCat(What(place), " of ", place.bytes, " bytes"); }
 
+std::string Silent(absl::Span<const int> ranks) {
+  return absl::StrCat(RankList(ranks), ranks.size() == 1 ? " does not answer" : " do not answer");
+}
+
 }  // namespace
 
 RollCall::RollCall(Collectives* collectives, absl::Duration timeout)
@@ -88,8 +92,11 @@ absl::Status RollCall::TakeWord(int from, const RollWord& word, const Standing& 
     answer.about = Find(word.at.number);
     RETURN_IF_ERROR(collectives_->Tell(from, answer));
   }
-  RETURN_IF_ERROR(Compare(from, word.at));
-  return Compare(from, word.about);
+  absl::Status different = Compare(from, word.at);
+  if (different.ok()) different = Compare(from, word.about);
+  // This rank is about to leave: whoever else waits for it is to know as well.
+  if (!different.ok()) RETURN_IF_ERROR(AskAll(own));
+  return different;
 }
 
 absl::Status RollCall::Compare(int from, const Place& theirs) const {
@@ -124,7 +131,7 @@ absl::Status RollCall::AskIfLong(const Standing& own, absl::Duration waited, int
   return AskAll(own);
 }
 
-std::string RollCall::Describe(int rank, const Standing& own) const {
+std::string RollCall::Describe(int rank) const {
   const Heard& heard = heard_[rank];
   const std::string who = absl::StrCat("rank ", rank, " is there but has ");
   if (heard.at.number < 0) return absl::StrCat(who, "not begun anything");
@@ -146,10 +153,8 @@ absl::Status RollCall::Missing(const Standing& own, absl::Duration waited, int64
   // Who waits at an earlier operation waits for the same ones.
   if (silent.empty() && late.empty()) late = behind;
   std::vector<std::string> parts;
-  if (!silent.empty()) {
-    parts.push_back(absl::StrCat(RankList(silent), silent.size() == 1 ? " does not answer" : " do not answer"));
-  }
-  for (size_t i = 0; i < std::min(late.size(), kMostDescribed); ++i) parts.push_back(Describe(late[i], own));
+  if (!silent.empty()) parts.push_back(Silent(silent));
+  for (size_t i = 0; i < std::min(late.size(), kMostDescribed); ++i) parts.push_back(Describe(late[i]));
   if (late.size() > kMostDescribed) parts.push_back(absl::StrCat(late.size() - kMostDescribed, " more are behind"));
   if (parts.empty()) parts.push_back("all others answer and have come as far, so data is lost between them");
   std::vector<int> named = silent;
@@ -157,14 +162,13 @@ absl::Status RollCall::Missing(const Standing& own, absl::Duration waited, int64
   const Place place = Find(own.number);
   return WithRanks(
       absl::DeadlineExceededError(absl::StrCat(What(place), " (number ", own.number, ") has waited ",
-                                               absl::FormatDuration(absl::Trunc(waited, absl::Milliseconds(100))),
-                                               ": ", absl::StrJoin(parts, ", "))),
+                                               absl::FormatDuration(absl::Trunc(waited, absl::Milliseconds(100))), ": ",
+                                               absl::StrJoin(parts, ", "))),
       named);
 }
 
-absl::Status RollCall::Explain(const Standing& own, const absl::Status& error) {
-  if (collectives_->world() == 1 || !AskAll(own).ok()) return error;
-  const int64_t start_ns = MonotonicNanos();
+absl::Status RollCall::Assemble(const Standing& own, int64_t start_ns) {
+  RETURN_IF_ERROR(AskAll(own));
   const int64_t until_ns = start_ns + std::min(timeout_ns_ / 4, absl::ToInt64Nanoseconds(kLongestExplanation));
   const auto all_answered = [&] {
     int answered = 0;
@@ -172,12 +176,25 @@ absl::Status RollCall::Explain(const Standing& own, const absl::Status& error) {
     return answered + 1 >= collectives_->world();
   };
   for (int64_t now_ns = start_ns; now_ns < until_ns && !all_answered(); now_ns = MonotonicNanos()) {
-    const absl::Status different = ListenNow(own, now_ns);
-    if (absl::IsFailedPrecondition(different)) return different;
-    if (!different.ok()) return error;
+    RETURN_IF_ERROR(ListenNow(own, now_ns));
     sched_yield();
   }
-  return error;
+  return absl::OkStatus();
+}
+
+absl::Status RollCall::Explain(const Standing& own, const absl::Status& error) {
+  if (collectives_->world() == 1) return error;
+  const int64_t start_ns = MonotonicNanos();
+  if (const absl::Status different = Assemble(own, start_ns); absl::IsFailedPrecondition(different)) return different;
+  std::vector<int> silent, late;
+  for (const int rank : NamedRanks(error)) (heard_[rank].at_ns < start_ns ? silent : late).push_back(rank);
+  std::vector<std::string> parts;
+  if (!silent.empty()) parts.push_back(Silent(silent));
+  if (!late.empty())
+    parts.push_back(absl::StrCat(RankList(late), late.size() == 1 ? " is" : " are", " there but late"));
+  if (parts.empty()) return error;
+  return WithRanks(absl::Status(error.code(), absl::StrCat(error.message(), ": ", absl::StrJoin(parts, ", "))),
+                   silent.empty() ? late : silent);
 }
 
 }  // namespace lockstep

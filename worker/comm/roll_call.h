@@ -44,8 +44,9 @@ class RollCall {
   absl::Status AskIfLong(const Standing& own, absl::Duration waited, int64_t now_ns);
   // d): DeadlineExceeded with who is missing, which NamedRanks has too.
   absl::Status Missing(const Standing& own, absl::Duration waited, int64_t now_ns) const;
-  // An operation has failed with `error`: whether that is because ranks do not do the same, in which case that is
-  // returned; else `error`. Takes a moment, as long as it takes all to answer, or a quarter of the deadline, two
+  // `error`, of an operation or of what the ranks do together in another way, with what the others have to say: whether
+  // all do the same (FailedPrecondition names both sides of it, in place of `error`), and which of the ranks that
+  // `error` names are there. Takes a moment: until all have answered, or a quarter of the deadline has passed, two
   // seconds at most.
   absl::Status Explain(const Standing& own, const absl::Status& error);
 
@@ -64,7 +65,9 @@ class RollCall {
   absl::Status TakeWord(int from, const RollWord& word, const Standing& own, int64_t now_ns);
   absl::Status Compare(int from, const Place& theirs) const;
   absl::Status AskAll(const Standing& own);
-  std::string Describe(int rank, const Standing& own) const;
+  std::string Describe(int rank) const;
+  // Asks all and listens until all have said something since `start_ns`, or patience is at its end.
+  absl::Status Assemble(const Standing& own, int64_t start_ns);
 
   Collectives* const collectives_;
   const int64_t timeout_ns_;

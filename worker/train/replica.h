@@ -14,7 +14,8 @@
 namespace lockstep {
 
 // Gives every rank rank 0's bits: parameters, frozen ones, buffers, optimizer states. All ranks call it together;
-// `comm` null: nothing to do. `shared`: all ranks have the same parameters and states anyway, in memory that they share.
+// `comm` null: nothing to do. `shared`: all ranks have the same parameters and states anyway, in memory that they
+// share.
 absl::Status BroadcastReplica(Network* network, FlatParameters* parameters, SpanOptimizer* optimizer, CommThread* comm,
                               bool shared);
 

@@ -82,8 +82,9 @@ absl::Status CheckReplicas(const ReplicaDigest& own, int64_t step, int world, Co
   };
   auto gather = std::make_unique<Gather>(Gather{own, std::vector<ReplicaDigest>(world)});
   comm->StartOperation("replicas", sizeof(ReplicaDigest), [to = gather.get()](Collectives* collectives) {
-    return collectives->AllGather({reinterpret_cast<const std::byte*>(&to->own), sizeof(ReplicaDigest)},
-                                  {reinterpret_cast<std::byte*>(to->all.data()), to->all.size() * sizeof(ReplicaDigest)});
+    return collectives->AllGather(
+        {reinterpret_cast<const std::byte*>(&to->own), sizeof(ReplicaDigest)},
+        {reinterpret_cast<std::byte*>(to->all.data()), to->all.size() * sizeof(ReplicaDigest)});
   });
   const absl::Status gathered = comm->Wait();
   if (gathered.ok()) return CompareReplicas(gather->all, step);

@@ -159,8 +159,9 @@ TEST(CommThreadTest, ARankThatIsThereButLateIsToldFromOneThatDoesNotAnswer) {
       thread.StartBarrier("more");
       const absl::Status status = thread.Wait();
       EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
-      EXPECT_THAT(std::string(status.message()),
-                  testing::MatchesRegex("barrier 'start' \\(number 0\\) has waited [0-9.]+m?s: rank 2 does not answer"));
+      EXPECT_THAT(
+          std::string(status.message()),
+          testing::MatchesRegex("barrier 'start' \\(number 0\\) has waited [0-9.]+m?s: rank 2 does not answer"));
       EXPECT_EQ(NamedRanks(status), std::vector<int>({2}));
       ++failed;
     });
@@ -208,10 +209,11 @@ TEST(CommThreadTest, RanksThatWaitForDifferentThingsFindOutBeforeTheDeadline) {
       thread.StartAllReduce("bucket.7", Bytes(data[rank]), DType::kF32, ReduceOp::kSum);
       const absl::Status status = thread.Wait();
       EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
-      EXPECT_EQ(status.message(),
-                "ranks 0 and 1 do not run the same collectives: number 0 is all-reduce 'bucket.7' of 40 bytes on rank 0 "
-                "and all-reduce 'bucket.7' of 48 bytes on rank 1; check that both have the same build, config and "
-                "model");
+      EXPECT_EQ(
+          status.message(),
+          "ranks 0 and 1 do not run the same collectives: number 0 is all-reduce 'bucket.7' of 40 bytes on rank 0 "
+          "and all-reduce 'bucket.7' of 48 bytes on rank 1; check that both have the same build, config and "
+          "model");
       EXPECT_EQ(NamedRanks(status), std::vector<int>({0, 1}));
       ++told;
       while (told < 2) std::this_thread::yield();

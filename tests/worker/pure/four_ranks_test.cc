@@ -68,10 +68,8 @@ class Rank {
       body(begin, end);
     };
     ASSERT_TRUE(exchange_
-                    ->Update(parallel,
-                             [&](const float* gradients, int64_t first, int64_t count) {
-                               optimizer_->Apply(parameters_, gradients, first, count);
-                             })
+                    ->Update(parallel, [&](const float* gradients, int64_t first,
+                                           int64_t count) { optimizer_->Apply(parameters_, gradients, first, count); })
                     .ok());
     exchange_->TakeSpans(&spans_);
   }
