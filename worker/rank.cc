@@ -28,6 +28,7 @@
 #include "common/config/config.h"
 #include "common/data/dataset.h"
 #include "worker/comm/mpi.h"
+#include "worker/comm/named_ranks.h"
 #include "worker/coordinator_client/client.h"
 #include "worker/model/blas.h"
 #include "worker/model/model.h"
@@ -40,8 +41,10 @@ namespace {
 
 constexpr int kFailed = 1, kUsage = 2;
 constexpr absl::Duration kLeaveTimeout = absl::Seconds(10);
+// After a failure nobody waits long: the coordinator may be what cannot be reached any more.
+constexpr absl::Duration kFailedLeaveTimeout = absl::Seconds(2);
 // For the rank that knows best what went wrong to tell the coordinator, and for that to tell the others.
-constexpr absl::Duration kAbortTimeout = absl::Seconds(5);
+constexpr absl::Duration kAbortTimeout = absl::Seconds(2);
 
 std::string HostName() {
   char name[256] = "";
@@ -149,7 +152,7 @@ class Worker {
     end.tell = true;
     if (ready.ok()) end = trainer_->Run();
     if (!end.status.ok()) Fail(end);
-    Leave(end.step, end.why);
+    Leave(end.step, end.why, kLeaveTimeout);
     watchdog_.Unwatch();
     trainer_.reset();
     share_ = MpiSession::Share();
@@ -263,12 +266,13 @@ class Worker {
         failed.set_non_finite(end.non_finite);
         failed.set_bad_input(end.step == StartStep() &&
                              (absl::IsInvalidArgument(end.status) || absl::IsNotFound(end.status)));
+        for (const int rank : NamedRanks(end.status)) failed.add_about(rank);
         link_->SendFailed(failed);
       } else {
         // Whoever leaves before the coordinator has heard why looks like the one that was lost.
         link_->WaitForAbort(kAbortTimeout);
       }
-      Leave(end.step, what);
+      Leave(end.step, what, kFailedLeaveTimeout);
     }
     Exit(kFailed);
   }
@@ -278,11 +282,11 @@ class Worker {
     return trainer_ != nullptr && run_.get()->has_resume() ? run_.get()->resume().cursor().step() : 0;
   }
 
-  void Leave(int64_t step, const std::string& why) {
+  void Leave(int64_t step, const std::string& why, absl::Duration timeout) {
     Leaving leaving;
     leaving.set_step(step);
     leaving.set_why(why);
-    link_->Leave(leaving, kLeaveTimeout);
+    link_->Leave(leaving, timeout);
   }
 
   [[noreturn]] static void Exit(int code) {

@@ -11,6 +11,7 @@ namespace lockstep {
 namespace {
 
 constexpr int kMaxMetrics = 64;
+constexpr int kMaxAbout = 8;  // ranks
 
 bool IsFromRankZeroOnly(const WorkerMessage& message) {
   return message.has_evaluated() || message.has_epoch_done() || message.has_checkpoint_due();
@@ -199,6 +200,10 @@ void Core::TakeFailed(int rank, const Failed& failed) {
   *taken = failed;
   taken->set_what(Words(failed.what()));
   if (failed.rank() < 0 || failed.rank() >= state_.world()) taken->set_rank(rank);
+  taken->clear_about();
+  for (const int about : failed.about()) {
+    if (about >= 0 && about < state_.world() && taken->about_size() < kMaxAbout) taken->add_about(about);
+  }
   Submit(std::move(update));
 }
 

@@ -129,6 +129,7 @@ class RunState {
   // decide.cc
   std::optional<Decision> DecideStop() const;
   std::optional<Decision> DecideFailure() const;
+  std::string WhereAre(const Failed& failed) const;
   std::optional<Decision> StopAtPlansEnd() const;
   Decision DecideBest() const;
   Decision DecideDue(int64_t step) const;

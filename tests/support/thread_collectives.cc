@@ -48,6 +48,11 @@ class ThreadCollectives : public Collectives {
     return Start(std::move(part));
   }
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override { return Start({"barrier"}); }
+  absl::Status Tell(int rank, const RollWord& word) override {
+    group_->Tell(rank_, rank, word);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<int> Hear(RollWord* word) override { return group_->Hear(rank_, word); }
 
  private:
   std::unique_ptr<Operation> Start(ThreadGroup::Part part) {
@@ -82,6 +87,21 @@ absl::StatusOr<bool> ThreadGroup::Done(int64_t number) {
   const Meeting& meeting = meetings_[number];
   if (!meeting.status.ok()) return meeting.status;
   return meeting.done;
+}
+
+void ThreadGroup::Tell(int from, int to, const RollWord& word) {
+  MutexLock lock(&mutex_);
+  words_[to].emplace_back(from, word);
+}
+
+int ThreadGroup::Hear(int rank, RollWord* word) {
+  MutexLock lock(&mutex_);
+  std::deque<std::pair<int, RollWord>>& words = words_[rank];
+  if (words.empty()) return -1;
+  const int from = words.front().first;
+  *word = words.front().second;
+  words.pop_front();
+  return from;
 }
 
 void ThreadGroup::Carry(Meeting* meeting) {

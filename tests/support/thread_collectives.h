@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/mutex.h"
@@ -33,6 +35,9 @@ class ThreadGroup {
   void Arrive(int64_t number, int rank, Part part);
   // True: the results are in every rank's buffers.
   absl::StatusOr<bool> Done(int64_t number);
+  // A rank that was never asked for by Rank, or whose thread has ended, hears nothing and says nothing.
+  void Tell(int from, int to, const RollWord& word);
+  int Hear(int rank, RollWord* word);
 
  private:
   struct Meeting {
@@ -46,6 +51,7 @@ class ThreadGroup {
   const int world_;
   Mutex mutex_;
   std::map<int64_t, Meeting> meetings_ ABSL_GUARDED_BY(mutex_);
+  std::map<int, std::deque<std::pair<int, RollWord>>> words_ ABSL_GUARDED_BY(mutex_);  // by receiver, with the sender
 };
 
 }  // namespace lockstep

@@ -44,6 +44,21 @@ void MergeTail(const StepTail& from, StepTail* into);
 // FailedPrecondition names both sides if the merged tails say that ranks do not run the same collectives.
 absl::Status CheckTail(const StepTail& tail);
 
+// What ranks tell each other outside of all collectives when one has waited for long: RollCall makes and reads it.
+struct RollWord {
+  struct Place {          // an operation
+    int64_t number = -1;  // -1: none
+    int64_t bytes = 0;
+    uint64_t digest = 0;  // of kind, name and size of all operations up to this one
+    char what[48] = "";   // "all-reduce 'bucket.0'", cut off if too long
+  };
+  int64_t asks = 0;  // 1: to be answered
+  int64_t done = 0;  // 1: `at` is done, and nothing was handed over since
+  Place at;          // what the sender waits for, or did last
+  Place about;       // of an answer: the sender's own operation of the number that the question was at
+};
+static_assert(std::is_trivially_copyable_v<RollWord>);  // travels as bytes
+
 // One collective under way. Owned by whoever started it; destroyed only once done, or when the process is about to
 // leave, since a peer may still write into its buffers.
 class Operation {
@@ -78,6 +93,12 @@ class Collectives {
   virtual absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
                                                                absl::Span<std::byte> all) = 0;
   virtual absl::StatusOr<std::unique_ptr<Operation>> Barrier() = 0;
+
+  // Words outside of all collectives; neither call ever blocks. One that cannot leave, since an earlier one to the same
+  // rank has not left, is dropped. By default nobody speaks and nobody hears.
+  virtual absl::Status Tell(int rank, const RollWord& word) { return absl::OkStatus(); }
+  // A word that has come; its sender's rank. -1: none has.
+  virtual absl::StatusOr<int> Hear(RollWord* word) { return -1; }
 };
 
 }  // namespace lockstep

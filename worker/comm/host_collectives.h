@@ -42,6 +42,8 @@ class HostCollectives : public Collectives {
   absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
                                                        absl::Span<std::byte> all) override;
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override;
+  absl::Status Tell(int rank, const RollWord& word) override { return all_->Tell(rank, word); }
+  absl::StatusOr<int> Hear(RollWord* word) override { return all_->Hear(word); }
 
   // The slice of `count` floats from `first` on that this rank works on. Begins on a cache line if `first` does.
   struct Slice {

@@ -33,6 +33,7 @@
 #include "worker/comm/local_collectives.h"
 #include "worker/comm/mpi_check.h"
 #include "worker/comm/mpi_group.h"
+#include "worker/comm/mpi_words.h"
 #include "worker/comm/reduce.h"
 
 namespace lockstep {
@@ -105,7 +106,7 @@ MPI_Datatype TypeOf(DType dtype) {
 
 class MpiCollectives : public Collectives {
  public:
-  explicit MpiCollectives(std::unique_ptr<MpiGroup> group) : group_(std::move(group)) {}
+  MpiCollectives(std::unique_ptr<MpiGroup> group, MPI_Comm words) : group_(std::move(group)), words_(words) {}
   int rank() const override { return group_->rank; }
   int world() const override { return group_->world; }
   std::string algorithm() const override { return group_->options.ring ? "ring" : "mpi"; }
@@ -117,6 +118,8 @@ class MpiCollectives : public Collectives {
   absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
                                                        absl::Span<std::byte> all) override;
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override;
+  absl::Status Tell(int rank, const RollWord& word) override { return words_.Tell(rank, word); }
+  absl::StatusOr<int> Hear(RollWord* word) override { return words_.Hear(word); }
 
  private:
   bool OneShot(int64_t bytes) const { return bytes * group_->world <= group_->options.one_shot_bytes; }
@@ -124,6 +127,7 @@ class MpiCollectives : public Collectives {
   absl::StatusOr<std::unique_ptr<Operation>> StartOneShot(const Reduction& reduction);
 
   const std::unique_ptr<MpiGroup> group_;
+  MpiWords words_;
   int64_t tagged_ = 0;  // operations started, for tags
 };
 
@@ -215,10 +219,6 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<
   return operation;
 }
 
-}  // namespace
-
-namespace {
-
 // A communicator of all ranks. Past the deadline MPI may still write to it: it is then never freed.
 absl::StatusOr<MPI_Comm> Duplicate(int64_t until_ns) {
   MPI_Request request = MPI_REQUEST_NULL;
@@ -277,12 +277,13 @@ absl::StatusOr<std::vector<int>> Names(MPI_Comm comm) {
   return names;
 }
 
-absl::StatusOr<std::unique_ptr<MpiGroup>> MakeGroup(const MpiOptions& options) {
+absl::StatusOr<std::unique_ptr<MpiGroup>> MakeGroup(const MpiOptions& options, MPI_Comm* words) {
   const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(options.setup_timeout);
   auto group = std::make_unique<MpiGroup>();
   group->options = options;
   ASSIGN_OR_RETURN(group->comm, MakeComm(options, until_ns));
   ASSIGN_OR_RETURN(group->tails, MakeComm(options, until_ns));
+  ASSIGN_OR_RETURN(*words, MakeComm(options, until_ns));
   if (group->comm == MPI_COMM_NULL) return group;
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(group->comm, &group->rank), "MPI_Comm_rank"));
   ASSIGN_OR_RETURN(group->names, Names(group->comm));
@@ -296,13 +297,14 @@ absl::StatusOr<std::unique_ptr<Collectives>> NewMpiCollectives(const MpiOptions&
   int world = 1;
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_size(MPI_COMM_WORLD, &world), "MPI_Comm_size"));
   if (world == 1) return NewLocalCollectives();
-  absl::StatusOr<std::unique_ptr<MpiGroup>> group = MakeGroup(options);
+  MPI_Comm words = MPI_COMM_NULL;
+  absl::StatusOr<std::unique_ptr<MpiGroup>> group = MakeGroup(options, &words);
   if (!group.ok()) {
     return Annotate(group.status(), absl::StrCat("within ", absl::FormatDuration(options.setup_timeout)));
   }
   if ((*group)->comm == MPI_COMM_NULL) return std::unique_ptr<Collectives>();
   if ((*group)->world == 1) return NewLocalCollectives();
-  return std::make_unique<MpiCollectives>(*std::move(group));
+  return std::make_unique<MpiCollectives>(*std::move(group), words);
 }
 
 }  // namespace lockstep

@@ -30,13 +30,13 @@ class HierarchicalExchange : public PiecewiseExchange {
   // The parts of a host's ranks are the whole gradient, and the same on every host.
   absl::StatusOr<double> AddUpSquares(double own) override {
     window_->number(window_->index()) = own;
-    RETURN_IF_ERROR(window_->Barrier(absl::StrCat("the gradient's norm of step ", step_)));
+    RETURN_IF_ERROR(comm_->Explain(window_->Barrier(absl::StrCat("the gradient's norm of step ", step_))));
     double squares = 0;
     for (int index = 0; index < window_->count(); ++index) squares += window_->number(index);
     return squares;
   }
 
-  absl::Status EndUpdate() override { return window_->Barrier(absl::StrCat("the update of step ", step_)); }
+  absl::Status EndUpdate() override { return comm_->Explain(window_->Barrier(absl::StrCat("the update of step ", step_))); }
 
  private:
   HostWindow* const window_;

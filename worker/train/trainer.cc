@@ -168,6 +168,7 @@ absl::Status Trainer::TakeStep(Boundary* boundary) {
   epoch_exposed_s_ += outcome.record.comm_exposed_s();
   options_.link->Report(std::move(outcome.record));
   Advance(outcome.tail);
+  RETURN_IF_ERROR(CheckReplicasIfDue());
 
   ObeyDirectives(outcome.tail.control, boundary);
   if (plan_.IsLastOfEpoch(step)) EndEpoch();
@@ -205,6 +206,18 @@ absl::Status Trainer::CheckFinite(const StepOutcome& outcome) {
     return absl::AbortedError(absl::StrCat("step ", step, ": the loss is not finite on rank ", rank));
   }
   return absl::OutOfRangeError(absl::StrCat(outcome.not_finite, "; try a lower optimizer.lr, or optimizer.clip_norm"));
+}
+
+absl::Status Trainer::CheckReplicasIfDue() {
+  int64_t every = options_.config.communication().check_replicas();
+#ifndef NDEBUG
+  if (every == 0) every = 100;
+#endif
+  const int64_t step = cursor_.step();
+  if (comm_ == nullptr || every == 0 || step % every != 0) return absl::OkStatus();
+  const int replica = options_.window != nullptr ? options_.window->ranks()[0] : options_.rank;
+  return CheckReplicas(DigestReplica(*options_.network, parameters_.get(), options_.rank, replica), step,
+                       options_.world, comm_.get());
 }
 
 void Trainer::ObeyDirectives(int64_t through, Boundary* boundary) {

@@ -89,6 +89,7 @@ class Trainer {
   absl::Status AllowNextStep();
   absl::Status WaitForGrant(int64_t step);
   absl::Status CheckFinite(const StepOutcome& outcome);
+  absl::Status CheckReplicasIfDue();
 
   void ObeyDirectives(int64_t through, Boundary* boundary);
   void Advance(const StepTail& tail);

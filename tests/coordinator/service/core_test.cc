@@ -287,6 +287,18 @@ TEST(CoreTest, NonFiniteLossSaysStepAndRank) {
   EXPECT_EQ(run.core->ended().exit_code(), 1);
 }
 
+TEST(CoreTest, OfTheRanksThatAFailureNamesThoseThatDoNotExistAreLeftOut) {
+  CoreFixture run;
+  run.StartTraining();
+  WorkerMessage message = CoreFixture::From(0);
+  message.mutable_failed()->set_step(3);
+  message.mutable_failed()->set_what("rank 1 does not answer");
+  for (const int rank : {-1, 2, 1}) message.mutable_failed()->add_about(rank);
+  ASSERT_TRUE(run.Send(message).ok());
+  EXPECT_EQ(run.links[1].Last(CoordinatorMessage::kAbort).abort().reason().substr(0, 65),
+            "rank 0 failed at step 3: rank 1 does not answer; rank 1 is on nod");
+}
+
 TEST(CoreTest, WhatTheWireMustNotSayIsRefused) {
   CoreFixture run;
   run.StartTraining();
