@@ -29,10 +29,12 @@
 #include "common/data/dataset.h"
 #include "worker/comm/host_window.h"
 #include "worker/comm/mpi.h"
+#include "worker/communication.h"
 #include "worker/coordinator_client/client.h"
 #include "worker/model/blas.h"
 #include "worker/model/model.h"
 #include "worker/model/objective.h"
+#include "worker/train/communication_cache.h"
 #include "worker/train/trainer.h"
 #include "worker/train/watchdog.h"
 
@@ -153,7 +155,7 @@ class Worker {
     Leave(end.step, end.why);
     watchdog_.Unwatch();
     trainer_.reset();
-    collectives_.reset();
+    communication_.collectives.reset();
     session_.reset();  // MPI_Finalize
     Exit(0);
   }
@@ -202,18 +204,20 @@ class Worker {
     options.incarnation = run.incarnation();
     if (run.has_resume()) options.resume = run.resume();
     if (options.world > 1) {
-      MpiOptions mpi;
-      mpi.ring = run.config().communication().algorithm() != ALGORITHM_MPI;
-      ASSIGN_OR_RETURN(collectives_, session_->NewCollectives(mpi));
+      WindowOptions window;
+      RETURN_IF_ERROR(Trainer::SizeWindow(run.config(), *material.network, &window));
+      ASSIGN_OR_RETURN(communication_, SetUpCommunication(session_.get(), run, window, CommunicationCacheFolder(),
+                                                          [this](const std::string& what) { voice_->Say(what); }));
       int64_t error_ns = 0;
       ASSIGN_OR_RETURN(options.clock_offset_ns,
                        session_->MeasureClockOffset(absl::Seconds(run.config().communication().timeout()), &error_ns));
     }
-    options.collectives = collectives_.get();
-    if (options.world > 1 && run.config().communication().algorithm() == ALGORITHM_SHARED) {
-      RETURN_IF_ERROR(OpenWindow(run.config(), *material.network));
+    if (run.has_communication()) {
+      options.gradient_order.emplace(run.communication().gradient_order().begin(),
+                                     run.communication().gradient_order().end());
     }
-    options.window = window_.get();
+    options.collectives = communication_.collectives.get();
+    options.window = communication_.window.get();
     options.link = link_.get();
     options.device = material.device;
     options.network = std::move(material.network);
@@ -222,28 +226,9 @@ class Worker {
     options.validation = std::move(material.validation);
     options.log = [this](const std::string& what) { voice_->Say(what); };
     ASSIGN_OR_RETURN(trainer_, Trainer::Create(std::move(options)));
-    return absl::OkStatus();
-  }
-
-  // Leaves window_ null, on all ranks, where it cannot be had.
-  absl::Status OpenWindow(const RunConfig& config, const Network& network) {
-    WindowOptions options;
-    options.timeout = absl::Seconds(config.communication().timeout());
-    RETURN_IF_ERROR(Trainer::SizeWindow(config, network, &options));
-    ASSIGN_OR_RETURN(const MpiSession::Host host, session_->FindHost(options.timeout));
-    options.ranks = host.ranks;
-    options.index = host.index;
-    options.name = host.window_name;
-    absl::StatusOr<std::unique_ptr<HostWindow>> window =
-        absl::FailedPreconditionError(absl::StrCat("the ranks are on ", host.hosts, " hosts"));
-    if (host.hosts == 1) window = HostWindow::Open(options);
-    ASSIGN_OR_RETURN(const bool everywhere, session_->OnAllRanks(window.ok(), options.timeout));
-    if (everywhere) {
-      window_ = *std::move(window);
-    } else if (!window.ok() && (host.index == 0 || host.hosts == 1)) {
-      voice_->Say(absl::StrCat("communication.algorithm shared is not to be had, training goes on with ring: ",
-                               window.status().message()));
-    }
+    if (session_->rank() != 0 || session_->world() == 1) return absl::OkStatus();
+    for (const int parameter : trainer_->gradient_order()) communication_.chosen.add_gradient_order(parameter);
+    link_->SendCommunication(communication_.chosen);
     return absl::OkStatus();
   }
 
@@ -295,8 +280,7 @@ class Worker {
   std::shared_future<absl::StatusOr<GetRunReply>> run_;
   std::future<absl::StatusOr<Material>> material_;
   std::unique_ptr<MpiSession> session_;
-  std::unique_ptr<Collectives> collectives_;
-  std::unique_ptr<HostWindow> window_;
+  Communication communication_;
   std::unique_ptr<CoordinatorLink> link_;
   std::unique_ptr<Trainer> trainer_;
 };

@@ -8,18 +8,17 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "worker/comm/collectives.h"
+#include "worker/comm/ways.h"
 
 namespace lockstep {
 
 // The defaults are for use; tests make them small.
 struct MpiOptions {
   absl::Duration setup_timeout = absl::Seconds(60);  // until all ranks have come to make the communicator
-  bool ring = false;                                 // our own all-reduce; else the library's
+  WayTable ways = LibraryWays();                     // of an all-reduce
   int64_t segment_bytes = 256 << 10;                 // of one message; fits a core's second-level cache
-  int64_t one_shot_bytes = 64 << 10;  // ring: gathered whole while the data of all ranks together is at most this
-  int64_t ring_from_bytes = 4 << 20;  // ring: reduced directly below
-  int64_t scratch_bytes = 16 << 20;   // of one reduction; many ranks get smaller segments
-  int64_t library_bytes = 1 << 30;    // of one of the library's calls, which count in int
+  int64_t scratch_bytes = 16 << 20;                  // of one reduction; many ranks get smaller segments
+  int64_t library_bytes = 1 << 30;                   // of one of the library's calls, which count in int
 };
 
 // MPI itself, of which a process has one: initialised with MPI_THREAD_SERIALIZED, used by one thread at a time.
@@ -35,7 +34,7 @@ class MpiSession {
   int rank() const { return rank_; }
   int world() const { return world_; }
   std::string library_version() const;
-  // The algorithms `mpi` and `ring` (mpi_collectives.cc), by non-blocking calls alone. All ranks call it together; each
+  // An all-reduce goes one of several ways, by its size (ways.h, mpi_collectives.cc), by non-blocking calls alone. All ranks call it together; each
   // has a communicator of its own. Outlived by the session.
   absl::StatusOr<std::unique_ptr<Collectives>> NewCollectives(const MpiOptions& options = MpiOptions());
   // Which ranks share this rank's host: those with the same host name, boot, and network namespace (so not those of
@@ -44,6 +43,11 @@ class MpiSession {
     std::vector<int> ranks;   // ascending
     int index = 0;            // of this rank among them
     int hosts = 1;            // that the job runs on
+    struct HostRanks {
+      std::string name;
+      int ranks = 0;
+    };
+    std::vector<HostRanks> all;  // those hosts, in the order of their first ranks
     std::string window_name;  // the same on all of them, and never used before
   };
   absl::StatusOr<Host> FindHost(absl::Duration deadline);

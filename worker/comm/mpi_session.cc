@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <random>
-#include <set>
 #include <type_traits>
 #include <utility>
 
@@ -154,14 +154,17 @@ absl::StatusOr<std::unique_ptr<Collectives>> MpiSession::NewCollectives(const Mp
 absl::StatusOr<MpiSession::Host> MpiSession::FindHost(absl::Duration deadline) {
   ASSIGN_OR_RETURN(const std::vector<Identity> all, Gather(OwnIdentity(), world_, deadline));
   Host host;
-  std::set<std::string> names;
+  std::map<std::string, size_t> places;
   for (int rank = 0; rank < world_; ++rank) {
-    names.insert(all[rank].host);
+    const std::string identity = all[rank].host;
+    const auto [place, first] = places.emplace(identity, places.size());
+    if (first) host.all.push_back({identity.substr(0, identity.find('/')), 0});
+    ++host.all[place->second].ranks;
     if (std::strcmp(all[rank].host, all[rank_].host) != 0) continue;
     if (rank == rank_) host.index = static_cast<int>(host.ranks.size());
     host.ranks.push_back(rank);
   }
-  host.hosts = static_cast<int>(names.size());
+  host.hosts = static_cast<int>(host.all.size());
   host.window_name = absl::StrCat("lockstep-window-", all[host.ranks[0]].token);
   return host;
 }

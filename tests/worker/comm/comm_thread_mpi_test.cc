@@ -51,7 +51,7 @@ TEST(CommThreadTest, StepsOfSeveralBucketsAndATailRunOnMpi) {
 // The thread drives an all-reduce to its end while the trainer does not call it at all.
 TEST(CommThreadTest, CommunicationGoesForwardWhileTheTrainerComputes) {
   MpiOptions options;
-  options.ring = true;
+  options.ways = RingWays(TestSession().world());
   absl::StatusOr<std::unique_ptr<Collectives>> collectives = TestSession().NewCollectives(options);
   ASSERT_TRUE(collectives.ok()) << collectives.status();
   CommThread thread(collectives->get(), absl::Seconds(60));
