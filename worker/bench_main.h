@@ -12,7 +12,7 @@ struct BenchFlags {
   std::string sizes = "deepbench", min, max;
   double factor = 2, seconds = 0.5, timeout = 60;
   bool json = false, break_sum = false;
-  std::string segment, one_shot, ring_from;  // of MpiOptions, as sizes
+  std::string segment;  // of MpiOptions, as a size
 };
 
 void AddBenchFlags(CLI::App* app, BenchFlags* flags);

@@ -170,6 +170,8 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
   const Model& model = config.model();
   const Optimizer& optimizer = config.optimizer();
   const Schedule& schedule = config.schedule();
+  const Communication& communication = config.communication();
+  const bool windowed = communication.algorithm() == ALGORITHM_SHARED || communication.algorithm() == ALGORITHM_HIERARCHICAL;
   const bool sgd = optimizer.name() == OPTIMIZER_NAME_SGD, drops = schedule.name() == SCHEDULE_NAME_STEP;
   const bool decays = schedule.name() == SCHEDULE_NAME_COSINE || schedule.name() == SCHEDULE_NAME_LINEAR;
   const bool has_hidden = model.name() == MODEL_NAME_MLP || model.name() == MODEL_NAME_WIDE;
@@ -182,6 +184,7 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
       {optimizer, "optimizer.eps", !sgd, "optimizer.name adamw"},
       {schedule, "schedule.decay_epochs", drops || decays, "schedule.name step, cosine or linear"},
       {schedule, "schedule.gamma", drops, "schedule.name step"},
+      {communication, "communication.bucket_tuning", !windowed, "communication.algorithm auto, ring or mpi"},
       {schedule, "schedule.min_lr", decays, "schedule.name cosine or linear"},
   };
   for (const Unused& setting : settings) {

@@ -14,7 +14,8 @@ constexpr int kMaxMetrics = 64;
 constexpr int kMaxAbout = 8;  // ranks
 
 bool IsFromRankZeroOnly(const WorkerMessage& message) {
-  return message.has_evaluated() || message.has_epoch_done() || message.has_checkpoint_due();
+  return message.has_evaluated() || message.has_epoch_done() || message.has_checkpoint_due() ||
+         message.has_communication_chosen() || message.has_buckets_measured();
 }
 
 }  // namespace
@@ -136,6 +137,10 @@ absl::Status Core::TakeFact(int rank, const WorkerMessage& message) {
     case WorkerMessage::kCheckpointDue:
       TakeCheckpointDue(message.checkpoint_due());
       return absl::OkStatus();
+    case WorkerMessage::kCommunicationChosen:
+      return TakeCommunication(message.communication_chosen());
+    case WorkerMessage::kBucketsMeasured:
+      return TakeBuckets(message.buckets_measured());
     case WorkerMessage::kStopRequested:
       if (state_.stop()) return absl::OkStatus();
       *update.mutable_stop_requested() = message.stop_requested();
@@ -189,6 +194,24 @@ absl::Status Core::TakeEpochDone(const EpochDone& done) {
   }
   Update update;
   *update.mutable_epoch_done() = done;
+  Submit(std::move(update));
+  return absl::OkStatus();
+}
+
+absl::Status Core::TakeCommunication(const CommunicationChosen& chosen) {
+  Update update;
+  *update.mutable_communication_chosen() = chosen;
+  update.mutable_communication_chosen()->set_said(Words(chosen.said()));
+  RETURN_IF_ERROR(state_.CheckCommunication(update.communication_chosen()));
+  Submit(std::move(update));
+  return absl::OkStatus();
+}
+
+absl::Status Core::TakeBuckets(const BucketsMeasured& measured) {
+  if (state_.stop()) return absl::OkStatus();  // they came too late for anything
+  Update update;
+  *update.mutable_buckets_measured() = measured;
+  RETURN_IF_ERROR(state_.CheckBuckets(measured));
   Submit(std::move(update));
   return absl::OkStatus();
 }

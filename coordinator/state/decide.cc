@@ -33,6 +33,10 @@ std::vector<Decision> RunState::Decide() const {
   if (request_undecided_) {
     decisions.push_back(Make("checkpoint", "request", request_undecided_->step(),
                              absl::StrCat("asked for by ", request_undecided_->by())));
+    decisions.back().set_directive(directive++);
+  }
+  if (tuner_ && tuner_->next() && !stop_) {
+    decisions.push_back(Make("buckets", "bucket_tuning", buckets_step_, tuner_->next()->reason));
     decisions.back().set_directive(directive);
   }
   if (due_undecided_) decisions.push_back(DecideDue(*due_undecided_));

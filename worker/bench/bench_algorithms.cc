@@ -85,7 +85,7 @@ class Ours : public BenchAlgorithm {
 }  // namespace
 
 std::vector<std::string> BenchAlgorithmNames() {
-  return {"mpi", "ring", "shared", "hierarchical", "one-shot", "direct", "ring-only"};
+  return {"mpi", "ring", "shared", "hierarchical", "gather", "direct", "ring-only"};
 }
 
 absl::StatusOr<std::unique_ptr<BenchAlgorithm>> NewBenchAlgorithm(const std::string& name, MpiSession* session,
@@ -97,13 +97,11 @@ absl::StatusOr<std::unique_ptr<BenchAlgorithm>> NewBenchAlgorithm(const std::str
     return absl::InvalidArgumentError(
         absl::StrCat("--algorithms: no '", name, "'; choose from ", absl::StrJoin(names, ", ")));
   }
-  constexpr int64_t kAll = int64_t{1} << 60;
   MpiOptions own = options;
-  own.ring = name != "mpi";
-  if (name == "one-shot") own.one_shot_bytes = kAll;
-  if (name == "direct" || name == "ring-only") own.one_shot_bytes = -1;
-  if (name == "direct") own.ring_from_bytes = kAll;
-  if (name == "ring-only") own.ring_from_bytes = 0;
+  own.ways = name == "mpi" ? LibraryWays() : RingWays(session->world());
+  if (name == "gather") own.ways = {{kAnySize, Way::kGather}};
+  if (name == "direct") own.ways = {{kAnySize, Way::kDirect}};
+  if (name == "ring-only") own.ways = {{kAnySize, Way::kRing}};
   auto ours = std::make_unique<Ours>(name, timeout);
   RETURN_IF_ERROR(ours->Open(session, own, most_floats));
   return ours;

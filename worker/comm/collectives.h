@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "worker/comm/ways.h"
 
 namespace lockstep {
 
@@ -81,6 +82,11 @@ class Collectives {
   virtual int rank() const = 0;
   virtual int world() const = 0;
   virtual std::string algorithm() const = 0;
+  // Of an all-reduce of so many bytes.
+  virtual std::string AlgorithmOf(int64_t bytes) const { return algorithm(); }
+  // Which way the all-reduces that are started from now on go, by their bytes; the same on all ranks. Those that know
+  // one way only leave it at that.
+  virtual void SetWays(const WayTable& ways) {}
   // In place; `data` stays valid and untouched until done. Only a sum of kF32 may have another `wire` than kExact.
   virtual absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op,
                                                                Wire wire) = 0;

@@ -1,7 +1,7 @@
-// The algorithms `mpi` and `ring`, by non-blocking calls alone.
+// Collectives by non-blocking calls of MPI alone.
 //
-// `mpi` is MPI_Iallreduce, whatever the library makes of it. `ring` is our own, over messages: by size, gathered whole
-// (one round), reduced directly (two rounds) or in a ring. Median milliseconds of an all-reduce of float32 on 2 ranks
+// An all-reduce goes one of four ways, by its size: by MPI_Iallreduce, whatever the library makes of it, or by ours,
+// over messages: gathered whole (one round), reduced directly (two rounds) or in a ring. Median milliseconds of an all-reduce of float32 on 2 ranks
 // of one 2-core host (shared memory), 15 to 300 rounds each, by `mpirun -np 2` of a loop over barrier and call:
 //
 //      bytes    MPI_Allreduce   MPI_Iallreduce   direct, 256 KiB segments
@@ -109,7 +109,11 @@ class MpiCollectives : public Collectives {
   MpiCollectives(std::unique_ptr<MpiGroup> group, MPI_Comm words) : group_(std::move(group)), words_(words) {}
   int rank() const override { return group_->rank; }
   int world() const override { return group_->world; }
-  std::string algorithm() const override { return group_->options.ring ? "ring" : "mpi"; }
+  std::string algorithm() const override { return "mpi"; }
+  std::string AlgorithmOf(int64_t bytes) const override {
+    return std::string(WayName(FindWay(group_->options.ways, bytes)));
+  }
+  void SetWays(const WayTable& ways) override { group_->options.ways = ways; }
 
   absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op,
                                                        Wire wire) override;
@@ -122,27 +126,32 @@ class MpiCollectives : public Collectives {
   absl::StatusOr<int> Hear(RollWord* word) override { return words_.Hear(word); }
 
  private:
-  bool OneShot(int64_t bytes) const { return bytes * group_->world <= group_->options.one_shot_bytes; }
+  Way WayOf(const Reduction& reduction) const;
   absl::StatusOr<std::unique_ptr<Operation>> StartLibrary(const Reduction& reduction);
-  absl::StatusOr<std::unique_ptr<Operation>> StartOneShot(const Reduction& reduction);
+  absl::StatusOr<std::unique_ptr<Operation>> StartGather(const Reduction& reduction);
 
   const std::unique_ptr<MpiGroup> group_;
   MpiWords words_;
   int64_t tagged_ = 0;  // operations started, for tags
 };
 
+Way MpiCollectives::WayOf(const Reduction& reduction) const {
+  const int64_t bytes = static_cast<int64_t>(reduction.data.size());
+  const Way way = FindWay(group_->options.ways, bytes);
+  // What MPI makes of a minimum with a NaN is its own affair; ours is defined.
+  return way == Way::kLibrary && reduction.op != ReduceOp::kSum ? FindWay(RingWays(group_->world), bytes) : way;
+}
+
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduce(absl::Span<std::byte> data, DType dtype,
                                                                      ReduceOp op, Wire wire) {
   if (data.empty()) return std::make_unique<RequestList>(0);
   const Reduction reduction = {data, dtype, op, wire};
-  const MpiOptions& options = group_->options;
-  // What MPI makes of a minimum with a NaN is its own affair; ours is defined.
-  if (!options.ring && op == ReduceOp::kSum) return StartLibrary(reduction);
-  const int64_t bytes = static_cast<int64_t>(data.size());
-  if (OneShot(bytes)) return StartOneShot(reduction);
+  const Way way = WayOf(reduction);
+  if (way == Way::kLibrary) return StartLibrary(reduction);
+  if (way == Way::kGather) return StartGather(reduction);
   const int tag = static_cast<int>(tagged_++ % kTagged * kTagsEach);
-  return bytes < options.ring_from_bytes ? StartDirectAllReduce(group_.get(), reduction, tag)
-                                         : StartRingAllReduce(group_.get(), reduction, tag);
+  return way == Way::kDirect ? StartDirectAllReduce(group_.get(), reduction, tag)
+                             : StartRingAllReduce(group_.get(), reduction, tag);
 }
 
 // In as many calls as MPI's counts, which are int, ask for.
@@ -160,7 +169,7 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartLibrary(const Re
   return operation;
 }
 
-absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartOneShot(const Reduction& reduction) {
+absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartGather(const Reduction& reduction) {
   const int64_t bytes = static_cast<int64_t>(reduction.data.size());
   auto merge = [reduction, bytes, world = group_->world](const std::byte* gathered) {
     std::copy(gathered, gathered + bytes, reduction.data.data());

@@ -30,10 +30,7 @@ class GradientBuckets::Hook : public torch::autograd::FunctionPostHook {
 GradientBuckets::GradientBuckets(FlatParameters* parameters, GradientExchange* exchange, double bucket_mb)
     : parameters_(parameters), exchange_(exchange), arrived_(parameters->layout().segments().size()) {
   const ParameterLayout& layout = parameters_->layout();
-  for (const BucketRange& range : layout.Buckets(bucket_mb)) {
-    bucket_of_.insert(bucket_of_.end(), range.segments, buckets_.size());
-    buckets_.push_back({range});
-  }
+  Cut(bucket_mb);
   std::vector<std::byte*> places;
   std::vector<size_t> bytes;
   for (size_t i = 0; i < layout.segments().size(); ++i) {
@@ -51,6 +48,15 @@ GradientBuckets::GradientBuckets(FlatParameters* parameters, GradientExchange* e
 
 GradientBuckets::~GradientBuckets() {
   for (size_t i = 0; i < hooks_.size(); ++i) accumulators_[i]->del_post_hook(hooks_[i]);
+}
+
+void GradientBuckets::Cut(double bucket_mb) {
+  buckets_.clear();
+  bucket_of_.clear();
+  for (const BucketRange& range : parameters_->layout().Buckets(bucket_mb)) {
+    bucket_of_.insert(bucket_of_.end(), range.segments, buckets_.size());
+    buckets_.push_back({range});
+  }
 }
 
 void GradientBuckets::Begin() {

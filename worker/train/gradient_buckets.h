@@ -32,6 +32,8 @@ class GradientBuckets {
   GradientBuckets(const GradientBuckets&) = delete;
   GradientBuckets& operator=(const GradientBuckets&) = delete;
 
+  // Cuts anew; between steps, on all ranks between the same.
+  void Cut(double bucket_mb);
   // Before backward.
   void Begin();
   // After backward (or instead of it, where there are no samples): starts what has not been started.

@@ -80,9 +80,10 @@ absl::Status Snapshot::TakeModel(File* file) {
 absl::Status Snapshot::TakeOptimizer(File* file) {
   std::vector<TensorInfo> tensors;
   std::vector<absl::string_view> values;
-  const std::vector<ParameterSegment>& segments = parameters_->layout().segments();
+  std::vector<const ParameterSegment*> segments(parameters_->layout().segments().size());  // in order of registration
+  for (const ParameterSegment& segment : parameters_->layout().segments()) segments[segment.number] = &segment;
   for (const SpanOptimizer::State& state : optimizer_->states()) {
-    for (auto segment = segments.rbegin(); segment != segments.rend(); ++segment) {  // in order of registration
+    for (const ParameterSegment* segment : segments) {
       tensors.push_back({StateName(state, *segment), "F32", segment->shape});
       values.emplace_back(reinterpret_cast<const char*>(state.values.data() + segment->first),
                           segment->count * sizeof(float));

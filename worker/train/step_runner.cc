@@ -29,7 +29,7 @@ StepRunner::StepRunner(const Options& options, Network* network, Objective* obje
       optimizer_(optimizer),
       exchange_(exchange),
       delays_(options.config, options.rank),
-      buckets_(parameters, exchange, options.config.communication().bucket_mb()),
+      buckets_(parameters, exchange, options.bucket_mb),
       buffers_(*network, comm) {}
 
 absl::StatusOr<StepOutcome> StepRunner::Run(int64_t step, int64_t step_samples, Prefetcher* batches,

@@ -40,8 +40,9 @@ class StepRunner {
     RunConfig config;
     int rank = 0, world = 1;
     int64_t steps_per_epoch = 1;
+    double bucket_mb = 25;
     int64_t clock_offset_ns = 0;  // to rank 0's clock
-    std::string algorithm;
+    AlgorithmFn algorithm = [](int64_t) { return std::string(); };
   };
   // All pointers outlive this. `comm` null: alone.
   StepRunner(const Options& options, Network* network, Objective* objective, FlatParameters* parameters,
@@ -52,6 +53,9 @@ class StepRunner {
   // error.
   absl::StatusOr<StepOutcome> Run(int64_t step, int64_t step_samples, Prefetcher* batches,
                                   const std::function<int64_t()>& held_directive);
+
+  // From the next step on.
+  void SetBuckets(double bucket_mb) { buckets_.Cut(bucket_mb); }
 
  private:
   // The parts in order; each ends with its moment.

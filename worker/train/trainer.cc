@@ -10,10 +10,17 @@
 #include "common/base/clock.h"
 #include "common/base/status.h"
 #include "worker/model/torch_status.h"
+#include "worker/train/gradient_order.h"
 #include "worker/train/replica.h"
 #include "worker/train/together.h"
 
 namespace lockstep {
+namespace {
+
+// As many as the coordinator then asks for; see BucketTuner.
+constexpr int kFirstBlockSteps = 25;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerOptions options) {
   std::unique_ptr<Trainer> trainer(new Trainer(std::move(options)));
@@ -30,7 +37,10 @@ Trainer::Trainer(TrainerOptions options)
       plan_(options_.train->size(), options_.config.data().global_batch_size(), options_.config.run().seed(),
             options_.config.data().shuffle()),
       decoder_(options_.config.data(), options_.train->input(), options_.train->target(),
-               options_.config.run().seed()) {}
+               options_.config.run().seed()),
+      bucket_mb_(options_.config.communication().bucket_mb()) {
+  if (options_.resume.has_value() && options_.resume->bucket_mb() > 0) bucket_mb_ = options_.resume->bucket_mb();
+}
 
 Trainer::~Trainer() = default;
 
@@ -51,8 +61,13 @@ absl::Status Trainer::Prepare() {
   step.rank = options_.rank;
   step.world = options_.world;
   step.steps_per_epoch = plan_.steps_per_epoch();
+  step.bucket_mb = bucket_mb_;
   step.clock_offset_ns = options_.clock_offset_ns;
-  if (comm_ != nullptr) step.algorithm = comm_->algorithm();
+  if (comm_ != nullptr) {
+    step.algorithm = [this](int64_t bytes) {
+      return options_.host != nullptr ? options_.host->algorithm() : options_.collectives->AlgorithmOf(bytes);
+    };
+  }
   runner_ = std::make_unique<StepRunner>(step, options_.network.get(), options_.objective.get(), parameters_.get(),
                                          optimizer_.get(), exchange_.get(), comm_.get());
   evaluator_ =
@@ -75,13 +90,56 @@ absl::Status Trainer::Prepare() {
   batches.device = options_.device;
   ASSIGN_OR_RETURN(batches_, Prefetcher::Create(batches));
   batches_->AllowThrough(options_.link->GrantedThrough(cursor_.step()));
+  StartTuning();
+  return absl::OkStatus();
+}
+
+// As the coordinator's state expects it: from the first step on, or not at all.
+void Trainer::StartTuning() {
+  if (!leads() || options_.config.communication().bucket_tuning() != BUCKET_TUNING_AUTO || cursor_.step() > 0) return;
+  if (comm_ == nullptr || options_.window != nullptr) {
+    return options_.log("communication.bucket_tuning has nothing to do: gradients do not go by messages in buckets");
+  }
+  bucket_times_.Begin(bucket_mb_, kFirstBlockSteps);
+}
+
+void Trainer::SetBuckets(const lockstep::SetBuckets& buckets) {
+  bucket_mb_ = buckets.bucket_mb();
+  runner_->SetBuckets(bucket_mb_);
+  bucket_times_.Begin(bucket_mb_, buckets.measure_steps());
+}
+
+// Rank 0 finds the order, and all ranks take it: so it is found before anything depends on where parameters lie, and
+// buckets stay whole stretches of the flat array. Without messages there are no buckets, and any order will do.
+absl::Status Trainer::AgreeOnOrder() {
+  gradient_order_ = options_.gradient_order.value_or(std::vector<int>());
+  if (comm_ == nullptr || options_.window != nullptr || options_.gradient_order.has_value()) return absl::OkStatus();
+  std::vector<int> order(options_.network->parameters().size() + 1);  // first: whether it was found
+  RETURN_IF_ERROR(DoOnRank0(options_.rank, comm_.get(), beat(), [&] {
+    torch::set_num_threads(options_.config.threads());  // of this thread
+    std::vector<int64_t> shape = decoder_.input_shape();
+    shape.insert(shape.begin(), ShareOf(plan_.SamplesAt(1), 0, options_.world).end);
+    const auto type = torch::TensorOptions().dtype(decoder_.input_is_float() ? torch::kFloat32 : torch::kInt64);
+    const absl::StatusOr<std::vector<int>> found =
+        FindGradientOrder(options_.network.get(), torch::zeros(shape, type.device(options_.device)));
+    order[0] = found.ok() ? 1 : 0;
+    if (found.ok()) std::copy(found->begin(), found->end(), order.begin() + 1);
+    if (!found.ok()) options_.log(absl::StrCat("buckets go by the order of registration: ", found.status().message()));
+    return absl::OkStatus();
+  }));
+  comm_->StartBroadcast("order of gradients",
+                        absl::MakeSpan(reinterpret_cast<std::byte*>(order.data()), order.size() * sizeof(int)), 0);
+  RETURN_IF_ERROR(comm_->Wait());
+  if (order[0] != 0) gradient_order_.assign(order.begin() + 1, order.end());
   return absl::OkStatus();
 }
 
 // Parameters, optimizer states and gradients: of this rank's own, or in the host's window.
 absl::Status Trainer::PrepareReplica() {
   const Optimizer& optimizer = options_.config.optimizer();
-  ASSIGN_OR_RETURN(const ParameterLayout layout, FlatParameters::LayoutOf(*options_.network, optimizer));
+  RETURN_IF_ERROR(AgreeOnOrder());
+  ASSIGN_OR_RETURN(const ParameterLayout layout,
+                   FlatParameters::LayoutOf(*options_.network, optimizer, gradient_order_));
   HostWindow* const window = options_.window;
   if (window == nullptr) {
     parameters_ = std::make_unique<FlatParameters>(layout, *options_.network);
@@ -166,6 +224,9 @@ absl::Status Trainer::TakeStep(Boundary* boundary) {
   RETURN_IF_ERROR(CheckFinite(outcome));
   epoch_step_s_ += outcome.record.step_s();
   epoch_exposed_s_ += outcome.record.comm_exposed_s();
+  if (const auto block = bucket_times_.Took(step, outcome.record.step_s()); block && leads()) {
+    options_.link->SendBuckets(*block);
+  }
   options_.link->Report(std::move(outcome.record));
   Advance(outcome.tail);
   RETURN_IF_ERROR(CheckReplicasIfDue());
@@ -225,6 +286,7 @@ void Trainer::ObeyDirectives(int64_t through, Boundary* boundary) {
   for (; obeyed_ < through; ++obeyed_) {
     const Directive directive = options_.link->GetDirective(obeyed_ + 1);
     if (directive.has_checkpoint()) boundary->checkpoint = true;
+    if (directive.has_set_buckets()) SetBuckets(directive.set_buckets());
     if (directive.has_stop()) {
       boundary->stop = true;
       boundary->why = absl::StrCat("stopped by ", directive.stop().rule());
@@ -312,6 +374,7 @@ absl::Status Trainer::SnapshotAndSend(bool best) {
   header.mutable_cursor()->set_epoch_seconds(static_cast<double>(start_ns - epoch_start_ns_) * 1e-9);
   header.set_snapshot_s(static_cast<double>(MonotonicNanos() - start_ns) * 1e-9);
   header.set_best(best);
+  header.set_bucket_mb(bucket_mb_);
   for (const Manifest::File& file : snapshot_->files()) *header.add_files() = file;
   uploader_->Start(header, snapshot_.get());
   return absl::OkStatus();

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -17,6 +18,7 @@
 #include "worker/coordinator_client/client.h"
 #include "worker/model/model.h"
 #include "worker/model/objective.h"
+#include "worker/train/bucket_times.h"
 #include "worker/train/checkpoint_uploader.h"
 #include "worker/train/evaluator.h"
 #include "worker/train/flat_parameters.h"
@@ -34,6 +36,8 @@ struct TrainerOptions {
   std::string device = "cpu";
   std::optional<CheckpointState> resume;  // start from the coordinator's checkpoint; else from the network's weights
   int64_t clock_offset_ns = 0;            // to rank 0's clock
+  // As an earlier launch found it (empty: it found none), so that this one adds up in the same order; unset: find it.
+  std::optional<std::vector<int>> gradient_order;
   Collectives* collectives = nullptr;     // null: world is 1
   HostWindow* window = nullptr;           // the host's ranks share parameters in it, see SizeWindow; null: they do not
   HostCollectives* host = nullptr;        // with a window: over it and `collectives`
@@ -73,6 +77,8 @@ class Trainer {
   int64_t step() const { return step_.load(std::memory_order_relaxed); }
   const Cursor& cursor() const { return cursor_; }
   FlatParameters& parameters() { return *parameters_; }
+  // The parameters' numbers in the order of the layout; empty: the reverse of registration.
+  const std::vector<int>& gradient_order() const { return gradient_order_; }
 
  private:
   struct Boundary {  // what is to be done between two steps
@@ -83,6 +89,7 @@ class Trainer {
   explicit Trainer(TrainerOptions options);
   absl::Status Prepare();
   absl::Status PrepareReplica();
+  absl::Status AgreeOnOrder();
   absl::Status Train();
   absl::Status Start();
   absl::Status TakeStep(Boundary* boundary);
@@ -92,6 +99,8 @@ class Trainer {
   absl::Status CheckReplicasIfDue();
 
   void ObeyDirectives(int64_t through, Boundary* boundary);
+  void StartTuning();
+  void SetBuckets(const lockstep::SetBuckets& buckets);
   void Advance(const StepTail& tail);
   void EndEpoch();
   absl::Status EvaluateIfDue(Boundary* boundary);
@@ -109,6 +118,9 @@ class Trainer {
   const MinibatchPlan plan_;
   const Decoder decoder_;
   std::unique_ptr<CommThread> comm_;  // null: alone
+  std::vector<int> gradient_order_;
+  double bucket_mb_;
+  BucketTimes bucket_times_;
   std::unique_ptr<FlatParameters> parameters_;
   std::unique_ptr<SpanOptimizer> optimizer_;
   std::unique_ptr<GradientExchange> exchange_;

@@ -105,9 +105,8 @@ const std::vector<Case>& FileCases() {
       {"ChoiceByNumber", With("device: 0\n"), "c.yaml:2: device must be cpu, cuda or auto, not '0'"},
       {"UnknownChoiceInList", With("metrics: [accuracy, f1]\n"),
        "c.yaml:2: metrics[1] must be accuracy, top5, loss, perplexity or mae, not 'f1'"},
-      {"PlannedChoice", With("communication:\n  algorithm: auto\n"),
-       "c.yaml:3: communication.algorithm 'auto' is not obeyed by this version yet; choose mpi, ring, shared or "
-       "hierarchical"},
+      {"PlannedChoice", With("communication:\n  compression: topk\n"),
+       "c.yaml:3: communication.compression 'topk' is not obeyed by this version yet; choose none"},
       {"PlannedFormat", "data: {path: data, format: csv}\n",
        "c.yaml:1: data.format 'csv' is not obeyed by this version yet; choose idx"},
       {"PlannedField", With("communication:\n  period: 4\n"),
@@ -201,6 +200,9 @@ const std::vector<Case>& FileCases() {
        "c.yaml:4: optimizer.groups[0].pattern is empty and matches nothing; give names with * and ?, as *.bias"},
       {"DecayUpwards", With("optimizer: {lr: 0.01}\nschedule: {name: cosine, min_lr: 0.1}\n"),
        "c.yaml:3: schedule.min_lr must be at most optimizer.lr, 0.01, where the decay begins, not 0.1"},
+      {"TuningWithoutBuckets", With("communication: {algorithm: shared, bucket_tuning: auto}\n"),
+       "c.yaml:2: communication.bucket_tuning is set, but nothing obeys it without communication.algorithm auto, ring "
+       "or mpi; take it away"},
       {"InjectBackwards", With("inject:\n- {part: other, delay: 1, first_step: 5, last_step: 4}\n"),
        "c.yaml:3: inject[0].last_step must be 0 or at least first_step, 5, not 4"},
   };

@@ -19,26 +19,30 @@ MpiOptions Library() { return {}; }
 // Segments so small that modest data has many, and limits that leave all three ways in use.
 MpiOptions SmallRing() {
   MpiOptions options;
-  options.ring = true;
+  options.ways = {{1024 / TestSession().world(), Way::kGather}, {99'999, Way::kDirect}, {kAnySize, Way::kRing}};
   options.segment_bytes = 4096;
-  options.one_shot_bytes = 1024;
-  options.ring_from_bytes = 100'000;
   options.library_bytes = 1000;
   return options;
 }
 
-// Everything in a ring, or everything directly.
-MpiOptions Always(bool ring) {
+MpiOptions Always(Way way) {
   MpiOptions options = SmallRing();
-  options.one_shot_bytes = -1;
-  options.ring_from_bytes = ring ? 0 : int64_t{1} << 60;
+  options.ways = {{kAnySize, way}};
+  return options;
+}
+
+// A table that goes back and forth.
+MpiOptions Mixed() {
+  MpiOptions options = SmallRing();
+  options.ways = {{12, Way::kRing},       {1000, Way::kLibrary}, {4100, Way::kDirect},
+                  {20'000, Way::kGather}, {99'999, Way::kRing},  {kAnySize, Way::kLibrary}};
   return options;
 }
 
 std::vector<MpiOptions> AllWays() {
   MpiOptions ring;
-  ring.ring = true;
-  return {Library(), ring, SmallRing(), Always(true), Always(false)};
+  ring.ways = RingWays(TestSession().world());
+  return {Library(), ring, SmallRing(), Mixed(), Always(Way::kRing), Always(Way::kDirect), Always(Way::kGather)};
 }
 
 std::unique_ptr<Collectives> NewCollectives(const MpiOptions& options = MpiOptions()) {
@@ -144,9 +148,9 @@ std::vector<float> SumInOrder(int first, int world, size_t size) {
 }
 
 TEST(CollectivesTest, DirectlyItAddsInRankOrderWhateverTheSegments) {
-  MpiOptions large = Always(false);
+  MpiOptions large = Always(Way::kDirect);
   large.segment_bytes = MpiOptions().segment_bytes;
-  for (const MpiOptions& options : {Always(false), large}) {
+  for (const MpiOptions& options : {Always(Way::kDirect), large}) {
     std::unique_ptr<Collectives> collectives = NewCollectives(options);
     for (const size_t size : {77, 50021, 600011}) {
       const std::vector<float> expected = SumInOrder(0, collectives->world(), size);
@@ -161,9 +165,9 @@ TEST(CollectivesTest, DirectlyItAddsInRankOrderWhateverTheSegments) {
 }
 
 TEST(CollectivesTest, ARingAddsEachChunkFromItsOwnRankAroundWhateverTheSegments) {
-  MpiOptions large = Always(true);
+  MpiOptions large = Always(Way::kRing);
   large.segment_bytes = MpiOptions().segment_bytes;
-  for (const MpiOptions& options : {Always(true), large}) {
+  for (const MpiOptions& options : {Always(Way::kRing), large}) {
     std::unique_ptr<Collectives> collectives = NewCollectives(options);
     const int world = collectives->world();
     for (const size_t size : {77, 50021, 600011}) {
@@ -271,8 +275,8 @@ TEST(CollectivesTest, TailIsMergedInRankOrderAndTheSameEverywhere) {
 
 TEST(CollectivesTest, AShorterMessageThanDueIsAnErrorThatNamesTheRank) {
   if (TestSession().world() != 2) return;
-  for (const bool ring : {false, true}) {
-    auto* const collectives = NewCollectives(Always(ring)).release();  // peers may write still: kept for good
+  for (const Way way : {Way::kDirect, Way::kRing}) {
+    auto* const collectives = NewCollectives(Always(way)).release();  // peers may write still: kept for good
     // Both are segmented, one with more in its first segment than the other sends.
     auto* const data = new std::vector<float>(collectives->rank() == 0 ? 1600 : 1000);
     auto operation = collectives->AllReduce(Bytes(*data), DType::kF32, ReduceOp::kSum);

@@ -51,7 +51,7 @@ TEST(CommThreadTest, StepsOfSeveralBucketsAndATailRunOnMpi) {
 // The thread drives an all-reduce to its end while the trainer does not call it at all.
 TEST(CommThreadTest, CommunicationGoesForwardWhileTheTrainerComputes) {
   MpiOptions options;
-  options.ring = true;
+  options.ways = RingWays(TestSession().world());
   absl::StatusOr<std::unique_ptr<Collectives>> collectives = TestSession().NewCollectives(options);
   ASSERT_TRUE(collectives.ok()) << collectives.status();
   CommThread thread(collectives->get(), absl::Seconds(60));
@@ -90,7 +90,7 @@ TEST(CommThreadTest, RanksThatDifferInSizeAreBothNamedWhateverTheAlgorithm) {
   for (const bool ring : {false, true}) {
     for (const size_t size : {300, 100'000, 2'000'000}) {
       MpiOptions options;
-      options.ring = ring;
+      if (ring) options.ways = RingWays(TestSession().world());
       auto* const collectives = TestSession().NewCollectives(options)->release();
       auto* const data = new std::vector<float>(rank == world - 1 ? size - size / 3 : size, 1.0f);
       auto* const tail = new StepTail;  // as the data: used by what is under way still
