@@ -192,7 +192,7 @@ void CommThread::Loop() {
       if (stopped_) break;
       handed_over = handed_over_;
     }
-    while (status.ok() && begun_ < handed_over) status = Begin(&At(begun_++));
+    while (status.ok() && begun_ < handed_over && !StartsMore()) status = Begin(&At(begun_++));
     bool moved = false;
     if (status.ok()) status = PollAll(&moved);
     Publish();
@@ -298,7 +298,7 @@ void CommThread::Rest(bool moved) {
   if (moved || first_open_ == begun_) return;
   {
     MutexLock lock(&mutex_);
-    if (handed_over_ > begun_ || stopped_) return;
+    if ((handed_over_ > begun_ && !StartsMore()) || stopped_) return;
     if (!waiting_) {
       for_thread_.WaitFor(&mutex_, std::min(kLongestNap, kShortestNap * (1 + idle_polls_ / 8)));
       return;

@@ -29,7 +29,7 @@ struct Span {
 };
 
 // The one thread that calls the collectives. The trainer hands over operations in the order on which all ranks agree;
-// the thread starts each at once and drives all of them forward while the trainer computes. Polling costs the trainer
+// the thread starts each at once, or once the one before has started all that it consists of, and drives all of them forward while the trainer computes. Polling costs the trainer
 // a core's time where there are no spare cores, so it naps between polls while the trainer computes and spins only
 // while the trainer stands still for it (Wait).
 //
@@ -95,6 +95,9 @@ class CommThread {
   // The thread's side.
   void Loop();
   absl::Status Begin(Item* item);
+  // What was begun last has collectives to start before anything else is begun.
+  bool StartsMore() { return begun_ > first_open_ && StartsMore(At(begun_ - 1)); }
+  static bool StartsMore(const Item& item) { return item.operation != nullptr && item.operation->starts_more(); }
   absl::Status PollAll(bool* moved);
   absl::Status Finish(Item* item);
   absl::Status CheckDeadline(const Item& item, int64_t now_ns) const;
