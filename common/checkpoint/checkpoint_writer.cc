@@ -93,7 +93,8 @@ absl::Status CheckpointWriter::BeginFile(const std::string& name) {
   if (!IsContentName(name)) {
     return Keep(
         absl::InvalidArgumentError(absl::StrCat("a checkpoint holds no file '", absl::CHexEscape(name), "', only ",
-                                                kModelFile, ", ", kOptimizerFile, " and ", kStateFile)));
+                                                kModelFile, ", ", kOptimizerFile, ", ", kRanksFile, " and ",
+                                                kStateFile)));
   }
   for (const Manifest::File& file : manifest_.files()) {
     if (file.name() != name) continue;

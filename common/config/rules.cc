@@ -158,6 +158,19 @@ std::optional<Violation> CheckOptimizer(const RunConfig& config) {
   return std::nullopt;
 }
 
+std::optional<Violation> CheckCommunication(const RunConfig& config) {
+  const Communication& communication = config.communication();
+  const Algorithm algorithm = communication.algorithm();
+  const bool whole = algorithm == ALGORITHM_MPI || algorithm == ALGORITHM_SHARED;
+  if (communication.compression() == COMPRESSION_NONE || !whole) return std::nullopt;
+  return Violation{"communication.compression",
+                   absl::StrCat("is ", EnumWord(Compression_descriptor(), communication.compression()),
+                                ", but with communication.algorithm ", EnumWord(Algorithm_descriptor(), algorithm),
+                                algorithm == ALGORITHM_MPI ? " the MPI library sends gradients as they are"
+                                                           : " nothing is sent between hosts",
+                                "; set the algorithm to ring, or take compression away")};
+}
+
 // A setting that nothing obeys unless another one is as `needs` says. At its default it was not meant.
 struct Unused {
   const google::protobuf::Message& section;
@@ -170,6 +183,8 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
   const Model& model = config.model();
   const Optimizer& optimizer = config.optimizer();
   const Schedule& schedule = config.schedule();
+  const Communication& communication = config.communication();
+  const Compression compression = communication.compression();
   const bool sgd = optimizer.name() == OPTIMIZER_NAME_SGD, drops = schedule.name() == SCHEDULE_NAME_STEP;
   const bool decays = schedule.name() == SCHEDULE_NAME_COSINE || schedule.name() == SCHEDULE_NAME_LINEAR;
   const bool has_hidden = model.name() == MODEL_NAME_MLP || model.name() == MODEL_NAME_WIDE;
@@ -183,6 +198,9 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
       {schedule, "schedule.decay_epochs", drops || decays, "schedule.name step, cosine or linear"},
       {schedule, "schedule.gamma", drops, "schedule.name step"},
       {schedule, "schedule.min_lr", decays, "schedule.name cosine or linear"},
+      {communication, "communication.topk_ratio", compression == COMPRESSION_TOPK, "communication.compression topk"},
+      {communication, "communication.powersgd_rank", compression == COMPRESSION_POWERSGD,
+       "communication.compression powersgd"},
   };
   for (const Unused& setting : settings) {
     const std::string name = std::string(setting.path).substr(std::string(setting.path).find('.') + 1);
@@ -207,8 +225,8 @@ std::optional<Violation> CheckInject(const RunConfig& config) {
 }  // namespace
 
 std::optional<Violation> FindViolation(const RunConfig& config) {
-  for (const auto check : {CheckName, CheckData, CheckModel, CheckLoss, CheckMetrics, CheckOptimizer, CheckUnused,
-                           CheckInject}) {
+  for (const auto check : {CheckName, CheckData, CheckModel, CheckLoss, CheckMetrics, CheckOptimizer,
+                           CheckCommunication, CheckUnused, CheckInject}) {
     if (auto found = check(config)) return found;
   }
   return std::nullopt;

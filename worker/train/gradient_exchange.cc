@@ -15,16 +15,28 @@ namespace {
 
 class ReplicatedExchange : public GradientExchange {
  public:
-  ReplicatedExchange(const ParameterLayout* layout, CommThread* comm)
-      : layout_(layout), comm_(comm), gradients_(layout->elements()) {}
+  ReplicatedExchange(const ParameterLayout* layout, CommThread* comm, Compressor* compressor)
+      : layout_(layout), comm_(comm), compressor_(compressor), gradients_(layout->elements()) {}
 
   float* gradients() override { return gradients_.values().data(); }
 
   void StartBucket(int bucket, const BucketRange& range) override {
-    if (comm_ == nullptr) return;
-    auto* const bytes = reinterpret_cast<std::byte*>(gradients() + range.first);
-    comm_->StartAllReduce(absl::StrCat("bucket.", bucket), absl::MakeSpan(bytes, range.count * sizeof(float)),
-                          DType::kF32, ReduceOp::kSum);
+    const absl::Span<float> values = gradients_.values().subspan(range.first, range.count);
+    if (comm_ == nullptr) {
+      // Ranks of an earlier launch may have held something back.
+      if (compressor_ != nullptr) compressor_->Release(values, range.first);
+      return;
+    }
+    const std::string name = absl::StrCat("bucket.", bucket);
+    const size_t bytes = values.size() * sizeof(float);
+    if (compressor_ == nullptr) {
+      auto* const data = reinterpret_cast<std::byte*>(values.data());
+      return comm_->StartAllReduce(name, absl::MakeSpan(data, bytes), DType::kF32, ReduceOp::kSum);
+    }
+    comm_->StartOperation(name, static_cast<int64_t>(bytes),
+                          [compressor = compressor_, values, first = range.first](Collectives* collectives) {
+                            return compressor->AllReduce(collectives, values, first);
+                          });
   }
 
   void StartTail(StepTail* tail) override {
@@ -40,6 +52,10 @@ class ReplicatedExchange : public GradientExchange {
     return absl::OkStatus();
   }
 
+  std::vector<RankState> rank_states() override {
+    return compressor_ != nullptr ? compressor_->states() : std::vector<RankState>();
+  }
+
   void TakeSpans(std::vector<Span>* spans) override {
     if (comm_ != nullptr) comm_->TakeSpans(spans);
   }
@@ -47,6 +63,7 @@ class ReplicatedExchange : public GradientExchange {
  private:
   const ParameterLayout* const layout_;
   CommThread* const comm_;
+  Compressor* const compressor_;
   FlatMemory gradients_;
 };
 
@@ -182,8 +199,40 @@ class WindowExchange : public GradientExchange {
 
 }  // namespace
 
-std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm) {
-  return std::make_unique<ReplicatedExchange>(layout, comm);
+std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm,
+                                                        Compressor* compressor) {
+  return std::make_unique<ReplicatedExchange>(layout, comm, compressor);
+}
+
+std::unique_ptr<Compressor> CreateCompressor(const RunConfig& config, const ParameterLayout& layout, bool own_ranges) {
+  const Communication& communication = config.communication();
+  CompressionOptions options;
+  switch (communication.compression()) {
+    case COMPRESSION_FP16:
+      options.kind = CompressionKind::kF16;
+      break;
+    case COMPRESSION_BF16:
+      options.kind = CompressionKind::kBF16;
+      break;
+    case COMPRESSION_TOPK:
+      options.kind = CompressionKind::kTopK;
+      break;
+    case COMPRESSION_POWERSGD:
+      options.kind = CompressionKind::kPowerSgd;
+      break;
+    default:
+      return nullptr;
+  }
+  options.topk_ratio = communication.topk_ratio();
+  options.powersgd_rank = communication.powersgd_rank();
+  options.seed = config.run().seed();
+  options.own_ranges = own_ranges;
+  std::vector<GradientMatrix> matrices;
+  for (const ParameterSegment& segment : layout.segments()) {
+    if (segment.shape.size() < 2 || segment.count == 0) continue;
+    matrices.push_back({segment.first, segment.shape[0], segment.count / segment.shape[0]});
+  }
+  return NewCompressor(options, layout.elements(), matrices);
 }
 
 std::unique_ptr<GradientExchange> NewWindowExchange(const ParameterLayout* layout, HostWindow* window,

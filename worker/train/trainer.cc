@@ -10,6 +10,7 @@
 #include "common/base/clock.h"
 #include "common/base/status.h"
 #include "worker/model/torch_status.h"
+#include "worker/train/rank_states.h"
 #include "worker/train/replica.h"
 #include "worker/train/together.h"
 
@@ -85,7 +86,8 @@ absl::Status Trainer::PrepareReplica() {
   if (window == nullptr) {
     parameters_ = std::make_unique<FlatParameters>(layout, *options_.network);
     optimizer_ = CreateOptimizer(optimizer, &parameters_->layout());
-    exchange_ = NewReplicatedExchange(&parameters_->layout(), comm_.get());
+    compressor_ = CreateCompressor(options_.config, parameters_->layout());
+    exchange_ = NewReplicatedExchange(&parameters_->layout(), comm_.get(), compressor_.get());
     return absl::OkStatus();
   }
   float* const shared = reinterpret_cast<float*>(window->shared().data());
@@ -138,6 +140,7 @@ absl::Status Trainer::Start() {
   }
   RETURN_IF_ERROR(BroadcastReplica(options_.network.get(), parameters_.get(), optimizer_.get(), comm_.get(),
                                    /*shared=*/options_.window != nullptr));
+  if (options_.resume.has_value()) RETURN_IF_ERROR(GiveRankStatesBack());
   epoch_start_ns_ = MonotonicNanos() - static_cast<int64_t>(cursor_.epoch_seconds() * 1e9);
   if (options_.resume.has_value()) return absl::OkStatus();
   return Checkpoint(/*best=*/false);
@@ -150,8 +153,20 @@ absl::Status Trainer::Restore() {
     return absl::DataLossError(absl::StrCat("the checkpoint is of step ", checkpoint->header.cursor().step(),
                                             ", the run goes on from step ", cursor_.step()));
   }
+  const std::string which = absl::StrCat("checkpoint of step ", cursor_.step());
+  absl::StatusOr<SafetensorsFile> states = TakeRanksFile(&*checkpoint);
+  if (!states.ok()) return Annotate(states.status(), which);
+  const absl::StatusOr<int> stored = CheckRankStates(*states, exchange_->rank_states());
+  if (!stored.ok()) return Annotate(stored.status(), which);
+  stored_states_ = *std::move(states);
+  stored_ranks_ = *stored;
   return Annotate(RestoreTensors(*std::move(checkpoint), options_.network.get(), parameters_.get(), optimizer_.get()),
-                  absl::StrCat("checkpoint of step ", cursor_.step()));
+                  which);
+}
+
+absl::Status Trainer::GiveRankStatesBack() {
+  const SafetensorsFile stored = std::exchange(stored_states_, {});
+  return GiveRankStates(stored, stored_ranks_, exchange_->rank_states(), options_.rank, options_.world, comm_.get());
 }
 
 absl::Status Trainer::TakeStep(Boundary* boundary) {
@@ -277,18 +292,26 @@ absl::Status Trainer::CheckpointIfDue(const Boundary& boundary) {
 absl::Status Trainer::Checkpoint(bool best) {
   if (checkpointed_ == cursor_.step()) return absl::OkStatus();
   checkpointed_ = cursor_.step();
-  return DoOnRank0(options_.rank, comm_.get(), beat(), [this, best] { return SnapshotAndSend(best); });
+  RETURN_IF_ERROR(DoOnRank0(options_.rank, comm_.get(), beat(), [this] { return AnnounceCheckpoint(); }));
+  const int64_t start_ns = MonotonicNanos();
+  std::string none;
+  RETURN_IF_ERROR(GatherRankStates(exchange_->rank_states(), options_.rank, options_.world, comm_.get(),
+                                   leads() ? snapshot_->ranks() : &none));
+  return DoOnRank0(options_.rank, comm_.get(), beat(),
+                   [this, best, start_ns] { return SnapshotAndSend(best, start_ns); });
 }
 
-absl::Status Trainer::SnapshotAndSend(bool best) {
+// Until the one before has been sent, whose memory is used again.
+absl::Status Trainer::AnnounceCheckpoint() {
   CheckpointDue due;
   due.set_step(cursor_.step());
   due.set_epoch(cursor_.epoch());
   due.set_epoch_end(cursor_.step() > 0 && plan_.IsLastOfEpoch(cursor_.step()));
   options_.link->SendCheckpointDue(due);
-  RETURN_IF_ERROR(uploader_->WaitIdle());
+  return uploader_->WaitIdle();
+}
 
-  const int64_t start_ns = MonotonicNanos();
+absl::Status Trainer::SnapshotAndSend(bool best, int64_t start_ns) {
   RETURN_IF_ERROR(snapshot_->Take());
   CheckpointChunk::Header header;
   header.set_incarnation(options_.incarnation);

@@ -186,6 +186,18 @@ const std::vector<Case>& FileCases() {
        "c.yaml:2: optimizer.momentum is set, but nothing obeys it without optimizer.name sgd; take it away"},
       {"BetasForSgd", With("optimizer: {beta2: 0.5}\n"),
        "c.yaml:2: optimizer.beta2 is set, but nothing obeys it without optimizer.name adamw; take it away"},
+      {"CompressionByTheLibrary", With("communication:\n  compression: bf16\n"),
+       "c.yaml:3: communication.compression is bf16, but with communication.algorithm mpi the MPI library sends "
+       "gradients as they are; set the algorithm to ring, or take compression away"},
+      {"CompressionOfWhatIsNotSent", With("communication: {algorithm: shared, compression: topk}\n"),
+       "c.yaml:2: communication.compression is topk, but with communication.algorithm shared nothing is sent between "
+       "hosts; set the algorithm to ring, or take compression away"},
+      {"RatioWithoutTopK", With("communication: {algorithm: ring, compression: fp16, topk_ratio: 0.1}\n"),
+       "c.yaml:2: communication.topk_ratio is set, but nothing obeys it without communication.compression topk; take "
+       "it away"},
+      {"RankWithoutPowerSgd", With("communication:\n  powersgd_rank: 2\n"),
+       "c.yaml:3: communication.powersgd_rank is set, but nothing obeys it without communication.compression powersgd; "
+       "take it away"},
       {"DecayOfAConstantRate", With("schedule: {min_lr: 0.01}\n"),
        "c.yaml:2: schedule.min_lr is set, but nothing obeys it without schedule.name cosine or linear; take it away"},
       {"MatchWithoutWeights", With("model: {init_match: matching}\n"),
@@ -255,8 +267,7 @@ const std::vector<Case>& OverrideCases() {
        "--set model.name: must be mlp, logistic, wide, cnn or torchscript, not 'cn'; did you mean 'cnn'?"},
       {"Planned", "communication.period=2",
        "--set communication.period: is not obeyed by this version yet; leave it at 1"},
-      {"PlannedChoice", "communication.compression=bf16",
-       "--set communication.compression: 'bf16' is not obeyed by this version yet; choose none"},
+      {"PlannedChoice", "data.format=csv", "--set data.format: 'csv' is not obeyed by this version yet; choose idx"},
       {"NotAList", "model.hidden=5", "--set model.hidden: must be a list, as […, …], not '5'"},
       {"ItemWrong", "model.hidden=[5, x]", "--set model.hidden: model.hidden[1] must be a whole number, not 'x'"},
       {"NotYaml", "model.hidden=[5",
