@@ -206,7 +206,8 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
     const std::string name = std::string(setting.path).substr(std::string(setting.path).find('.') + 1);
     const auto* field = setting.section.GetDescriptor()->FindFieldByName(name);
     if (setting.used || IsDefault(setting.section, field)) continue;
-    return Violation{setting.path, absl::StrCat("is set, but nothing obeys it without ", setting.needs, "; take it away")};
+    return Violation{setting.path,
+                     absl::StrCat("is set, but nothing obeys it without ", setting.needs, "; take it away")};
   }
   return std::nullopt;
 }

@@ -12,8 +12,8 @@
 namespace lockstep {
 
 // Collectives among the threads of one process, so that whatever sits on Collectives is tested without MPI and under
-// tsan. Rank(r) is used by one thread at a time; the group outlives what it gives out. Each rank's bytes on the wire are
-// reckoned as those of a direct all-reduce, where a shorter format rounds what every rank sends, and the sum.
+// tsan. Rank(r) is used by one thread at a time; the group outlives what it gives out. Each rank's bytes on the wire
+// are reckoned as those of a direct all-reduce, where a shorter format rounds what every rank sends, and the sum.
 class ThreadGroup {
  public:
   explicit ThreadGroup(int world) : world_(world) {}

@@ -54,8 +54,8 @@ class Operation {
   // Bytes that this rank sends to other processes for it; known once it is done. What ranks of one host read in each
   // other's memory counts too.
   virtual int64_t wire_bytes() const { return 0; }
-  // It has collectives of its own still to start, from Poll. Whoever polls it starts no other meanwhile: when that would
-  // be differs between ranks, and all have to start the same in the same order.
+  // It has collectives of its own still to start, from Poll. Whoever polls it starts no other meanwhile: when that
+  // would be differs between ranks, and all have to start the same in the same order.
   virtual bool starts_more() const { return false; }
 };
 

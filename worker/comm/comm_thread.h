@@ -29,9 +29,9 @@ struct Span {
 };
 
 // The one thread that calls the collectives. The trainer hands over operations in the order on which all ranks agree;
-// the thread starts each at once, or once the one before has started all that it consists of, and drives all of them forward while the trainer computes. Polling costs the trainer
-// a core's time where there are no spare cores, so it naps between polls while the trainer computes and spins only
-// while the trainer stands still for it (Wait).
+// the thread starts each at once, or once the one before has started all that it consists of, and drives all of them
+// forward while the trainer computes. Polling costs the trainer a core's time where there are no spare cores, so it
+// naps between polls while the trainer computes and spins only while the trainer stands still for it (Wait).
 //
 // Start… and Wait are called by the trainer alone, and do not allocate once names have had their usual length for a
 // while. Any error (a peer that does not come within the deadline: DeadlineExceeded, names the operation and how long)

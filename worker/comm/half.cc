@@ -111,8 +111,7 @@ LOCKSTEP_AVX2 inline __m128i EncodeLanes(__m256 values) {
   const __m256 largest = _mm256_set1_ps(65504.0F), infinity = _mm256_set1_ps(FloatOf(kInfinity));
   const __m256 magnitudes = _mm256_andnot_ps(_mm256_set1_ps(-0.0F), values);
   // Of two numbers one of which is NaN, both give the second.
-  const __m256 clamped =
-      _mm256_min_ps(largest, _mm256_max_ps(_mm256_xor_ps(largest, _mm256_set1_ps(-0.0F)), values));
+  const __m256 clamped = _mm256_min_ps(largest, _mm256_max_ps(_mm256_xor_ps(largest, _mm256_set1_ps(-0.0F)), values));
   const __m256 kept = _mm256_cmp_ps(magnitudes, infinity, _CMP_EQ_OQ);
   return _mm256_cvtps_ph(_mm256_blendv_ps(clamped, values, kept), _MM_FROUND_TO_NEAREST_INT);
 }

@@ -11,7 +11,8 @@ namespace lockstep {
 // finite: what is beyond the largest becomes the largest, ±65504 and ±3.39e38. Infinities stay infinite; NaN stays NaN
 // and is quiet. Whatever was decoded encodes to the same bits again.
 //
-// The same bits on every processor (but for which NaN the sum of two is). Arrays do not overlap and are aligned to their type.
+// The same bits on every processor (but for which NaN the sum of two is). Arrays do not overlap and are aligned to
+// their type.
 struct HalfFormat {
   void (*encode)(const float* from, int64_t count, uint16_t* to);
   void (*decode)(const uint16_t* from, int64_t count, float* to);

@@ -146,8 +146,7 @@ template <typename V>
 
 template <typename V>
 [[gnu::always_inline]] inline void RebuildBy(const float* p, int64_t p_rows, int64_t rows, int64_t columns,
-                                             const float* q, const float* own_q, int rank, float* gradients,
-                                             float* m) {
+                                             const float* q, const float* own_q, int rank, float* gradients, float* m) {
   for (int64_t begin = 0; begin < columns; begin += kBlockColumns) {
     const int64_t end = std::min(columns, begin + kBlockColumns);
     for (int64_t i = 0; i < rows; ++i) {

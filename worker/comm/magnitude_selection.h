@@ -16,7 +16,7 @@ class MagnitudeSelection {
   static uint32_t Magnitude(float value);
 
   static constexpr int kPasses = 3;
-  int pass() const { return pass_; }   // kPasses: done
+  int pass() const { return pass_; }    // kPasses: done
   int64_t next() const { return at_; }  // the value that this pass goes on with
   // The next `count` values of this pass.
   void Look(const float* values, int64_t count);

@@ -23,7 +23,7 @@ struct MpiOptions {
   // is smaller goes exact. A ring has 2(n-2) latencies more than the two rounds of a direct reduction; at 0.1 ms and
   // 1 Gbit the bytes saved outweigh them from 2 n 12.5 KB on.
   int64_t shorten_from_bytes = 32 << 10;
-  int64_t library_bytes = 1 << 30;    // of one of the library's calls, which count in int
+  int64_t library_bytes = 1 << 30;  // of one of the library's calls, which count in int
 };
 
 // MPI itself, of which a process has one: initialised with MPI_THREAD_SERIALIZED, used by one thread at a time.

@@ -210,9 +210,8 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::Transfer(absl::Span<s
     const int count = static_cast<int>(std::min(group_->options.library_bytes, bytes - at));
     std::byte* const part = data.data() + at;
     MPI_Request* const request = operation->Add();
-    RETURN_IF_ERROR(
-        sends ? CheckMpi(MPI_Isend(part, count, MPI_BYTE, to, tag, group_->comm, request), "MPI_Isend")
-              : CheckMpi(MPI_Irecv(part, count, MPI_BYTE, from, tag, group_->comm, request), "MPI_Irecv"));
+    RETURN_IF_ERROR(sends ? CheckMpi(MPI_Isend(part, count, MPI_BYTE, to, tag, group_->comm, request), "MPI_Isend")
+                          : CheckMpi(MPI_Irecv(part, count, MPI_BYTE, from, tag, group_->comm, request), "MPI_Irecv"));
   }
   return operation;
 }
@@ -231,9 +230,9 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<
   }
   auto operation = std::make_unique<RequestList>(bytes * (group_->world - 1));
   const int count = static_cast<int>(bytes);
-  RETURN_IF_ERROR(CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, group_->comm,
-                                          operation->Add()),
-                           "MPI_Iallgather"));
+  RETURN_IF_ERROR(
+      CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, group_->comm, operation->Add()),
+               "MPI_Iallgather"));
   return operation;
 }
 

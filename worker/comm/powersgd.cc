@@ -6,9 +6,9 @@
 //   Q_w = M_wᵀ P, Q = Σ Q_w                  another
 //   P Qᵀ stands for Σ M_w                    M_w - P Q_wᵀ is held back
 //
-// Gradients come times their rank's share of the samples, so that their sum is what is wanted, not their mean; and since
-// the parts that are held back add up to Σ M_w - P Qᵀ, nothing gets lost. Each rank holds back its own part outside of
-// P's span and no more, where an n-th of P Qᵀ taken off everywhere would let the ranks' differences pile up.
+// Gradients come times their rank's share of the samples, so that their sum is what is wanted, not their mean; and
+// since the parts that are held back add up to Σ M_w - P Qᵀ, nothing gets lost. Each rank holds back its own part
+// outside of P's span and no more, where an n-th of P Qᵀ taken off everywhere would let the ranks' differences pile up.
 //
 // Matrices for which P and Q are no less than they are themselves, what is no matrix, and rows that a range cuts go
 // exact, beside the Ps. All matrices of a range share the two messages.
@@ -24,7 +24,7 @@
 namespace lockstep {
 namespace {
 
-constexpr uint64_t kQKey = 0x706f77657273;  // "powers"
+constexpr uint64_t kQKey = 0x706f77657273;     // "powers"
 constexpr int64_t kPieceElements = 128 << 10;  // of one Poll: a fraction of a millisecond
 constexpr int64_t kPieceRows = 4;              // pieces have a multiple of it
 

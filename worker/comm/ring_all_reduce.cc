@@ -10,8 +10,8 @@
 // A chunk's additions are x(c) + x(c+1) + … from the chunk's own rank around the ring, and its sum is computed once:
 // the same bits on every rank and from run to run.
 //
-// With a shorter format on the wire a part is rounded into scratch memory when it is sent, and decoded and added when it
-// has come. Where a sum becomes complete it is rounded at once, so that passing it on changes nothing.
+// With a shorter format on the wire a part is rounded into scratch memory when it is sent, and decoded and added when
+// it has come. Where a sum becomes complete it is rounded at once, so that passing it on changes nothing.
 #include <mpi.h>
 
 #include <algorithm>

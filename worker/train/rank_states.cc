@@ -34,8 +34,8 @@ absl::Status Transfer(const std::string& name, absl::Span<std::byte> data, int64
   for (int64_t at = 0; at < bytes; at += kPieceBytes) {
     const int64_t count = std::min(kPieceBytes, bytes - at);
     const absl::Span<std::byte> piece = data.empty() ? data : data.subspan(at, count);
-    comm->StartOperation(name, count,
-                         [piece, from, to](Collectives* collectives) { return collectives->Transfer(piece, from, to); });
+    comm->StartOperation(
+        name, count, [piece, from, to](Collectives* collectives) { return collectives->Transfer(piece, from, to); });
     RETURN_IF_ERROR(comm->Wait());
     comm->StartBarrier(name);
     RETURN_IF_ERROR(comm->Wait());
@@ -156,7 +156,8 @@ absl::Status GiveRankStates(const SafetensorsFile& file, int stored_ranks, const
     const absl::Span<std::byte> values = Bytes(state.values);
     for (int to = 1; to < world; ++to) {
       const absl::Span<std::byte> place = rank == 0 ? StoredBytes(file, state, to) : values;
-      RETURN_IF_ERROR(Transfer(TensorName(state, to), place, static_cast<int64_t>(values.size()), /*from=*/0, to, comm));
+      RETURN_IF_ERROR(
+          Transfer(TensorName(state, to), place, static_cast<int64_t>(values.size()), /*from=*/0, to, comm));
     }
   }
   return absl::OkStatus();

@@ -19,8 +19,8 @@ namespace lockstep {
 
 // The tensors of a checkpoint as they were at one moment, in memory that is used again for the next: model.safetensors,
 // with the names of the network's state_dict, and optimizer.safetensors, with `<state>/<parameter>` in the parameter's
-// shape. Neither depends on the number of workers or on how parameters lie in the flat array. Where ranks have states of
-// their own, ranks.safetensors holds those.
+// shape. Neither depends on the number of workers or on how parameters lie in the flat array. Where ranks have states
+// of their own, ranks.safetensors holds those.
 class Snapshot {
  public:
   // All outlive this.

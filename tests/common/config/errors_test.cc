@@ -106,7 +106,8 @@ const std::vector<Case>& FileCases() {
       {"UnknownChoiceInList", With("metrics: [accuracy, f1]\n"),
        "c.yaml:2: metrics[1] must be accuracy, top5, loss, perplexity or mae, not 'f1'"},
       {"PlannedChoice", With("communication:\n  algorithm: hierarchical\n"),
-       "c.yaml:3: communication.algorithm 'hierarchical' is not obeyed by this version yet; choose mpi, ring or shared"},
+       "c.yaml:3: communication.algorithm 'hierarchical' is not obeyed by this version yet; choose mpi, ring or "
+       "shared"},
       {"PlannedFormat", "data: {path: data, format: csv}\n",
        "c.yaml:1: data.format 'csv' is not obeyed by this version yet; choose idx"},
       {"PlannedField", With("communication:\n  period: 4\n"),

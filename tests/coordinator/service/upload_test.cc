@@ -130,10 +130,9 @@ TEST_F(UploadTest, NamesAreThoseThatACheckpointHolds) {
   for (const std::string name : {"../../evil", "state.json", "MANIFEST.json", "", "model.safetensors/x"}) {
     CheckpointChunk chunk = Header(0);
     chunk.mutable_header()->mutable_files(1)->set_name(name);
-    EXPECT_EQ(
-        Upload({chunk}).status(),
-        absl::DataLossError("a checkpoint holds model.safetensors, optimizer.safetensors and perhaps "
-                            "ranks.safetensors, no other file was to come"));
+    EXPECT_EQ(Upload({chunk}).status(),
+              absl::DataLossError("a checkpoint holds model.safetensors, optimizer.safetensors and perhaps "
+                                  "ranks.safetensors, no other file was to come"));
   }
   CheckpointChunk twice = Header(0);
   twice.mutable_header()->mutable_files(1)->set_name(kModelFile);

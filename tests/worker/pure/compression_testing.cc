@@ -68,10 +68,9 @@ Story TellStory(const CompressionOptions& options, int world, const std::vector<
         for (int64_t i = 0; i < kOddElements; ++i) gradients[i] = GradientOf(rank, step, i);
         for (const Part& range : OddRanges()) {
           const absl::Span<float> part = absl::MakeSpan(gradients).subspan(range.first, range.count);
-          comm.StartOperation(absl::StrCat("bucket.", range.first), range.count * 4,
-                              [&compressor, part, range](Collectives* over) {
-                                return compressor->AllReduce(over, part, range.first);
-                              });
+          comm.StartOperation(
+              absl::StrCat("bucket.", range.first), range.count * 4,
+              [&compressor, part, range](Collectives* over) { return compressor->AllReduce(over, part, range.first); });
         }
         StepTail tail;
         comm.StartTail(&tail);

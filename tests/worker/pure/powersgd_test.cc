@@ -64,7 +64,8 @@ TEST(LowRankTest, ProductsAreThoseOfTheDefinitionForOddShapesCutIntoPieces) {
       for (int64_t i = 0; i < rows; ++i) {
         for (int k = 0; k < rank; ++k) {
           double sum = 0;
-          for (int64_t j = 0; j < columns; ++j) sum += (gradients[i * columns + j] + held[i * columns + j]) * q[k * columns + j];
+          for (int64_t j = 0; j < columns; ++j)
+            sum += (gradients[i * columns + j] + held[i * columns + j]) * q[k * columns + j];
           ASSERT_NEAR(p[k * rows + i], sum, 1e-3) << rows << "x" << columns << " rank " << rank;
         }
       }
