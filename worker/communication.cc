@@ -46,6 +46,9 @@ class SetUp {
     made_.chosen.set_structure(StructureName(choice.structure));
     made_.chosen.set_source(facts.before == StructureName(choice.structure) ? "resume" : "setting");
     RETURN_IF_ERROR(SetWaysBetween(choice.structure, options.ways));
+    if (choice.structure == Structure::kShared && run_.config().communication().compression() != COMPRESSION_NONE) {
+      absl::StrAppend(&said_, "; nothing is sent between hosts, so nothing is compressed");
+    }
     made_.chosen.set_said(choice.said + said_);
     if (session_->rank() == 0) Say();
     return std::move(made_);
@@ -55,8 +58,8 @@ class SetUp {
   // Why there is no window; OK: there is one on every host.
   absl::Status ShareHost(const WindowOptions& sizes, const MpiOptions& options) {
     if (made_.hosts > 1 && asked_ == ALGORITHM_SHARED) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("the ranks are on ", made_.hosts, " hosts; communication.algorithm hierarchical shares on each"));
+      return absl::FailedPreconditionError(absl::StrCat("the ranks are on ", made_.hosts,
+                                                        " hosts; communication.algorithm hierarchical shares on each"));
     }
     WindowOptions own = sizes;
     own.timeout = timeout_;

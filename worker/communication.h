@@ -15,7 +15,7 @@ struct Communication {
   std::unique_ptr<Collectives> collectives;  // of all ranks
   MpiSession::Share share;                   // without a window: each rank has parameters of its own
   int hosts = 1;
-  CommunicationChosen chosen;          // what rank 0 tells the coordinator; its order of gradients is not known yet
+  CommunicationChosen chosen;  // what rank 0 tells the coordinator; its order of gradients is not known yet
 };
 
 // Makes the choice of `communication.algorithm`: the structure first, then, where gradients go by messages and nothing

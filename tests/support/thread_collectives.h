@@ -14,7 +14,8 @@
 namespace lockstep {
 
 // Collectives among the threads of one process, so that whatever sits on Collectives is tested without MPI and under
-// tsan. Rank(r) is used by one thread at a time; the group outlives what it gives out.
+// tsan. Rank(r) is used by one thread at a time; the group outlives what it gives out. Each rank's bytes on the wire
+// are reckoned as those of a direct all-reduce, where a shorter format rounds what every rank sends, and the sum.
 class ThreadGroup {
  public:
   explicit ThreadGroup(int world) : world_(world) {}
@@ -29,6 +30,8 @@ class ThreadGroup {
     ReduceOp op = ReduceOp::kSum;
     StepTail* tail = nullptr;
     int root = -1;
+    int to = -1;  // of a transfer
+    Wire wire = Wire::kExact;
     absl::Span<const std::byte> own;  // of an all-gather
   };
   // Rank `rank`'s `number`-th operation is this one; tails are numbered by themselves, downwards from -1.

@@ -16,7 +16,7 @@ namespace lockstep {
 enum class DType { kF32, kF64, kI64, kU64, kU8 };
 enum class ReduceOp { kSum, kMin, kMax };
 // How float32 travels between processes: as it is, or rounded to the nearest of a shorter format at every hop. Every
-// rank gets the same bits either way, since what is complete is rounded before it is passed on.
+// rank gets the same bits either way, since what is complete is rounded before it is passed on. half.h has the formats.
 enum class Wire { kExact, kF16, kBF16 };
 int DTypeSize(DType dtype);
 
@@ -70,6 +70,9 @@ class Operation {
   // Bytes that this rank sends to other processes for it; known once it is done. What ranks of one host read in each
   // other's memory counts too.
   virtual int64_t wire_bytes() const { return 0; }
+  // It has collectives of its own still to start, from Poll. Whoever polls it starts no other meanwhile: when that
+  // would be differs between ranks, and all have to start the same in the same order.
+  virtual bool starts_more() const { return false; }
 };
 
 // Collective operations over bytes; knows no tensor. Every rank starts the same operations in the same order with the
@@ -98,6 +101,8 @@ class Collectives {
   // Everyone's `own`, by rank, into `all`: world times its size. Both stay valid until done.
   virtual absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
                                                                absl::Span<std::byte> all) = 0;
+  // `from`'s data into `to`'s, which has the same size. All ranks call it; what the others give is not looked at.
+  virtual absl::StatusOr<std::unique_ptr<Operation>> Transfer(absl::Span<std::byte> data, int from, int to) = 0;
   virtual absl::StatusOr<std::unique_ptr<Operation>> Barrier() = 0;
 
   // Words outside of all collectives; neither call ever blocks. One that cannot leave, since an earlier one to the same

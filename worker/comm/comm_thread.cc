@@ -250,9 +250,12 @@ absl::Status CommThread::BeginNext() {
     Item& item = At(number);
     const bool tail = item.kind == Kind::kTail;
     // In their order: whatever comes first of those that have to wait keeps the others waiting.
-    if (item.begun || (!tail && (under_way_ == kMostUnderWay || number > begun_))) continue;
+    if (item.begun || (!tail && (under_way_ == kMostUnderWay || number > begun_ || StartsMore()))) continue;
     RETURN_IF_ERROR(Begin(&item));
-    if (!tail) ++under_way_;
+    if (!tail) {
+      ++under_way_;
+      last_begun_ = number;
+    }
     while (begun_ < seen_ && At(begun_).begun) ++begun_;
   }
   return absl::OkStatus();

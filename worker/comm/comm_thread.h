@@ -31,10 +31,10 @@ struct Span {
 
 // The one thread that calls the collectives. The trainer hands over operations in the order on which all ranks agree;
 // the thread drives them forward while the trainer computes. It has kMostUnderWay of them under way at a time, begun in
-// their order, so that the first to be handed over are the first to be done, and the next fills the link while one
-// winds down. Tails are begun at once: a step may go on when everybody's tail is there. Polling costs the trainer a
-// core's time where there are no spare cores, so the thread naps between polls while the trainer computes and spins
-// only while the trainer stands still for it (Wait).
+// their order, each once the one before has started all that it consists of: so the first to be handed over are the
+// first to be done, and the next fills the link while one winds down. Tails are begun at once: a step may go on when
+// everybody's tail is there. Polling costs the trainer a core's time where there are no spare cores, so the thread naps
+// between polls while the trainer computes and spins only while the trainer stands still for it (Wait).
 //
 // Start… return the operation's number, for Wait. They and Wait are called by the trainer alone, and do not allocate
 // once names have had their usual length for a while. Any error is final: every later Wait returns it, and every later
@@ -113,6 +113,12 @@ class CommThread {
   void Loop();
   absl::Status Begin(Item* item);
   absl::Status BeginNext();
+  // The last that was begun, tails left out, has collectives to start before anything else is begun.
+  bool StartsMore() {
+    if (last_begun_ < first_open_) return false;
+    const Item& item = At(last_begun_);
+    return item.operation != nullptr && item.operation->starts_more();
+  }
   absl::Status PollAll(bool* moved);
   absl::Status Finish(Item* item);
   absl::Status CheckDeadline(const Item& item, int64_t now_ns);
@@ -133,6 +139,7 @@ class CommThread {
   int64_t seen_ = 0;           // thread: items handed over, as far as it knows
   int64_t begun_ = 0;          // thread: every item before it has been begun
   int64_t under_way_ = 0;      // thread: begun and not done, tails left out
+  int64_t last_begun_ = -1;    // thread: of those, the last
   int64_t first_open_ = 0;     // thread: every item before it is done …
   int64_t open_since_ns_ = 0;  // … since then
   int64_t idle_polls_ = 0;     // thread: polls in a row that moved nothing

@@ -8,7 +8,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "lockstep/run_config.pb.h"
 #include "worker/comm/comm_thread.h"
+#include "worker/comm/compression.h"
 #include "worker/comm/host_collectives.h"
 #include "worker/comm/host_window.h"
 #include "worker/comm/rank_state.h"
@@ -49,7 +51,7 @@ class GradientExchange {
 
   // How much of the time inside SquaredNorm and Update of this step was communication.
   virtual int64_t late_comm_ns() const { return 0; }
-  // What of this rank's own a checkpoint has to hold, as residuals of compression.
+  // What of this rank's own a checkpoint has to hold, as residuals of compression. While nothing is under way.
   virtual std::vector<RankState> rank_states() { return {}; }
   // The collectives of this step so far; see CommThread::TakeSpans.
   virtual void TakeSpans(std::vector<Span>* spans) = 0;
@@ -65,8 +67,13 @@ class GradientExchange {
 };
 
 // Each rank has parameters of its own: every bucket is all-reduced by the communication thread while backward goes on,
-// and each rank updates all. `comm` null: alone. `layout` and `comm` outlive the exchange.
-std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm);
+// and each rank updates all. `comm` null: alone. `compressor` null: exact. All outlive the exchange.
+std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm,
+                                                        Compressor* compressor = nullptr);
+
+// What communication.compression asks for; null: none. `own_ranges` as in CompressionOptions.
+std::unique_ptr<Compressor> CreateCompressor(const RunConfig& config, const ParameterLayout& layout,
+                                             bool own_ranges = false);
 
 // The ranks of one host, which are all there are, share parameters, optimizer states and gradients through `window`:
 // once all have come, each adds up its slice of everyone's gradients in rank order, straight from their memory, and
@@ -81,9 +88,10 @@ std::unique_ptr<GradientExchange> NewWindowExchange(const ParameterLayout* layou
 // reduced while backward goes on, over the host's ranks and then between the hosts, so that every rank ends with its
 // slice of the sum (HostCollectives), and updates that slice of its host's one copy of the parameters.
 //
-// `window`'s parts for the ranks hold `layout.elements()` floats each; `host` is what `comm` runs. All outlive the
-// exchange.
+// `window`'s parts for the ranks hold `layout.elements()` floats each; `host` is what `comm` runs; `compressor` works
+// between hosts alone. All outlive the exchange.
 std::unique_ptr<GradientExchange> NewHierarchicalExchange(const ParameterLayout* layout, HostWindow* window,
-                                                          HostCollectives* host, CommThread* comm);
+                                                          HostCollectives* host, CommThread* comm,
+                                                          Compressor* compressor = nullptr);
 
 }  // namespace lockstep

@@ -11,6 +11,7 @@
 #include "common/base/status.h"
 #include "worker/model/torch_status.h"
 #include "worker/train/gradient_order.h"
+#include "worker/train/rank_states.h"
 #include "worker/train/replica.h"
 #include "worker/train/together.h"
 
@@ -36,8 +37,7 @@ Trainer::Trainer(TrainerOptions options)
     : options_(std::move(options)),
       plan_(options_.train->size(), options_.config.data().global_batch_size(), options_.config.run().seed(),
             options_.config.data().shuffle()),
-      decoder_(options_.config.data(), options_.train->input(), options_.train->target(),
-               options_.config.run().seed()),
+      decoder_(options_.config.data(), options_.train->input(), options_.train->target(), options_.config.run().seed()),
       bucket_mb_(options_.config.communication().bucket_mb()) {
   if (options_.resume.has_value() && options_.resume->bucket_mb() > 0) bucket_mb_ = options_.resume->bucket_mb();
 }
@@ -144,7 +144,8 @@ absl::Status Trainer::PrepareReplica() {
   if (window == nullptr) {
     parameters_ = std::make_unique<FlatParameters>(layout, *options_.network);
     optimizer_ = CreateOptimizer(optimizer, &parameters_->layout());
-    exchange_ = NewReplicatedExchange(&parameters_->layout(), comm_.get());
+    compressor_ = CreateCompressor(options_.config, parameters_->layout());
+    exchange_ = NewReplicatedExchange(&parameters_->layout(), comm_.get(), compressor_.get());
     return absl::OkStatus();
   }
   float* const shared = reinterpret_cast<float*>(window->shared().data());
@@ -152,8 +153,12 @@ absl::Status Trainer::PrepareReplica() {
   optimizer_ =
       CreateOptimizer(optimizer, &parameters_->layout(),
                       absl::MakeSpan(shared, window->shared().size() / sizeof(float)).subspan(layout.elements()));
-  exchange_ = options_.hosts > 1 ? NewHierarchicalExchange(&parameters_->layout(), window, options_.host, comm_.get())
-                                 : NewWindowExchange(&parameters_->layout(), window, comm_.get());
+  if (options_.hosts == 1) {
+    exchange_ = NewWindowExchange(&parameters_->layout(), window, comm_.get());
+    return absl::OkStatus();
+  }
+  compressor_ = CreateCompressor(options_.config, parameters_->layout(), /*own_ranges=*/true);
+  exchange_ = NewHierarchicalExchange(&parameters_->layout(), window, options_.host, comm_.get(), compressor_.get());
   return absl::OkStatus();
 }
 
@@ -199,6 +204,7 @@ absl::Status Trainer::Start() {
   RETURN_IF_ERROR(BroadcastReplica(options_.network.get(), parameters_.get(), optimizer_.get(), comm_.get(),
                                    options_.host,
                                    options_.window != nullptr ? options_.window->shared() : absl::Span<std::byte>()));
+  if (options_.resume.has_value()) RETURN_IF_ERROR(GiveRankStatesBack());
   epoch_start_ns_ = MonotonicNanos() - static_cast<int64_t>(cursor_.epoch_seconds() * 1e9);
   if (options_.resume.has_value()) return absl::OkStatus();
   return Checkpoint(/*best=*/false);
@@ -211,8 +217,20 @@ absl::Status Trainer::Restore() {
     return absl::DataLossError(absl::StrCat("the checkpoint is of step ", checkpoint->header.cursor().step(),
                                             ", the run goes on from step ", cursor_.step()));
   }
+  const std::string which = absl::StrCat("checkpoint of step ", cursor_.step());
+  absl::StatusOr<SafetensorsFile> states = TakeRanksFile(&*checkpoint);
+  if (!states.ok()) return Annotate(states.status(), which);
+  const absl::StatusOr<int> stored = CheckRankStates(*states, exchange_->rank_states());
+  if (!stored.ok()) return Annotate(stored.status(), which);
+  stored_states_ = *std::move(states);
+  stored_ranks_ = *stored;
   return Annotate(RestoreTensors(*std::move(checkpoint), options_.network.get(), parameters_.get(), optimizer_.get()),
-                  absl::StrCat("checkpoint of step ", cursor_.step()));
+                  which);
+}
+
+absl::Status Trainer::GiveRankStatesBack() {
+  const SafetensorsFile stored = std::exchange(stored_states_, {});
+  return GiveRankStates(stored, stored_ranks_, exchange_->rank_states(), options_.rank, options_.world, comm_.get());
 }
 
 absl::Status Trainer::TakeStep(Boundary* boundary) {
@@ -355,18 +373,26 @@ absl::Status Trainer::CheckpointIfDue(const Boundary& boundary) {
 absl::Status Trainer::Checkpoint(bool best) {
   if (checkpointed_ == cursor_.step()) return absl::OkStatus();
   checkpointed_ = cursor_.step();
-  return DoOnRank0(options_.rank, comm_.get(), beat(), [this, best] { return SnapshotAndSend(best); });
+  RETURN_IF_ERROR(DoOnRank0(options_.rank, comm_.get(), beat(), [this] { return AnnounceCheckpoint(); }));
+  const int64_t start_ns = MonotonicNanos();
+  std::string none;
+  RETURN_IF_ERROR(GatherRankStates(exchange_->rank_states(), options_.rank, options_.world, comm_.get(),
+                                   leads() ? snapshot_->ranks() : &none));
+  return DoOnRank0(options_.rank, comm_.get(), beat(),
+                   [this, best, start_ns] { return SnapshotAndSend(best, start_ns); });
 }
 
-absl::Status Trainer::SnapshotAndSend(bool best) {
+// Until the one before has been sent, whose memory is used again.
+absl::Status Trainer::AnnounceCheckpoint() {
   CheckpointDue due;
   due.set_step(cursor_.step());
   due.set_epoch(cursor_.epoch());
   due.set_epoch_end(cursor_.step() > 0 && plan_.IsLastOfEpoch(cursor_.step()));
   options_.link->SendCheckpointDue(due);
-  RETURN_IF_ERROR(uploader_->WaitIdle());
+  return uploader_->WaitIdle();
+}
 
-  const int64_t start_ns = MonotonicNanos();
+absl::Status Trainer::SnapshotAndSend(bool best, int64_t start_ns) {
   RETURN_IF_ERROR(snapshot_->Take());
   CheckpointChunk::Header header;
   header.set_incarnation(options_.incarnation);

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/checkpoint/safetensors.h"
 #include "common/data/dataset.h"
 #include "common/data/plan.h"
 #include "lockstep/control.pb.h"
@@ -38,9 +39,9 @@ struct TrainerOptions {
   int64_t clock_offset_ns = 0;            // to rank 0's clock
   // As an earlier launch found it (empty: it found none), so that this one adds up in the same order; unset: find it.
   std::optional<std::vector<int>> gradient_order;
-  Collectives* collectives = nullptr;     // null: world is 1
-  HostWindow* window = nullptr;           // the host's ranks share parameters in it, see SizeWindow; null: they do not
-  HostCollectives* host = nullptr;        // with a window: over it and `collectives`
+  Collectives* collectives = nullptr;  // null: world is 1
+  HostWindow* window = nullptr;        // the host's ranks share parameters in it, see SizeWindow; null: they do not
+  HostCollectives* host = nullptr;     // with a window: over it and `collectives`
   int hosts = 1;
   CoordinatorLink* link = nullptr;
   std::unique_ptr<Network> network;
@@ -106,10 +107,12 @@ class Trainer {
   absl::Status EvaluateIfDue(Boundary* boundary);
   absl::Status CheckpointIfDue(const Boundary& boundary);
   absl::Status Checkpoint(bool best);
-  absl::Status SnapshotAndSend(bool best);
+  absl::Status AnnounceCheckpoint();
+  absl::Status SnapshotAndSend(bool best, int64_t start_ns);
   absl::Status FinishUploads();
 
   absl::Status Restore();
+  absl::Status GiveRankStatesBack();
   absl::Duration control_timeout() const { return absl::Seconds(options_.config.control().timeout()); }
   absl::Duration beat() const;
   bool leads() const { return options_.rank == 0; }
@@ -123,12 +126,15 @@ class Trainer {
   BucketTimes bucket_times_;
   std::unique_ptr<FlatParameters> parameters_;
   std::unique_ptr<SpanOptimizer> optimizer_;
+  std::unique_ptr<Compressor> compressor_;  // null: gradients travel as they are
   std::unique_ptr<GradientExchange> exchange_;
   std::unique_ptr<StepRunner> runner_;
   std::unique_ptr<Evaluator> evaluator_;
   std::unique_ptr<Prefetcher> batches_;
   std::unique_ptr<Snapshot> snapshot_;
   std::unique_ptr<CheckpointUploader> uploader_;
+  SafetensorsFile stored_states_;  // rank 0's, on a resume: every rank's own …
+  int stored_ranks_ = 0;           // … and how many ranks there were
 
   std::atomic<int64_t> step_{0};
   Cursor cursor_;
