@@ -162,6 +162,17 @@ std::optional<Violation> CheckCommunication(const RunConfig& config) {
   const Communication& communication = config.communication();
   const Algorithm algorithm = communication.algorithm();
   const bool whole = algorithm == ALGORITHM_MPI || algorithm == ALGORITHM_SHARED;
+  if (communication.period() > 1 && communication.compression() != COMPRESSION_NONE) {
+    return Violation{"communication.compression",
+                     absl::StrCat("is ", EnumWord(Compression_descriptor(), communication.compression()),
+                                  ", but with communication.period ", communication.period(),
+                                  " parameters are averaged, which go as they are; set one of the two back")};
+  }
+  if (communication.period() > 1 && communication.bucket_tuning() != BUCKET_TUNING_OFF) {
+    return Violation{"communication.bucket_tuning",
+                     absl::StrCat("has nothing to tune with communication.period ", communication.period(),
+                                  ", where gradients are not sent; set it to off")};
+  }
   const bool ranges =
       communication.compression() == COMPRESSION_TOPK || communication.compression() == COMPRESSION_POWERSGD;
   if (ranges && communication.bucket_tuning() != BUCKET_TUNING_OFF) {
@@ -195,6 +206,7 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
   const bool windowed =
       communication.algorithm() == ALGORITHM_SHARED || communication.algorithm() == ALGORITHM_HIERARCHICAL;
   const Compression compression = communication.compression();
+  const bool local = communication.period() > 1;
   const bool sgd = optimizer.name() == OPTIMIZER_NAME_SGD, drops = schedule.name() == SCHEDULE_NAME_STEP;
   const bool decays = schedule.name() == SCHEDULE_NAME_COSINE || schedule.name() == SCHEDULE_NAME_LINEAR;
   const bool has_hidden = model.name() == MODEL_NAME_MLP || model.name() == MODEL_NAME_WIDE;
@@ -209,6 +221,10 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
       {schedule, "schedule.gamma", drops, "schedule.name step"},
       {communication, "communication.bucket_tuning", !windowed, "communication.algorithm auto, ring or mpi"},
       {schedule, "schedule.min_lr", decays, "schedule.name cosine or linear"},
+      {communication, "communication.period_rule", local, "communication.period above 1"},
+      {communication, "communication.average_momentum", local, "communication.period above 1"},
+      {communication, "communication.post_local_steps", communication.period_rule() == PERIOD_RULE_POST_LOCAL,
+       "communication.period_rule post_local"},
       {communication, "communication.topk_ratio", compression == COMPRESSION_TOPK, "communication.compression topk"},
       {communication, "communication.powersgd_rank", compression == COMPRESSION_POWERSGD,
        "communication.compression powersgd"},

@@ -208,6 +208,10 @@ std::string RunState::CheckpointRule(int64_t step) const {
   if (step <= last_checkpoint_ || step < start_step_ || step > granted_through_) return "";
   const std::string rule = schedule_->CheckpointRule(step);
   if (!rule.empty()) return rule;
+  // Where ranks do not meet at every step, one that falls due in between waits for the next meeting.
+  if (config_.communication().period() > 1 && schedule_->CheckpointDueBetween(last_checkpoint_, step)) {
+    return "every_steps";
+  }
   if (stop_ && !stop_->failure()) return "stop";
   return unconsumed_requests_ > 0 ? "request" : "";
 }

@@ -15,6 +15,7 @@
 #include "worker/comm/host_window.h"
 #include "worker/comm/rank_state.h"
 #include "worker/train/layout.h"
+#include "worker/train/span_optimizer.h"
 
 namespace lockstep {
 
@@ -56,20 +57,42 @@ class GradientExchange {
   // The collectives of this step so far; see CommThread::TakeSpans.
   virtual void TakeSpans(std::vector<Span>* spans) = 0;
 
-  void BeginStep(int64_t step) {
+  // What the mean over this rank's `own` samples counts in its gradient, of `all` that the step has on all ranks.
+  virtual double WeightOf(int64_t own, int64_t all) const {
+    return static_cast<double>(own) / static_cast<double>(all);
+  }
+  // Whether ranks have parameters of their own between synchronisations; what one rank finds the others do not know.
+  virtual bool local() const { return false; }
+
+  // `synchronises`: whether the ranks meet at this step; always, unless local().
+  void BeginStep(int64_t step, bool synchronises = true) {
     step_ = step;
+    synchronises_ = synchronises;
     DoBeginStep();
   }
 
  protected:
   virtual void DoBeginStep() {}
   int64_t step_ = 0;
+  bool synchronises_ = true;
 };
 
 // Each rank has parameters of its own: every bucket is all-reduced by the communication thread while backward goes on,
 // and each rank updates all. `comm` null: alone. `compressor` null: exact. All outlive the exchange.
 std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm,
                                                         Compressor* compressor = nullptr);
+
+// Local SGD: each rank updates parameters of its own by its own gradient; at steps that synchronise they become the
+// mean over the ranks, weighted by the samples since the last such step, and so do the optimizer's states if
+// `average_states`; else each rank keeps its own (rank_states). A tail of a step that does not synchronise is empty: it
+// counts in that of the next one that does.
+struct LocalReplica {
+  float* parameters = nullptr;  // the flat array
+  std::vector<SpanOptimizer::State> states;
+  bool average_states = false;
+};
+std::unique_ptr<GradientExchange> NewLocalExchange(const ParameterLayout* layout, LocalReplica replica,
+                                                   CommThread* comm);
 
 // What communication.compression asks for; null: none. `own_ranges` as in CompressionOptions.
 std::unique_ptr<Compressor> CreateCompressor(const RunConfig& config, const ParameterLayout& layout,

@@ -2,8 +2,8 @@
 # under the sanitizers. Included by worker/CMakeLists.txt, where they are there without LOCKSTEP_TORCH too.
 lockstep_room(worker_optim
   SOURCES train/communication.cc train/communication_cache.cc train/flat_memory.cc train/gradient_exchange.cc
-          train/hierarchical_exchange.cc train/layout.cc train/rank_states.cc train/replica_check.cc train/schedule.cc
-          train/span_optimizer.cc train/step_times.cc train/window_exchange.cc
+          train/hierarchical_exchange.cc train/layout.cc train/local_exchange.cc train/rank_states.cc train/replica_check.cc train/schedule.cc
+          train/span_optimizer.cc train/step_times.cc train/sync_period.cc train/window_exchange.cc
   DEPS lockstep_proto common_base common_checkpoint worker_comm_core absl::span absl::status absl::strings
        absl::str_format absl::time
   PRIVATE_DEPS PkgConfig::xxhash)

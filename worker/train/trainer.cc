@@ -13,6 +13,7 @@
 #include "worker/train/gradient_order.h"
 #include "worker/train/rank_states.h"
 #include "worker/train/replica.h"
+#include "worker/train/sync_period.h"
 #include "worker/train/together.h"
 
 namespace lockstep {
@@ -77,7 +78,7 @@ absl::Status Trainer::Prepare() {
     uploader_ = std::make_unique<CheckpointUploader>(options_.link, control_timeout(), options_.log);
   }
   if (options_.resume.has_value()) cursor_ = options_.resume->cursor();
-  step_ = cursor_.step();
+  step_ = synchronised_ = cursor_.step();
 
   Prefetcher::Options batches;
   batches.data = options_.train.get();
@@ -144,6 +145,14 @@ absl::Status Trainer::PrepareReplica() {
   if (window == nullptr) {
     parameters_ = std::make_unique<FlatParameters>(layout, *options_.network);
     optimizer_ = CreateOptimizer(optimizer, &parameters_->layout());
+    if (options_.world > 1 && options_.config.communication().period() > 1) {
+      LocalReplica replica;
+      replica.parameters = parameters_->data();
+      replica.states = optimizer_->states();
+      replica.average_states = options_.config.communication().average_momentum();
+      exchange_ = NewLocalExchange(&parameters_->layout(), std::move(replica), comm_.get());
+      return absl::OkStatus();
+    }
     compressor_ = CreateCompressor(options_.config, parameters_->layout());
     exchange_ = NewReplicatedExchange(&parameters_->layout(), comm_.get(), compressor_.get());
     return absl::OkStatus();
@@ -237,7 +246,8 @@ absl::Status Trainer::TakeStep(Boundary* boundary) {
   RETURN_IF_ERROR(AllowNextStep());
   const int64_t step = cursor_.step() + 1;
   options_.network->SetTraining(true);
-  ASSIGN_OR_RETURN(StepOutcome outcome, runner_->Run(step, plan_.SamplesAt(step), batches_.get(),
+  const bool synchronises = Synchronises(step);
+  ASSIGN_OR_RETURN(StepOutcome outcome, runner_->Run(step, plan_.SamplesAt(step), synchronises, batches_.get(),
                                                      [this] { return options_.link->HeldDirective(); }));
   RETURN_IF_ERROR(CheckFinite(outcome));
   epoch_step_s_ += outcome.record.step_s();
@@ -247,12 +257,37 @@ absl::Status Trainer::TakeStep(Boundary* boundary) {
   }
   options_.link->Report(std::move(outcome.record));
   Advance(outcome.tail);
+  if (!synchronises) {
+    checkpoint_overdue_ |= options_.link->CheckpointDue(step);
+    return absl::OkStatus();
+  }
+  synchronised_ = step;
   RETURN_IF_ERROR(CheckReplicasIfDue());
 
   ObeyDirectives(outcome.tail.control, boundary);
   if (plan_.IsLastOfEpoch(step)) EndEpoch();
   RETURN_IF_ERROR(EvaluateIfDue(boundary));
   return CheckpointIfDue(*boundary);
+}
+
+bool Trainer::Synchronises(int64_t step) const {
+  if (!exchange_->local()) return true;
+  const int64_t period = PeriodAt(options_.config.communication(), step, cursor_.period());
+  return step - synchronised_ >= period || plan_.IsLastOfEpoch(step) || options_.link->EvaluationDue(step) ||
+         step == options_.link->final_step();
+}
+
+void Trainer::AdaptPeriod(double epoch_loss) {
+  const Communication& config = options_.config.communication();
+  if (!exchange_->local() || config.period_rule() != PERIOD_RULE_ADAPTIVE) return;
+  if (cursor_.first_epoch_loss() == 0) cursor_.set_first_epoch_loss(epoch_loss);
+  const int64_t before = PeriodAt(config, cursor_.step(), cursor_.period());
+  const int64_t period = NextPeriod(config.period(), cursor_.first_epoch_loss(), epoch_loss, before);
+  cursor_.set_period(period);
+  if (period == before || !leads()) return;
+  options_.log(absl::StrCat("communication.period is ", period, " from step ", cursor_.step() + 1, " on, it was ",
+                            before, ": the epoch's loss is ", epoch_loss, ", that of the first was ",
+                            cursor_.first_epoch_loss()));
 }
 
 absl::Status Trainer::AllowNextStep() {
@@ -284,7 +319,9 @@ absl::Status Trainer::CheckFinite(const StepOutcome& outcome) {
   if (rank != options_.rank) {
     return absl::AbortedError(absl::StrCat("step ", step, ": the loss is not finite on rank ", rank));
   }
-  return absl::OutOfRangeError(absl::StrCat(outcome.not_finite, "; try a lower optimizer.lr, or optimizer.clip_norm"));
+  const std::string what =
+      outcome.not_finite.empty() ? "the loss was not finite at an earlier step" : outcome.not_finite;
+  return absl::OutOfRangeError(absl::StrCat(what, "; try a lower optimizer.lr, or optimizer.clip_norm"));
 }
 
 absl::Status Trainer::CheckReplicasIfDue() {
@@ -336,6 +373,7 @@ void Trainer::EndEpoch() {
     done.set_exposed_fraction(epoch_step_s_ > 0 ? epoch_exposed_s_ / epoch_step_s_ : 0);
     options_.link->SendEpochDone(done);
   }
+  AdaptPeriod(cursor_.epoch_loss_sum() / static_cast<double>(cursor_.epoch_samples()));
   cursor_.set_epoch(cursor_.epoch() + 1);
   cursor_.set_epoch_step(0);
   cursor_.set_fingerprint(0);
@@ -365,7 +403,8 @@ absl::Status Trainer::EvaluateIfDue(Boundary* boundary) {
 }
 
 absl::Status Trainer::CheckpointIfDue(const Boundary& boundary) {
-  if (!boundary.checkpoint && !options_.link->CheckpointDue(cursor_.step())) return absl::OkStatus();
+  const bool overdue = std::exchange(checkpoint_overdue_, false);
+  if (!boundary.checkpoint && !overdue && !options_.link->CheckpointDue(cursor_.step())) return absl::OkStatus();
   return Checkpoint(boundary.best);
 }
 

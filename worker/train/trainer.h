@@ -82,6 +82,11 @@ class Trainer {
   const std::vector<int>& gradient_order() const { return gradient_order_; }
 
  private:
+  // Whether the ranks meet at step `step`: always, unless each has parameters of its own. The same on all ranks.
+  bool Synchronises(int64_t step) const;
+  // By AdaComm's rule, at an epoch's end.
+  void AdaptPeriod(double epoch_loss);
+
   struct Boundary {  // what is to be done between two steps
     bool stop = false, checkpoint = false, best = false;
     std::string why;
@@ -141,6 +146,8 @@ class Trainer {
   int64_t epoch_start_ns_ = 0;
   double epoch_step_s_ = 0, epoch_exposed_s_ = 0;  // of this epoch's steps in this launch
   int64_t obeyed_ = 0;                             // directives up to this number
+  int64_t synchronised_ = 0;                       // the last step that did
+  bool checkpoint_overdue_ = false;                // fell due where the ranks did not meet
   int64_t checkpointed_ = -1;                      // step of the last checkpoint taken
   TrainingEnd end_;
 };
