@@ -501,6 +501,78 @@ TEST_P(TrainerTest, PartsAddUpToTheStepAndCommunicationIsMeasured) {
   }
 }
 
+TEST_P(TrainerTest, PassesOverABatchGiveWhatOnePassGives) {
+  config_.set_accumulate(1);
+  const Trained whole = Train();
+  for (const int passes : {2, 3, 100}) {
+    config_.set_accumulate(passes);
+    const Trained cut = Train();
+    ASSERT_TRUE(cut.end.status.ok()) << cut.end.status;
+    for (size_t i = 0; i < whole.parameters.size(); ++i) {
+      ASSERT_NEAR(cut.parameters[i], whole.parameters[i], 1e-5) << passes << " passes, element " << i;
+    }
+    EXPECT_NEAR(cut.link->records[7].loss_sum(), whole.link->records[7].loss_sum(), 1e-4);
+    EXPECT_EQ(cut.cursor.fingerprint(), whole.cursor.fingerprint());
+    for (const StepRecord& record : cut.link->records) {
+      double sum = 0;
+      for (StepPart part : kParts) sum += PartOf(record, part);
+      EXPECT_NEAR(sum, record.step_s(), 1e-8);
+    }
+  }
+}
+
+// Steps 4, 8, 9 (an epoch's last), 13, 17, 18 (an epoch's last) and 20 (the last) synchronise.
+class LocalTrainerTest : public TrainerTest {
+ protected:
+  LocalTrainerTest() { config_.mutable_communication()->set_period(4); }
+};
+
+TEST_P(LocalTrainerTest, RanksMeetEveryPeriodAndHoldTheSameBitsThen) {
+  const Trained trained = Train();
+  ASSERT_TRUE(trained.end.status.ok()) << trained.end.status;
+  EXPECT_EQ(trained.cursor.epoch_samples(), 2 * 128) << "of steps 19 and 20";
+  std::vector<int64_t> met;
+  for (const StepRecord& record : trained.link->records) {
+    if (record.comm_busy_s() > 0) met.push_back(record.step());
+  }
+  if (world_ > 1) EXPECT_EQ(met, (std::vector<int64_t>{4, 8, 9, 13, 17, 18, 20}));
+  std::vector<float> sum = trained.parameters;
+  if (world_ == 1) return;
+  const absl::Span<std::byte> bytes(reinterpret_cast<std::byte*>(sum.data()), sum.size() * sizeof(float));
+  CommThread comm(collectives_.get(), absl::Seconds(30));
+  comm.StartAllReduce("largest", bytes, DType::kF32, ReduceOp::kMax);
+  ASSERT_TRUE(comm.Wait().ok());
+  EXPECT_TRUE(sum == trained.parameters) << "a rank has a larger value than this one";
+}
+
+TEST_P(LocalTrainerTest, DirectivesAndCheckpointsWaitUntilTheRanksMeetAndAResumeIsBitwise) {
+  for (const bool average : {false, true}) {
+    config_.mutable_communication()->set_average_momentum(average);
+    script_ = FakeLink::Script();
+    const Trained unbroken = Train();
+    script_.checkpoint_at = {6};
+    script_.directives = {{10, StopDirective()}};
+    const Trained broken = Train();
+    const int64_t stop = world_ == 1 ? 10 : 13, due = world_ == 1 ? 6 : 8;
+    ASSERT_EQ(broken.cursor.step(), stop);
+    Start start;
+    start.cursor = broken.cursor;
+    if (rank_ == 0) {
+      ASSERT_EQ(StepsOf(broken.link->uploads), (std::vector<int64_t>{0, due, stop}));
+      start.checkpoint = broken.link->uploads.back();
+      start.cursor = start.checkpoint.header.cursor();
+    }
+    script_.directives.clear();
+    script_.checkpoint_at.clear();
+    const Trained resumed = Train(start);
+    ASSERT_TRUE(resumed.end.status.ok()) << resumed.end.status;
+    EXPECT_TRUE(resumed.parameters == unbroken.parameters) << (average ? "averaged" : "own") << " momentum";
+    EXPECT_EQ(resumed.cursor.fingerprint(), unbroken.cursor.fingerprint());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Messages, LocalTrainerTest, testing::Values(ALGORITHM_RING));
+
 INSTANTIATE_TEST_SUITE_P(Replicas, TrainerTest,
                          testing::Values(ALGORITHM_MPI, ALGORITHM_RING, ALGORITHM_SHARED, ALGORITHM_HIERARCHICAL),
                          [](const auto& info) { return Algorithm_Name(info.param).substr(10); });
