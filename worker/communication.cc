@@ -27,7 +27,11 @@ class SetUp {
         cache_folder_(cache_folder),
         say_(say) {}
 
-  absl::StatusOr<Communication> Run(const WindowOptions& sizes) {
+  absl::StatusOr<CommunicationSetup> Run(const WindowOptions& sizes) {
+    // First, since ranks may come here late, and this alone has a deadline for that.
+    MpiOptions options;
+    options.ways = asked_ == ALGORITHM_MPI ? LibraryWays() : RingWays(session_->world());
+    ASSIGN_OR_RETURN(made_.collectives, session_->NewCollectives(options));
     ASSIGN_OR_RETURN(host_, session_->FindHost(timeout_));
     CommunicationFacts facts;
     facts.asked = asked_;
@@ -36,22 +40,26 @@ class SetUp {
     facts.before = run_.communication().structure();
     absl::Status window;
     if (WantsWindow(facts)) {
-      ASSIGN_OR_RETURN(window, OpenWindow(sizes));
+      RETURN_IF_ERROR(OpenWindow(sizes, &window));
     }
     const StructureChoice choice = ChooseStructure(facts, window);
     made_.chosen.set_incarnation(run_.incarnation());
     made_.chosen.set_world(session_->world());
     made_.chosen.set_structure(StructureName(choice.structure));
-    made_.chosen.set_source(facts.before == StructureName(choice.structure) ? "resume" : "setting");
-    RETURN_IF_ERROR(MakeCollectives(choice.structure));
+    const bool again = asked_ == ALGORITHM_AUTO && facts.before == StructureName(choice.structure);
+    made_.chosen.set_source(again ? "resume" : "setting");
+    if (choice.structure == Structure::kReplicated) {
+      SetWays(options.ways, &made_.chosen);
+      if (asked_ == ALGORITHM_AUTO) RETURN_IF_ERROR(AgreeOnWays());
+    }
     made_.chosen.set_said(choice.said + said_);
     if (session_->rank() == 0) Say();
     return std::move(made_);
   }
 
  private:
-  // Why there is no window; OK: there is one on every host.
-  absl::StatusOr<absl::Status> OpenWindow(const WindowOptions& sizes) {
+  // `why`: there is no window; OK: there is one on every host.
+  absl::Status OpenWindow(const WindowOptions& sizes, absl::Status* why) {
     WindowOptions options = sizes;
     options.timeout = timeout_;
     options.ranks = host_.ranks;
@@ -65,17 +73,8 @@ class SetUp {
       made_.window = *std::move(window);
       return absl::OkStatus();
     }
-    if (window.ok()) return absl::FailedPreconditionError("another rank has none, and says why");
-    if (session_->rank() != 0 && host_.hosts == 1) say_(std::string(window.status().message()));
-    return window.status();
-  }
-
-  absl::Status MakeCollectives(Structure structure) {
-    MpiOptions options;
-    options.ways = asked_ == ALGORITHM_MPI ? LibraryWays() : RingWays(session_->world());
-    ASSIGN_OR_RETURN(made_.collectives, session_->NewCollectives(options));
-    if (structure == Structure::kReplicated && asked_ == ALGORITHM_AUTO) return AgreeOnWays();
-    if (structure == Structure::kReplicated) SetWays(options.ways, &made_.chosen);
+    *why = window.ok() ? absl::FailedPreconditionError("another rank has none, and says why") : window.status();
+    if (!window.ok() && session_->rank() != 0 && host_.hosts == 1) say_(std::string(window.status().message()));
     return absl::OkStatus();
   }
 
@@ -89,12 +88,16 @@ class SetUp {
     key.structure = made_.chosen.structure();
     const bool leads = session_->rank() == 0;
     const CommunicationCache cache(FileSystem::Real(), leads ? cache_folder_ : "", key);
-    ASSIGN_OR_RETURN(const std::string known, ShareFromRank0(made_.collectives.get(), leads ? Known(cache) : "", timeout_));
+    ASSIGN_OR_RETURN(const std::string known,
+                     ShareFromRank0(made_.collectives.get(), leads ? Known(cache) : "", timeout_));
     if (known.empty()) {
       RETURN_IF_ERROR(Measure());
       if (leads) cache.Keep(made_.chosen).IgnoreError();
-    } else if (!made_.chosen.MergeFromString(known)) {
-      return absl::InternalError("rank 0's choice of communication cannot be read");
+    } else {
+      made_.chosen.clear_ways();
+      if (!made_.chosen.MergeFromString(known)) {
+        return absl::InternalError("rank 0's choice of communication cannot be read");
+      }
     }
     ASSIGN_OR_RETURN(const WayTable ways, Ways(made_.chosen));
     made_.collectives->SetWays(ways);
@@ -148,16 +151,16 @@ class SetUp {
   const std::string cache_folder_;
   const std::function<void(const std::string&)>& say_;
   MpiSession::Host host_;
-  Communication made_;
+  CommunicationSetup made_;
   std::string said_;
   double took_s_ = 0;
 };
 
 }  // namespace
 
-absl::StatusOr<Communication> SetUpCommunication(MpiSession* session, const GetRunReply& run,
-                                                 const WindowOptions& sizes, const std::string& cache_folder,
-                                                 const std::function<void(const std::string&)>& say) {
+absl::StatusOr<CommunicationSetup> SetUpCommunication(MpiSession* session, const GetRunReply& run,
+                                                      const WindowOptions& sizes, const std::string& cache_folder,
+                                                      const std::function<void(const std::string&)>& say) {
   return SetUp(session, run, cache_folder, say).Run(sizes);
 }
 

@@ -171,7 +171,8 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
   const Optimizer& optimizer = config.optimizer();
   const Schedule& schedule = config.schedule();
   const Communication& communication = config.communication();
-  const bool windowed = communication.algorithm() == ALGORITHM_SHARED || communication.algorithm() == ALGORITHM_HIERARCHICAL;
+  const bool windowed =
+      communication.algorithm() == ALGORITHM_SHARED || communication.algorithm() == ALGORITHM_HIERARCHICAL;
   const bool sgd = optimizer.name() == OPTIMIZER_NAME_SGD, drops = schedule.name() == SCHEDULE_NAME_STEP;
   const bool decays = schedule.name() == SCHEDULE_NAME_COSINE || schedule.name() == SCHEDULE_NAME_LINEAR;
   const bool has_hidden = model.name() == MODEL_NAME_MLP || model.name() == MODEL_NAME_WIDE;
@@ -191,7 +192,8 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
     const std::string name = std::string(setting.path).substr(std::string(setting.path).find('.') + 1);
     const auto* field = setting.section.GetDescriptor()->FindFieldByName(name);
     if (setting.used || IsDefault(setting.section, field)) continue;
-    return Violation{setting.path, absl::StrCat("is set, but nothing obeys it without ", setting.needs, "; take it away")};
+    return Violation{setting.path,
+                     absl::StrCat("is set, but nothing obeys it without ", setting.needs, "; take it away")};
   }
   return std::nullopt;
 }
@@ -210,8 +212,8 @@ std::optional<Violation> CheckInject(const RunConfig& config) {
 }  // namespace
 
 std::optional<Violation> FindViolation(const RunConfig& config) {
-  for (const auto check : {CheckName, CheckData, CheckModel, CheckLoss, CheckMetrics, CheckOptimizer, CheckUnused,
-                           CheckInject}) {
+  for (const auto check :
+       {CheckName, CheckData, CheckModel, CheckLoss, CheckMetrics, CheckOptimizer, CheckUnused, CheckInject}) {
     if (auto found = check(config)) return found;
   }
   return std::nullopt;

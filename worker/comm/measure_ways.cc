@@ -56,12 +56,11 @@ class WayMeter {
 
   absl::Status TakeSlowest() {
     ways_ = RingWays(collectives_->world());
-    comm_.StartOperation("measured times", static_cast<int64_t>(seconds_.size() * sizeof(double)),
-                         [this](Collectives* collectives) {
-                           collectives->SetWays(ways_);
-                           return collectives->AllReduce(Bytes(seconds_.data(), seconds_.size()), DType::kF64,
-                                                         ReduceOp::kMax);
-                         });
+    comm_.StartOperation(
+        "measured times", static_cast<int64_t>(seconds_.size() * sizeof(double)), [this](Collectives* collectives) {
+          collectives->SetWays(ways_);
+          return collectives->AllReduce(Bytes(seconds_.data(), seconds_.size()), DType::kF64, ReduceOp::kMax);
+        });
     return comm_.Wait();
   }
 

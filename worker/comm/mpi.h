@@ -34,21 +34,21 @@ class MpiSession {
   int rank() const { return rank_; }
   int world() const { return world_; }
   std::string library_version() const;
-  // An all-reduce goes one of several ways, by its size (ways.h, mpi_collectives.cc), by non-blocking calls alone. All ranks call it together; each
-  // has a communicator of its own. Outlived by the session.
+  // An all-reduce goes one of several ways, by its size (ways.h, mpi_collectives.cc), by non-blocking calls alone. All
+  // ranks call it together; each has a communicator of its own. Outlived by the session.
   absl::StatusOr<std::unique_ptr<Collectives>> NewCollectives(const MpiOptions& options = MpiOptions());
   // Which ranks share this rank's host: those with the same host name, boot, and network namespace (so not those of
   // other containers, nor of an emulated host). All ranks call it together, while no collective is under way.
   struct Host {
-    std::vector<int> ranks;   // ascending
-    int index = 0;            // of this rank among them
-    int hosts = 1;            // that the job runs on
+    std::vector<int> ranks;  // ascending
+    int index = 0;           // of this rank among them
+    int hosts = 1;           // that the job runs on
     struct HostRanks {
       std::string name;
       int ranks = 0;
     };
     std::vector<HostRanks> all;  // those hosts, in the order of their first ranks
-    std::string window_name;  // the same on all of them, and never used before
+    std::string window_name;     // the same on all of them, and never used before
   };
   absl::StatusOr<Host> FindHost(absl::Duration deadline);
   // Whether `own` is true on all ranks. All ranks call it together, while no collective is under way.

@@ -1,8 +1,9 @@
 // Collectives by non-blocking calls of MPI alone.
 //
 // An all-reduce goes one of four ways, by its size: by MPI_Iallreduce, whatever the library makes of it, or by ours,
-// over messages: gathered whole (one round), reduced directly (two rounds) or in a ring. Median milliseconds of an all-reduce of float32 on 2 ranks
-// of one 2-core host (shared memory), 15 to 300 rounds each, by `mpirun -np 2` of a loop over barrier and call:
+// over messages: gathered whole (one round), reduced directly (two rounds) or in a ring. Median milliseconds of an
+// all-reduce of float32 on 2 ranks of one 2-core host (shared memory), 15 to 300 rounds each, by `mpirun -np 2` of a
+// loop over barrier and call:
 //
 //      bytes    MPI_Allreduce   MPI_Iallreduce   direct, 256 KiB segments
 //       64 K        0.032            0.034            0.024
@@ -213,9 +214,9 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<
   }
   auto operation = std::make_unique<RequestList>(bytes * (group_->world - 1));
   const int count = static_cast<int>(bytes);
-  RETURN_IF_ERROR(CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, group_->comm,
-                                          operation->Add()),
-                           "MPI_Iallgather"));
+  RETURN_IF_ERROR(
+      CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, group_->comm, operation->Add()),
+               "MPI_Iallgather"));
   return operation;
 }
 

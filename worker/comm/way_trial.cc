@@ -96,9 +96,7 @@ void WayTrial::Took(const std::vector<double>& seconds, double elapsed_s) {
   const Way best = *Best(size);
   const size_t rounds = measured_[size].seconds[static_cast<size_t>(best)].size();
   if (rounds >= 2) {
-    const auto hopeless = [&](Way way) {
-      return way != best && Median(size, way) > kHopeless * Median(size, best);
-    };
+    const auto hopeless = [&](Way way) { return way != best && Median(size, way) > kHopeless * Median(size, best); };
     for (const Way way : in_question_) gathers_ = gathers_ && !(way == Way::kGather && hopeless(way));
     in_question_.erase(std::remove_if(in_question_.begin(), in_question_.end(), hopeless), in_question_.end());
   }

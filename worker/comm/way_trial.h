@@ -22,11 +22,12 @@ struct WayTime {
 //
 // A size is measured in rounds, in each of which every way that is still in question is taken once. Of a way's rounds
 // the lower median counts: what the first one pays for connections and fresh memory is left out as soon as there is a
-// second. Ways far behind are dropped; the gather, which sends n/2 times what the others send, for all larger sizes too.
+// second. Ways far behind are dropped; the gather, which sends n/2 times what the others send, for all larger sizes
+// too.
 //
-// Time bounds it: a round begins only if what it will take, by the last one, fits. So the sizes on a slow link are those
-// that fit, and what is larger than all of them goes in a ring: where a MiB takes a tenth of a second nothing but the
-// link's bandwidth counts, of which a ring uses the most (the figures are in the design).
+// Time bounds it: a round begins only if what it will take, by the last one, fits. So the sizes on a slow link are
+// those that fit, and what is larger than all of them goes in a ring: where a MiB takes a tenth of a second nothing but
+// the link's bandwidth counts, of which a ring uses the most (the figures are in the design).
 //
 // Ours are preferred: they add up in an order of ours. The library's is repeatable as far as is known (the MPI standard
 // asks for it in advice, and a library may choose its algorithm by what it finds), so it has to be faster by a fifth.

@@ -19,7 +19,8 @@ struct CommunicationKey {
 // $XDG_CACHE_HOME/lockstep, else ~/.cache/lockstep; empty: neither is set (both have to be absolute).
 std::string CommunicationCacheFolder();
 
-// One small JSON file a key, so that a run's start is not held up by what an earlier one has measured on the same hosts.
+// One small JSON file a key, so that a run's start is not held up by what an earlier one has measured on the same
+// hosts.
 class CommunicationCache {
  public:
   // `folder` empty: keeps nothing. `files` outlives this.

@@ -36,8 +36,7 @@ Trainer::Trainer(TrainerOptions options)
     : options_(std::move(options)),
       plan_(options_.train->size(), options_.config.data().global_batch_size(), options_.config.run().seed(),
             options_.config.data().shuffle()),
-      decoder_(options_.config.data(), options_.train->input(), options_.train->target(),
-               options_.config.run().seed()),
+      decoder_(options_.config.data(), options_.train->input(), options_.train->target(), options_.config.run().seed()),
       bucket_mb_(options_.config.communication().bucket_mb()) {
   if (options_.resume.has_value() && options_.resume->bucket_mb() > 0) bucket_mb_ = options_.resume->bucket_mb();
 }

@@ -37,8 +37,8 @@ struct TrainerOptions {
   int64_t clock_offset_ns = 0;            // to rank 0's clock
   // As an earlier launch found it (empty: it found none), so that this one adds up in the same order; unset: find it.
   std::optional<std::vector<int>> gradient_order;
-  Collectives* collectives = nullptr;     // null: world is 1
-  HostWindow* window = nullptr;           // the ranks share their parameters in it, see SizeWindow; null: they do not
+  Collectives* collectives = nullptr;  // null: world is 1
+  HostWindow* window = nullptr;        // the ranks share their parameters in it, see SizeWindow; null: they do not
   CoordinatorLink* link = nullptr;
   std::unique_ptr<Network> network;
   std::unique_ptr<Objective> objective;
