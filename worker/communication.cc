@@ -27,7 +27,11 @@ class SetUp {
         cache_folder_(cache_folder),
         say_(say) {}
 
-  absl::StatusOr<Communication> Run(const WindowOptions& sizes) {
+  absl::StatusOr<CommunicationSetup> Run(const WindowOptions& sizes) {
+    // First, since ranks may come here late, and this alone has a deadline for that.
+    MpiOptions options;
+    options.ways = asked_ == ALGORITHM_MPI ? LibraryWays() : RingWays(session_->world());
+    ASSIGN_OR_RETURN(made_.collectives, session_->NewCollectives(options));
     ASSIGN_OR_RETURN(host_, session_->FindHost(timeout_));
     made_.hosts = static_cast<int>(host_.hosts.size());
     MpiOptions options;
@@ -44,7 +48,8 @@ class SetUp {
     made_.chosen.set_incarnation(run_.incarnation());
     made_.chosen.set_world(session_->world());
     made_.chosen.set_structure(StructureName(choice.structure));
-    made_.chosen.set_source(facts.before == StructureName(choice.structure) ? "resume" : "setting");
+    const bool again = asked_ == ALGORITHM_AUTO && facts.before == StructureName(choice.structure);
+    made_.chosen.set_source(again ? "resume" : "setting");
     RETURN_IF_ERROR(SetWaysBetween(choice.structure, options.ways));
     if (choice.structure == Structure::kShared && run_.config().communication().compression() != COMPRESSION_NONE) {
       absl::StrAppend(&said_, "; nothing is sent between hosts, so nothing is compressed");
@@ -160,16 +165,16 @@ class SetUp {
   const std::string cache_folder_;
   const std::function<void(const std::string&)>& say_;
   MpiSession::Host host_;
-  Communication made_;
+  CommunicationSetup made_;
   std::string said_;
   double took_s_ = 0;
 };
 
 }  // namespace
 
-absl::StatusOr<Communication> SetUpCommunication(MpiSession* session, const GetRunReply& run,
-                                                 const WindowOptions& sizes, const std::string& cache_folder,
-                                                 const std::function<void(const std::string&)>& say) {
+absl::StatusOr<CommunicationSetup> SetUpCommunication(MpiSession* session, const GetRunReply& run,
+                                                      const WindowOptions& sizes, const std::string& cache_folder,
+                                                      const std::function<void(const std::string&)>& say) {
   return SetUp(session, run, cache_folder, say).Run(sizes);
 }
 

@@ -11,7 +11,7 @@
 namespace lockstep {
 
 // How the ranks of a job of more than one exchange gradients.
-struct Communication {
+struct CommunicationSetup {
   std::unique_ptr<Collectives> collectives;  // of all ranks
   MpiSession::Share share;                   // without a window: each rank has parameters of its own
   int hosts = 1;
@@ -23,8 +23,8 @@ struct Communication {
 // again), else from `cache_folder` if an earlier run was on the same hosts, else by measuring for at most about a
 // second. All ranks call it together. `sizes`: shared_bytes and rank_bytes of a window. `say` gets lines for people: on
 // rank 0, and on others what only they know. DeadlineExceeded: a rank has not come.
-absl::StatusOr<Communication> SetUpCommunication(MpiSession* session, const GetRunReply& run,
-                                                 const WindowOptions& sizes, const std::string& cache_folder,
-                                                 const std::function<void(const std::string&)>& say);
+absl::StatusOr<CommunicationSetup> SetUpCommunication(MpiSession* session, const GetRunReply& run,
+                                                      const WindowOptions& sizes, const std::string& cache_folder,
+                                                      const std::function<void(const std::string&)>& say);
 
 }  // namespace lockstep

@@ -285,7 +285,7 @@ class Worker {
   std::shared_future<absl::StatusOr<GetRunReply>> run_;
   std::future<absl::StatusOr<Material>> material_;
   std::unique_ptr<MpiSession> session_;
-  Communication communication_;
+  CommunicationSetup communication_;
   std::unique_ptr<CoordinatorLink> link_;
   std::unique_ptr<Trainer> trainer_;
 };

@@ -13,8 +13,8 @@ namespace {
 constexpr double kLeastGain = 0.01;
 constexpr double kErrors = 3;  // of them a gain must be more than
 constexpr size_t kLeastPairs = 2, kMostPairs = 4;
-constexpr double kReach = 16;        // times or a part of the size that is set
-constexpr double kLargestMb = 65536; // as the setting's own bound
+constexpr double kReach = 16;         // times or a part of the size that is set
+constexpr double kLargestMb = 65536;  // as the setting's own bound
 constexpr double kMadToSigma = 1.4826, kMedianError = 1.2533;
 
 double Median(std::vector<double> values) {

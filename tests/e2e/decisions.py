@@ -44,6 +44,26 @@ class Decisions(Case):
         run("run", self.small(convergence__max_steps=23, convergence__max_epochs=100), "--workers", 2, "--out", out)
         self.assertEqual(rows(out, "select max(step) as s from step")[0]["s"], 23)
 
+    def test_bucket_tuning_ends_says_what_it_found_and_a_resume_keeps_the_size(self):
+        out = self.folder / "out"
+        run("run", self.small(communication__algorithm="ring", communication__bucket_mb=0.1, communication__bucket_tuning="auto",
+                              convergence__max_epochs=200, convergence__max_steps=2000, evaluation__every_steps=100000,
+                              checkpoint__every_epoch=False, profile__sample_every=1), "--workers", 2, "--out", out)
+        decisions = rows(out, "select * from decision where kind = 'buckets' order by directive")
+        self.assertEqual({d["rule"] for d in decisions}, {"bucket_tuning"})
+        self.assertGreaterEqual(len(decisions), 5)
+        self.assertTrue(all(" is measured, " in d["reason"] for d in decisions[:-1]))
+        self.assertRegex(decisions[-1]["reason"], r"^bucket_mb 0\.1 (is kept, no other was faster|→ .* ± ).*")
+        kept = json.loads((checkpoint(out) / "state.json").read_text())["bucketMb"]
+        self.assertIn(kept, [0.1 * 2 ** n for n in range(-4, 5)])
+        run("verify", out)
+        run("run", "--resume", out, "--set", "convergence.max_steps=2060")
+        self.assertEqual(json.loads((checkpoint(out) / "state.json").read_text())["bucketMb"], kept)
+        buckets = "select count(*) as n from collective where name like 'bucket.%' and step = ?"
+        self.assertEqual(rows(out, buckets, 2050), rows(out, buckets, 2000))
+        self.assertEqual(len(rows(out, "select * from decision where kind = 'buckets'")), len(decisions))
+        run("verify", out)
+
     def test_the_journal_alone_explains_every_decision_and_verify_notices_one_that_it_does_not(self):
         out = self.folder / "out"
         run("run", self.small(convergence__patience=2, convergence__max_epochs=4, checkpoint__every_steps=5), "--workers", 2, "--out", out)

@@ -43,7 +43,7 @@ class Parts(Case):
     def test_communication_goes_on_during_a_long_backward(self):
         """cnn: the big layers' gradients are there early, the convolutions' backward is long."""
         out = self.folder / "cnn"
-        run("run", self.small(model__name="cnn", data__batch_size=64, communication__bucket_mb=1, convergence__max_steps=15),
+        run("run", self.small(model__name="cnn", data__batch_size=64, communication__algorithm="ring", communication__bucket_mb=1, convergence__max_steps=15),
             "--workers", 2, "--out", out)
         ratios = [r["overlap_ratio"] for r in rows(out, "select overlap_ratio from step where step >= 3")]
         self.assertGreater(statistics.median(ratios), 0.3, ratios)

@@ -19,8 +19,7 @@ constexpr int64_t kMaxFileBytes = 64 << 10;
 // Its digest names the file, itself stands in `said`, so that two keys of one digest are told apart.
 std::string KeyText(CommunicationKey key) {
   std::sort(key.hosts.begin(), key.hosts.end());
-  return absl::StrCat("lockstep ", key.build, "; ", key.mpi, "; ", key.structure, "; ",
-                      absl::StrJoin(key.hosts, ", "));
+  return absl::StrCat("lockstep ", key.build, "; ", key.mpi, "; ", key.structure, "; ", absl::StrJoin(key.hosts, ", "));
 }
 
 uint64_t Fnv1a(absl::string_view text) {

@@ -34,8 +34,9 @@ absl::StatusOr<ParameterLayout> FlatParameters::LayoutOf(const Network& network,
   }
   RETURN_IF_ERROR(CheckGroups(described, optimizer));
   if (!order.empty() && !IsOrder(order, described.size())) {
-    return absl::DataLossError(absl::StrCat("the run's order of ", order.size(), " gradients does not go with the model's ",
-                                            described.size(), " parameters"));
+    return absl::DataLossError(absl::StrCat("the run's order of ", order.size(),
+                                            " gradients does not go with the model's ", described.size(),
+                                            " parameters"));
   }
   return ParameterLayout(described, optimizer, order);
 }

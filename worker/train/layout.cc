@@ -56,8 +56,8 @@ absl::Status CheckGroups(const std::vector<ParameterLayout::Parameter>& paramete
     if (matches) continue;
     const char* more = parameters.size() > names.size() ? " …" : "";
     return absl::InvalidArgumentError(absl::StrCat("optimizer.groups[", i, "].pattern '", pattern,
-                                                   "' matches no parameter; the model has ",
-                                                   absl::StrJoin(names, ", "), more));
+                                                   "' matches no parameter; the model has ", absl::StrJoin(names, ", "),
+                                                   more));
   }
   return absl::OkStatus();
 }

@@ -101,7 +101,9 @@ TEST(BucketTunerTest, ItDoesNotTakeADriftForAGain) {
   for (uint64_t seed = 1; seed <= 100; ++seed) {
     const auto drift = [](double, int64_t step) { return 0.1 * (1 + 0.0005 * static_cast<double>(step)); };
     moved += Tune(25, drift, 0.01, seed).bucket_mb == 25 ? 0 : 1;
-    const auto jumps = [seed](double, int64_t step) { return step / 25 % 7 == static_cast<int64_t>(seed % 7) ? 0.12 : 0.1; };
+    const auto jumps = [seed](double, int64_t step) {
+      return step / 25 % 7 == static_cast<int64_t>(seed % 7) ? 0.12 : 0.1;
+    };
     moved += Tune(25, jumps, 0.01, seed).bucket_mb == 25 ? 0 : 1;
   }
   EXPECT_LE(moved, 4);
@@ -112,7 +114,10 @@ TEST(BucketTunerTest, ItStaysWithinReachOfWhatIsSet) {
     const auto slope = [rise](double bucket_mb, int64_t) { return 0.1 * std::exp(rise * std::log2(bucket_mb)); };
     EXPECT_EQ(Tune(16, slope, 0, 1).bucket_mb, rise > 0 ? 1 : 256);
   }
-  EXPECT_EQ(Tune(65536, [](double mb, int64_t) { return 1 / mb; }, 0, 1).bucket_mb, 65536);
+  EXPECT_EQ(Tune(
+                65536, [](double mb, int64_t) { return 1 / mb; }, 0, 1)
+                .bucket_mb,
+            65536);
 }
 
 RunConfig TuningConfig() {

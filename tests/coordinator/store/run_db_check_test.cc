@@ -35,7 +35,7 @@ class RunDbCheckTest : public testing::Test {
     story.Take(Checkpoint(9));
     story.Start(2, 10);
     for (const int rank : {0, 1}) story.Join(rank, "a", 9);
-    story.Take(Communication(2));
+    story.Take(ChosenCommunication(2));
     EXPECT_TRUE(db->Write(Rows(11, 20, 2)).ok());
     for (const int epoch : {2, 3}) Epoch(&story, epoch);
     story.Take(StopByTarget(20));

@@ -52,7 +52,7 @@ TEST(RunDbTest, ShowsWhatWasMeasuredOfCommunicationOrElseTheWaysOrElseTheStructu
   const std::string path = folder / "run.db";
   auto db = Open(path);
   Story story(db.get());
-  CommunicationChosen chosen = Communication(1);
+  CommunicationChosen chosen = ChosenCommunication(1);
   story.Start(1);
   story.Take(chosen);
   chosen.clear_measured();

@@ -157,7 +157,7 @@ inline CheckpointCommitted Checkpoint(int64_t step) {
   return checkpoint;
 }
 
-inline CommunicationChosen Communication(int incarnation) {
+inline CommunicationChosen ChosenCommunication(int incarnation) {
   CommunicationChosen chosen;
   chosen.set_incarnation(incarnation);
   chosen.set_world(2);

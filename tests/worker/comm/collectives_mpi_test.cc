@@ -36,7 +36,7 @@ MpiOptions Always(Way way) {
 MpiOptions Mixed() {
   MpiOptions options = SmallRing();
   options.ways = {{12, Way::kRing},       {1000, Way::kLibrary}, {4100, Way::kDirect},
-                  {20'000, Way::kGather}, {99'999, Way::kRing},  {kAnySize, Way::kLibrary}};
+                  {20'000, Way::kGather}, {99'999, Way::kRing},  {kAnySize, Way::kDirect}};
   return options;
 }
 

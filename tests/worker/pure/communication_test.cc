@@ -51,7 +51,8 @@ TEST(StructureTest, AWindowIsTakenWhereItCanBeHad) {
     if (!WantsWindow(facts)) continue;
     const StructureChoice without = ChooseStructure(facts, kNoWindow);
     EXPECT_EQ(without.structure, one.without);
-    EXPECT_EQ(without.said, "communication: messages, since no window is to be had: memory is full: use fewer workers a host");
+    EXPECT_EQ(without.said,
+              "communication: messages, since no window is to be had: memory is full: use fewer workers a host");
   }
 }
 
@@ -105,7 +106,8 @@ TEST(CommunicationMessageTest, ATableComesBackAndABrokenOneIsRefused) {
   const auto ways = Ways(chosen);
   ASSERT_TRUE(ways.ok());
   EXPECT_EQ(DescribeWays(*ways), "gather to 32 KiB, direct to 2 MiB, ring above");
-  EXPECT_THAT(DescribeMeasured(chosen), testing::ElementsAre("16 KiB: gather 0.41 ms; direct 0.7, mpi 0.625", "1 MiB: direct 12.5 ms"));
+  EXPECT_THAT(DescribeMeasured(chosen),
+              testing::ElementsAre("16 KiB: gather 0.41 ms; direct 0.7, mpi 0.625", "1 MiB: direct 12.5 ms"));
   EXPECT_FALSE(Ways(CommunicationChosen()).ok());
   CommunicationChosen unknown = chosen, backwards = chosen;
   unknown.mutable_ways(1)->set_algorithm("telepathy");
@@ -160,7 +162,8 @@ TEST_F(CacheTest, OtherHostsLibrariesBuildsAndStructuresAreOthers) {
 TEST_F(CacheTest, ADamagedFileIsAsNone) {
   ASSERT_EQ(Cache(key_).Keep(Chosen()), absl::OkStatus());
   const std::string whole = *FileSystem::Real()->Read(Cache(key_).path());
-  std::vector<std::string> damaged = {"", "garbage", "{}", whole.substr(0, whole.size() / 2), std::string(1 << 20, ' ') + whole};
+  std::vector<std::string> damaged = {"", "garbage", "{}", whole.substr(0, whole.size() / 2),
+                                      std::string(1 << 20, ' ') + whole};
   std::string text = whole;
   damaged.push_back(text.replace(text.find("\"direct\""), 8, "\"other\""));
   for (const std::string& content : damaged) {

@@ -121,8 +121,7 @@ TEST(WayTrialTest, OnASlowLinkTheSizesThatDoNotFitAreLeftOutAndGoInARing) {
 TEST(WayTrialTest, AFirstRoundThatPaysForConnectionsDoesNotCount) {
   int calls = 0;
   const Link honest = Hosts(2, 1.25e9, 50e-6, 0.55);
-  const Tried tried = Try(
-      [&](Way way, double bytes) { return honest(way, bytes) + (++calls == 1 ? 20e-3 : 0); }, 2);
+  const Tried tried = Try([&](Way way, double bytes) { return honest(way, bytes) + (++calls == 1 ? 20e-3 : 0); }, 2);
   EXPECT_EQ(tried.trial.Table()[0].way, Way::kGather);
   EXPECT_LT(tried.trial.Times()[0].seconds, 1e-3);
 }

@@ -1,6 +1,4 @@
 // The choice of `communication.algorithm: auto` among the ranks of an MPI job, all on this host.
-#include "worker/communication.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,6 +12,7 @@
 #include "tests/support/mpi_main.h"
 #include "worker/comm/comm_thread.h"
 #include "worker/comm/measure_ways.h"
+#include "worker/communication.h"
 #include "worker/train/communication.h"
 
 namespace lockstep {
@@ -36,16 +35,15 @@ class CommunicationTest : public testing::Test {
 
   // By messages, as with a period.
   void GoByMessages() { run_.mutable_config()->mutable_communication()->set_period(2); }
-  Communication SetUp() {
+  CommunicationSetup Choose() {
     said_.clear();
-    auto made = SetUpCommunication(&TestSession(), run_, sizes_, cache_, [this](const std::string& what) {
-      said_ += what + "\n";
-    });
+    auto made = SetUpCommunication(&TestSession(), run_, sizes_, cache_,
+                                   [this](const std::string& what) { said_ += what + "\n"; });
     EXPECT_TRUE(made.ok()) << made.status();
     return *std::move(made);
   }
   // Every rank holds rank 0's table, and adds up right by it.
-  static void ExpectTheSameAndRight(Communication* made) {
+  static void ExpectTheSameAndRight(CommunicationSetup* made) {
     const std::string own = made->chosen.SerializeAsString();
     const auto of_rank_0 = ShareFromRank0(made->collectives.get(), own, absl::Seconds(60));
     ASSERT_TRUE(of_rank_0.ok());
@@ -75,7 +73,7 @@ class CommunicationTest : public testing::Test {
 TEST_F(CommunicationTest, MeasuresOnceAndKeepsItForTheNextRunAndForAResume) {
   if (TestSession().world() == 1) return;  // there is nothing to choose
   GoByMessages();
-  Communication first = SetUp();
+  CommunicationSetup first = Choose();
   EXPECT_EQ(first.chosen.source(), "measured");
   EXPECT_EQ(first.chosen.structure(), "replicated");
   EXPECT_EQ(first.chosen.world(), TestSession().world());
@@ -88,7 +86,7 @@ TEST_F(CommunicationTest, MeasuresOnceAndKeepsItForTheNextRunAndForAResume) {
     EXPECT_EQ(said_, "");
   }
 
-  Communication second = SetUp();
+  CommunicationSetup second = Choose();
   EXPECT_EQ(second.chosen.source(), "cache");
   EXPECT_EQ(*DescribeMeasured(second.chosen).begin(), *DescribeMeasured(first.chosen).begin());
   ExpectTheSameAndRight(&second);
@@ -96,7 +94,7 @@ TEST_F(CommunicationTest, MeasuresOnceAndKeepsItForTheNextRunAndForAResume) {
   std::filesystem::remove_all(cache_);
   *run_.mutable_communication() = first.chosen;
   run_.mutable_communication()->mutable_ways(0)->set_up_to_bytes(4321);
-  Communication resumed = SetUp();
+  CommunicationSetup resumed = Choose();
   EXPECT_EQ(resumed.chosen.source(), "resume");
   EXPECT_EQ(resumed.chosen.ways(0).up_to_bytes(), 4321) << "not measured again";
   ExpectTheSameAndRight(&resumed);
@@ -107,13 +105,13 @@ TEST_F(CommunicationTest, WithoutACacheEveryRunMeasures) {
   GoByMessages();
   std::filesystem::remove_all(cache_);
   cache_ = "";
-  EXPECT_EQ(SetUp().chosen.source(), "measured");
-  EXPECT_EQ(SetUp().chosen.source(), "measured");
+  EXPECT_EQ(Choose().chosen.source(), "measured");
+  EXPECT_EQ(Choose().chosen.source(), "measured");
 }
 
 TEST_F(CommunicationTest, OneHostSharesAWindowAndNothingIsMeasured) {
   if (TestSession().world() == 1) return;
-  Communication made = SetUp();
+  CommunicationSetup made = Choose();
   EXPECT_EQ(made.chosen.structure(), "shared");
   EXPECT_EQ(made.chosen.source(), "setting");
   EXPECT_EQ(made.chosen.measured_size() + made.chosen.ways_size(), 0);
@@ -127,7 +125,7 @@ TEST_F(CommunicationTest, WhereNoWindowFitsMessagesGoAndTheLineSaysWhatMendsIt) 
   sizes_.rank_bytes = int64_t{1} << 45;
   for (const Algorithm asked : {ALGORITHM_AUTO, ALGORITHM_SHARED}) {
     run_.mutable_config()->mutable_communication()->set_algorithm(asked);
-    Communication made = SetUp();
+    CommunicationSetup made = Choose();
     EXPECT_EQ(made.window, nullptr);
     EXPECT_EQ(made.chosen.structure(), "replicated");
     EXPECT_EQ(made.chosen.source(), asked == ALGORITHM_AUTO ? "measured" : "setting");
@@ -141,7 +139,7 @@ TEST_F(CommunicationTest, APinnedAlgorithmIsNotMeasured) {
   if (TestSession().world() == 1) return;
   for (const Algorithm asked : {ALGORITHM_MPI, ALGORITHM_RING}) {
     run_.mutable_config()->mutable_communication()->set_algorithm(asked);
-    Communication made = SetUp();
+    CommunicationSetup made = Choose();
     EXPECT_EQ(made.window, nullptr);
     EXPECT_EQ(made.chosen.source(), "setting");
     EXPECT_EQ(made.chosen.measured_size(), 0);
