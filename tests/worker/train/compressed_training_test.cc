@@ -122,15 +122,15 @@ TEST_P(CompressedTrainingTest, ReplicasStayBitwiseEqualAndLearnWhileLessIsSent) 
   ASSERT_TRUE(compressed.end.status.ok()) << compressed.end.status;
   EXPECT_TRUE(compressed.parameters == OfRank0(compressed.parameters));
   const std::vector<StepRecord>& records = compressed.link->records;
-  EXPECT_LT(LossOf(records.back()), 0.7 * LossOf(records.front()));
   config_.mutable_communication()->set_compression(COMPRESSION_NONE);
   const Trained exact = Train();
+  const StepRecord &first = exact.link->records.front(), &last = exact.link->records.back();
+  EXPECT_LT(LossOf(records.back()), (LossOf(first) + LossOf(last)) / 2);
   EXPECT_EQ(compressed.parameters == exact.parameters, world_ == 1);
-  EXPECT_EQ(records.back().grad_bytes(), exact.link->records.back().grad_bytes());
+  EXPECT_EQ(records.back().grad_bytes(), last.grad_bytes());
   if (world_ == 1) return;
   EXPECT_GT(records.back().wire_bytes(), 0);
-  EXPECT_LT(static_cast<double>(records.back().wire_bytes()),
-            0.7 * static_cast<double>(exact.link->records.back().wire_bytes()));
+  EXPECT_LT(static_cast<double>(records.back().wire_bytes()), 0.7 * static_cast<double>(last.wire_bytes()));
 }
 
 TEST_P(CompressedTrainingTest, AResumedRunIsTheUnbrokenOneBitwise) {
