@@ -3,6 +3,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 
 namespace lockstep {
@@ -32,13 +33,24 @@ absl::StatusOr<int64_t> ParseBytes(const std::string& text) {
   return bytes << shift;
 }
 
+absl::StatusOr<std::vector<int64_t>> ListedCounts(const std::string& sizes) {
+  std::vector<int64_t> counts;
+  for (const std::string& size : absl::StrSplit(sizes, ',')) {
+    const absl::StatusOr<int64_t> bytes = ParseBytes(size);
+    if (!bytes.ok()) return absl::InvalidArgumentError(absl::StrCat("--sizes: ", bytes.status().message()));
+    if (*bytes < kElementBytes) return absl::InvalidArgumentError("--sizes: at least 4 bytes, one float32");
+    counts.push_back(*bytes / kElementBytes);
+  }
+  return counts;
+}
+
 absl::StatusOr<std::vector<int64_t>> SweepCounts(const std::string& min, const std::string& max, double factor) {
   const absl::StatusOr<int64_t> first = ParseBytes(min), last = ParseBytes(max);
   if (!first.ok()) return absl::InvalidArgumentError(absl::StrCat("--min: ", first.status().message()));
   if (!last.ok()) return absl::InvalidArgumentError(absl::StrCat("--max: ", last.status().message()));
   if (*first < kElementBytes) return absl::InvalidArgumentError("--min: at least 4 bytes, one float32");
   if (*last < *first) return absl::InvalidArgumentError(absl::StrCat("--max: ", max, " is less than --min ", min));
-  if (factor < 1.1) return absl::InvalidArgumentError("--factor: at least 1.1");
+  if (!(factor >= 1.1)) return absl::InvalidArgumentError("--factor: at least 1.1");
   std::vector<int64_t> counts;
   for (double bytes = static_cast<double>(*first); bytes <= static_cast<double>(*last) * (1 + 1e-9); bytes *= factor) {
     const int64_t count = static_cast<int64_t>(bytes) / kElementBytes;
