@@ -35,7 +35,7 @@ absl::StatusOr<int64_t> ParseBytes(const std::string& text) {
 
 absl::StatusOr<std::vector<int64_t>> ListedCounts(const std::string& sizes) {
   std::vector<int64_t> counts;
-  for (const std::string& size : absl::StrSplit(sizes, ',')) {
+  for (const std::string size : absl::StrSplit(sizes, ',')) {
     const absl::StatusOr<int64_t> bytes = ParseBytes(size);
     if (!bytes.ok()) return absl::InvalidArgumentError(absl::StrCat("--sizes: ", bytes.status().message()));
     if (*bytes < kElementBytes) return absl::InvalidArgumentError("--sizes: at least 4 bytes, one float32");
