@@ -73,8 +73,6 @@ absl::StatusOr<AllReduceBench> Read(const BenchFlags& flags) {
   bench.timeout = flags.timeout;
   bench.json = flags.json;
   RETURN_IF_ERROR(ReadSize(flags.segment, "--segment-bytes", &bench.mpi.segment_bytes));
-  RETURN_IF_ERROR(ReadSize(flags.one_shot, "--one-shot-bytes", &bench.mpi.one_shot_bytes));
-  RETURN_IF_ERROR(ReadSize(flags.ring_from, "--ring-from-bytes", &bench.mpi.ring_from_bytes));
   return bench;
 }
 
@@ -94,8 +92,6 @@ void AddBenchFlags(CLI::App* app, BenchFlags* flags) {
   add("--timeout", &flags->timeout, "Deadline of a call (default 60)", "S");
   // For tuning.
   add("--segment-bytes", &flags->segment, "", "SIZE")->group("");
-  add("--one-shot-bytes", &flags->one_shot, "", "SIZE")->group("");
-  add("--ring-from-bytes", &flags->ring_from, "", "SIZE")->group("");
   // From `lockstep bench`, before it starts mpirun.
   app->add_flag("--check-only", flags->check_only)->group("");
 }

@@ -12,8 +12,8 @@ struct BenchFlags {
   std::string sizes = "deepbench", min, max;
   double factor = 2, seconds = 0.5, timeout = 60;
   bool json = false;
-  bool check_only = false;                   // says what is wrong with the flags, and measures nothing
-  std::string segment, one_shot, ring_from;  // of MpiOptions, as sizes
+  bool check_only = false;  // says what is wrong with the flags, and measures nothing
+  std::string segment;      // of MpiOptions, as a size
 };
 
 void AddBenchFlags(CLI::App* app, BenchFlags* flags);

@@ -28,10 +28,13 @@
 #include "common/config/config.h"
 #include "common/data/dataset.h"
 #include "worker/comm/mpi.h"
+#include "worker/comm/named_ranks.h"
+#include "worker/communication.h"
 #include "worker/coordinator_client/client.h"
 #include "worker/model/blas.h"
 #include "worker/model/model.h"
 #include "worker/model/objective.h"
+#include "worker/train/communication_cache.h"
 #include "worker/train/trainer.h"
 #include "worker/train/watchdog.h"
 
@@ -40,8 +43,10 @@ namespace {
 
 constexpr int kFailed = 1, kUsage = 2;
 constexpr absl::Duration kLeaveTimeout = absl::Seconds(10);
+// After a failure nobody waits long: the coordinator may be what cannot be reached any more.
+constexpr absl::Duration kFailedLeaveTimeout = absl::Seconds(2);
 // For the rank that knows best what went wrong to tell the coordinator, and for that to tell the others.
-constexpr absl::Duration kAbortTimeout = absl::Seconds(5);
+constexpr absl::Duration kAbortTimeout = absl::Seconds(2);
 
 std::string HostName() {
   char name[256] = "";
@@ -149,11 +154,10 @@ class Worker {
     end.tell = true;
     if (ready.ok()) end = trainer_->Run();
     if (!end.status.ok()) Fail(end);
-    Leave(end.step, end.why);
+    Leave(end.step, end.why, kLeaveTimeout);
     watchdog_.Unwatch();
     trainer_.reset();
-    share_ = MpiSession::Share();
-    collectives_.reset();
+    communication_ = Communication();
     session_.reset();  // MPI_Finalize
     Exit(0);
   }
@@ -201,22 +205,23 @@ class Worker {
     options.world = session_->world();
     options.incarnation = run.incarnation();
     if (run.has_resume()) options.resume = run.resume();
-    MpiOptions mpi;
     if (options.world > 1) {
-      mpi.ring = run.config().communication().algorithm() != ALGORITHM_MPI;
-      ASSIGN_OR_RETURN(collectives_, session_->NewCollectives(mpi));
+      WindowOptions window;
+      RETURN_IF_ERROR(Trainer::SizeWindow(run.config(), *material.network, &window));
+      ASSIGN_OR_RETURN(communication_, SetUpCommunication(session_.get(), run, window, CommunicationCacheFolder(),
+                                                          [this](const std::string& what) { voice_->Say(what); }));
       int64_t error_ns = 0;
       ASSIGN_OR_RETURN(options.clock_offset_ns,
                        session_->MeasureClockOffset(absl::Seconds(run.config().communication().timeout()), &error_ns));
     }
-    options.collectives = collectives_.get();
-    const Algorithm algorithm = run.config().communication().algorithm();
-    if (options.world > 1 && (algorithm == ALGORITHM_SHARED || algorithm == ALGORITHM_HIERARCHICAL)) {
-      RETURN_IF_ERROR(ShareHost(run.config(), *material.network, mpi));
+    if (run.has_communication()) {
+      options.gradient_order.emplace(run.communication().gradient_order().begin(),
+                                     run.communication().gradient_order().end());
     }
-    options.window = share_.window.get();
-    options.host = share_.collectives.get();
-    options.hosts = hosts_;
+    options.collectives = communication_.collectives.get();
+    options.window = communication_.share.window.get();
+    options.host = communication_.share.collectives.get();
+    options.hosts = communication_.hosts;
     options.link = link_.get();
     options.device = material.device;
     options.network = std::move(material.network);
@@ -225,27 +230,9 @@ class Worker {
     options.validation = std::move(material.validation);
     options.log = [this](const std::string& what) { voice_->Say(what); };
     ASSIGN_OR_RETURN(trainer_, Trainer::Create(std::move(options)));
-    return absl::OkStatus();
-  }
-
-  // Leaves share_ empty, on all ranks, where a window cannot be had.
-  absl::Status ShareHost(const RunConfig& config, const Network& network, const MpiOptions& mpi) {
-    WindowOptions sizes;
-    sizes.timeout = absl::Seconds(config.communication().timeout());
-    RETURN_IF_ERROR(Trainer::SizeWindow(config, network, &sizes));
-    ASSIGN_OR_RETURN(const MpiSession::Host place, session_->FindHost(sizes.timeout));
-    hosts_ = static_cast<int>(place.hosts.size());
-    absl::StatusOr<MpiSession::Share> share = absl::FailedPreconditionError(
-        absl::StrCat("the ranks are on ", hosts_, " hosts; hierarchical shares within each of them"));
-    if (hosts_ == 1 || config.communication().algorithm() == ALGORITHM_HIERARCHICAL) {
-      share = session_->ShareHost(place, sizes, mpi, collectives_.get());
-    }
-    if (share.ok()) {
-      share_ = *std::move(share);
-    } else if (place.index == 0 && !absl::IsUnavailable(share.status())) {
-      voice_->Say(absl::StrCat("no window that ranks share, training goes on with communication.algorithm ring: ",
-                               share.status().message()));
-    }
+    if (session_->rank() != 0 || session_->world() == 1) return absl::OkStatus();
+    for (const int parameter : trainer_->gradient_order()) communication_.chosen.add_gradient_order(parameter);
+    link_->SendCommunication(communication_.chosen);
     return absl::OkStatus();
   }
 
@@ -263,12 +250,13 @@ class Worker {
         failed.set_non_finite(end.non_finite);
         failed.set_bad_input(end.step == StartStep() &&
                              (absl::IsInvalidArgument(end.status) || absl::IsNotFound(end.status)));
+        for (const int rank : NamedRanks(end.status)) failed.add_about(rank);
         link_->SendFailed(failed);
       } else {
         // Whoever leaves before the coordinator has heard why looks like the one that was lost.
         link_->WaitForAbort(kAbortTimeout);
       }
-      Leave(end.step, what);
+      Leave(end.step, what, kFailedLeaveTimeout);
     }
     Exit(kFailed);
   }
@@ -278,11 +266,11 @@ class Worker {
     return trainer_ != nullptr && run_.get()->has_resume() ? run_.get()->resume().cursor().step() : 0;
   }
 
-  void Leave(int64_t step, const std::string& why) {
+  void Leave(int64_t step, const std::string& why, absl::Duration timeout) {
     Leaving leaving;
     leaving.set_step(step);
     leaving.set_why(why);
-    link_->Leave(leaving, kLeaveTimeout);
+    link_->Leave(leaving, timeout);
   }
 
   [[noreturn]] static void Exit(int code) {
@@ -297,9 +285,7 @@ class Worker {
   std::shared_future<absl::StatusOr<GetRunReply>> run_;
   std::future<absl::StatusOr<Material>> material_;
   std::unique_ptr<MpiSession> session_;
-  std::unique_ptr<Collectives> collectives_;
-  MpiSession::Share share_;
-  int hosts_ = 1;
+  Communication communication_;
   std::unique_ptr<CoordinatorLink> link_;
   std::unique_ptr<Trainer> trainer_;
 };

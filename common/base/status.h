@@ -7,10 +7,10 @@
 #include "absl/strings/str_cat.h"
 
 // Returns from the enclosing function when `expression`, an absl::Status, is not OK.
-#define RETURN_IF_ERROR(expression)                                  \
-  do {                                                               \
-    absl::Status lockstep_returned_ = (expression);                  \
-    if (!lockstep_returned_.ok()) return lockstep_returned_;         \
+#define RETURN_IF_ERROR(expression)                          \
+  do {                                                       \
+    absl::Status lockstep_returned_ = (expression);          \
+    if (!lockstep_returned_.ok()) return lockstep_returned_; \
   } while (false)
 
 #define LOCKSTEP_CONCAT_INNER_(a, b) a##b
@@ -26,10 +26,13 @@
 
 namespace lockstep {
 
-// `status` with `where` before its message: "checkpoints/step-00000100: No space left on device".
+// `status` with `where` before its message: "checkpoints/step-00000100: No space left on device". Payloads are kept.
 inline absl::Status Annotate(const absl::Status& status, absl::string_view where) {
   if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat(where, ": ", status.message()));
+  absl::Status annotated(status.code(), absl::StrCat(where, ": ", status.message()));
+  status.ForEachPayload(
+      [&annotated](absl::string_view type, const absl::Cord& payload) { annotated.SetPayload(type, payload); });
+  return annotated;
 }
 
 }  // namespace lockstep

@@ -13,6 +13,7 @@ namespace lockstep {
 
 inline constexpr char kModelFile[] = "model.safetensors";
 inline constexpr char kOptimizerFile[] = "optimizer.safetensors";
+inline constexpr char kRanksFile[] = "ranks.safetensors";  // only where ranks have states of their own
 inline constexpr char kStateFile[] = "state.json";
 inline constexpr char kManifestFile[] = "MANIFEST.json";
 
@@ -23,8 +24,8 @@ int64_t StepOfCheckpointName(absl::string_view name);
 
 // Writes one checkpoint so that it is there whole or not at all: files go into `<checkpoints>/.step-….tmp`, are synced,
 // the manifest with their sizes and XXH3 comes last, then a rename. Destroyed before Commit: what was written is
-// removed. After a failure, all that follows fails too. A checkpoint holds kModelFile, kOptimizerFile and kStateFile:
-// no other file, and none left out. Not thread-safe; one writer at a time in a folder.
+// removed. After a failure, all that follows fails too. A checkpoint holds kModelFile, kOptimizerFile and kStateFile,
+// none of them left out, may hold kRanksFile, and holds no other. Not thread-safe; one writer at a time in a folder.
 class CheckpointWriter {
  public:
   static absl::StatusOr<std::unique_ptr<CheckpointWriter>> Create(FileSystem* files,

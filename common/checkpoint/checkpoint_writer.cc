@@ -91,9 +91,9 @@ absl::Status CheckpointWriter::Keep(absl::Status status) {
 absl::Status CheckpointWriter::BeginFile(const std::string& name) {
   RETURN_IF_ERROR(EndFile());
   if (!IsContentName(name)) {
-    return Keep(
-        absl::InvalidArgumentError(absl::StrCat("a checkpoint holds no file '", absl::CHexEscape(name), "', only ",
-                                                kModelFile, ", ", kOptimizerFile, " and ", kStateFile)));
+    return Keep(absl::InvalidArgumentError(absl::StrCat("a checkpoint holds no file '", absl::CHexEscape(name),
+                                                        "', only ", kModelFile, ", ", kOptimizerFile, ", ", kRanksFile,
+                                                        " and ", kStateFile)));
   }
   for (const Manifest::File& file : manifest_.files()) {
     if (file.name() != name) continue;

@@ -20,7 +20,7 @@ absl::Status MessageFromJson(const std::string& json, google::protobuf::Message*
 // The manifest of a folder, checked by CheckManifest, its files not. DataLoss.
 absl::StatusOr<Manifest> ReadManifest(FileSystem* files, const std::string& folder);
 
-// Version, step, names, sizes and the form of the hashes; that all three are there. DataLoss.
+// Version, step, names, sizes and the form of the hashes; that what has to be there is. DataLoss.
 absl::Status CheckManifest(const Manifest& manifest);
 
 }  // namespace lockstep

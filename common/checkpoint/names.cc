@@ -28,7 +28,7 @@ int64_t StepOfHiddenName(absl::string_view name, absl::string_view suffix) {
 }
 
 bool IsContentName(absl::string_view name) {
-  return name == kModelFile || name == kOptimizerFile || name == kStateFile;
+  return name == kModelFile || name == kOptimizerFile || name == kRanksFile || name == kStateFile;
 }
 
 absl::Status FinishReplacement(FileSystem* files, const std::string& checkpoints_folder, int64_t step) {

@@ -158,6 +158,38 @@ std::optional<Violation> CheckOptimizer(const RunConfig& config) {
   return std::nullopt;
 }
 
+std::optional<Violation> CheckCommunication(const RunConfig& config) {
+  const Communication& communication = config.communication();
+  const Algorithm algorithm = communication.algorithm();
+  const bool whole = algorithm == ALGORITHM_MPI || algorithm == ALGORITHM_SHARED;
+  if (communication.period() > 1 && communication.compression() != COMPRESSION_NONE) {
+    return Violation{"communication.compression",
+                     absl::StrCat("is ", EnumWord(Compression_descriptor(), communication.compression()),
+                                  ", but with communication.period ", communication.period(),
+                                  " parameters are averaged, which go as they are; set one of the two back")};
+  }
+  if (communication.period() > 1 && communication.bucket_tuning() != BUCKET_TUNING_OFF) {
+    return Violation{"communication.bucket_tuning",
+                     absl::StrCat("has nothing to tune with communication.period ", communication.period(),
+                                  ", where gradients are not sent; set it to off")};
+  }
+  const bool ranges =
+      communication.compression() == COMPRESSION_TOPK || communication.compression() == COMPRESSION_POWERSGD;
+  if (ranges && communication.bucket_tuning() != BUCKET_TUNING_OFF) {
+    return Violation{
+        "communication.bucket_tuning",
+        absl::StrCat("would move what compression ", EnumWord(Compression_descriptor(), communication.compression()),
+                     " holds back of each bucket; set it to off, or the compression to none, fp16 or bf16")};
+  }
+  if (communication.compression() == COMPRESSION_NONE || !whole) return std::nullopt;
+  return Violation{"communication.compression",
+                   absl::StrCat("is ", EnumWord(Compression_descriptor(), communication.compression()),
+                                ", but with communication.algorithm ", EnumWord(Algorithm_descriptor(), algorithm),
+                                algorithm == ALGORITHM_MPI ? " the MPI library sends gradients as they are"
+                                                           : " nothing is sent between hosts",
+                                "; set the algorithm to ring, or take compression away")};
+}
+
 // A setting that nothing obeys unless another one is as `needs` says. At its default it was not meant.
 struct Unused {
   const google::protobuf::Message& section;
@@ -170,6 +202,11 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
   const Model& model = config.model();
   const Optimizer& optimizer = config.optimizer();
   const Schedule& schedule = config.schedule();
+  const Communication& communication = config.communication();
+  const bool windowed =
+      communication.algorithm() == ALGORITHM_SHARED || communication.algorithm() == ALGORITHM_HIERARCHICAL;
+  const Compression compression = communication.compression();
+  const bool local = communication.period() > 1;
   const bool sgd = optimizer.name() == OPTIMIZER_NAME_SGD, drops = schedule.name() == SCHEDULE_NAME_STEP;
   const bool decays = schedule.name() == SCHEDULE_NAME_COSINE || schedule.name() == SCHEDULE_NAME_LINEAR;
   const bool has_hidden = model.name() == MODEL_NAME_MLP || model.name() == MODEL_NAME_WIDE;
@@ -182,13 +219,22 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
       {optimizer, "optimizer.eps", !sgd, "optimizer.name adamw"},
       {schedule, "schedule.decay_epochs", drops || decays, "schedule.name step, cosine or linear"},
       {schedule, "schedule.gamma", drops, "schedule.name step"},
+      {communication, "communication.bucket_tuning", !windowed, "communication.algorithm auto, ring or mpi"},
       {schedule, "schedule.min_lr", decays, "schedule.name cosine or linear"},
+      {communication, "communication.period_rule", local, "communication.period above 1"},
+      {communication, "communication.average_momentum", local, "communication.period above 1"},
+      {communication, "communication.post_local_steps", communication.period_rule() == PERIOD_RULE_POST_LOCAL,
+       "communication.period_rule post_local"},
+      {communication, "communication.topk_ratio", compression == COMPRESSION_TOPK, "communication.compression topk"},
+      {communication, "communication.powersgd_rank", compression == COMPRESSION_POWERSGD,
+       "communication.compression powersgd"},
   };
   for (const Unused& setting : settings) {
     const std::string name = std::string(setting.path).substr(std::string(setting.path).find('.') + 1);
     const auto* field = setting.section.GetDescriptor()->FindFieldByName(name);
     if (setting.used || IsDefault(setting.section, field)) continue;
-    return Violation{setting.path, absl::StrCat("is set, but nothing obeys it without ", setting.needs, "; take it away")};
+    return Violation{setting.path,
+                     absl::StrCat("is set, but nothing obeys it without ", setting.needs, "; take it away")};
   }
   return std::nullopt;
 }
@@ -207,8 +253,8 @@ std::optional<Violation> CheckInject(const RunConfig& config) {
 }  // namespace
 
 std::optional<Violation> FindViolation(const RunConfig& config) {
-  for (const auto check : {CheckName, CheckData, CheckModel, CheckLoss, CheckMetrics, CheckOptimizer, CheckUnused,
-                           CheckInject}) {
+  for (const auto check : {CheckName, CheckData, CheckModel, CheckLoss, CheckMetrics, CheckOptimizer,
+                           CheckCommunication, CheckUnused, CheckInject}) {
     if (auto found = check(config)) return found;
   }
   return std::nullopt;

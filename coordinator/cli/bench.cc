@@ -19,7 +19,7 @@ namespace {
 struct Arguments {
   int workers = 2;
   std::string algorithms, sizes = "deepbench", min, max;
-  std::string segment, one_shot, ring_from;  // for tuning
+  std::string segment;  // for tuning
   double factor = 2, seconds = 0.5, timeout = 60;
   bool json = false;
 };
@@ -37,8 +37,6 @@ std::vector<std::string> WorkerArguments(const Arguments& a) {
   add("--min", a.min);
   add("--max", a.max);
   add("--segment-bytes", a.segment);
-  add("--one-shot-bytes", a.one_shot);
-  add("--ring-from-bytes", a.ring_from);
   if (a.json) arguments.push_back("--json");
   return arguments;
 }
@@ -92,8 +90,6 @@ void AddBench(CLI::App* app, Action* action) {
   allreduce->add_option("--timeout", arguments->timeout, "Deadline of a call (default 60)")->type_name("S");
   allreduce->add_flag("--json", arguments->json, "As JSON");
   allreduce->add_option("--segment-bytes", arguments->segment)->group("");
-  allreduce->add_option("--one-shot-bytes", arguments->one_shot)->group("");
-  allreduce->add_option("--ring-from-bytes", arguments->ring_from)->group("");
   allreduce->footer(
       "Over several hosts by hand: mpirun … lockstep-worker --bench allreduce, with the same options. Exit code 1: a "
       "sum "

@@ -130,6 +130,9 @@ void Core::Applied(const Update& update) {
     case Update::kDecision:
       events_.Add(update.time(), update.decision());
       break;
+    case Update::kCommunicationChosen:
+      events_.Add(update.time(), update.communication_chosen().said());
+      break;
     case Update::kCheckpointCommitted:
       events_.Add(update.time(), update.checkpoint_committed());
       break;
@@ -163,6 +166,7 @@ absl::StatusOr<GetRunReply> Core::GetRun() {
   reply.set_world(state_.world());
   reply.set_build(state_.build());
   if (state_.resumed_from()) *reply.mutable_resume() = *state_.resumed_from();
+  if (const CommunicationChosen* earlier = state_.earlier_communication()) *reply.mutable_communication() = *earlier;
   return reply;
 }
 
@@ -246,8 +250,13 @@ absl::StatusOr<CheckpointState> Core::BeginUpload(const CheckpointChunk::Header&
     RETURN_IF_ERROR(RecordNow(std::move(due)));
   }
   if (uploading_) return absl::UnavailableError("another checkpoint is being uploaded; try again");
+  if (!(header.bucket_mb() >= 0 && header.bucket_mb() <= 1e9)) {
+    return absl::InvalidArgumentError("a checkpoint with a bucket size that is none");
+  }
   uploading_ = true;
-  return state_.StateAt(header.cursor());
+  CheckpointState state = state_.StateAt(header.cursor());
+  state.set_bucket_mb(header.bucket_mb());
+  return state;
 }
 
 absl::Status Core::CommitCheckpoint(const CheckpointCommitted& committed) {

@@ -128,6 +128,8 @@ class Core {
   absl::Status TakeEpochDone(const EpochDone& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeGrantRequest(int rank, int64_t through) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeFailed(int rank, const Failed& failed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status TakeBuckets(const BucketsMeasured& measured) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status TakeCommunication(const CommunicationChosen& chosen) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeCheckpointDue(const CheckpointDue& due) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Lose(int rank, const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Hear(int rank, int64_t step);

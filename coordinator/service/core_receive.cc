@@ -11,9 +11,11 @@ namespace lockstep {
 namespace {
 
 constexpr int kMaxMetrics = 64;
+constexpr int kMaxAbout = 8;  // ranks
 
 bool IsFromRankZeroOnly(const WorkerMessage& message) {
-  return message.has_evaluated() || message.has_epoch_done() || message.has_checkpoint_due();
+  return message.has_evaluated() || message.has_epoch_done() || message.has_checkpoint_due() ||
+         message.has_communication_chosen() || message.has_buckets_measured();
 }
 
 }  // namespace
@@ -135,6 +137,10 @@ absl::Status Core::TakeFact(int rank, const WorkerMessage& message) {
     case WorkerMessage::kCheckpointDue:
       TakeCheckpointDue(message.checkpoint_due());
       return absl::OkStatus();
+    case WorkerMessage::kCommunicationChosen:
+      return TakeCommunication(message.communication_chosen());
+    case WorkerMessage::kBucketsMeasured:
+      return TakeBuckets(message.buckets_measured());
     case WorkerMessage::kStopRequested:
       if (state_.stop()) return absl::OkStatus();
       *update.mutable_stop_requested() = message.stop_requested();
@@ -192,6 +198,24 @@ absl::Status Core::TakeEpochDone(const EpochDone& done) {
   return absl::OkStatus();
 }
 
+absl::Status Core::TakeCommunication(const CommunicationChosen& chosen) {
+  Update update;
+  *update.mutable_communication_chosen() = chosen;
+  update.mutable_communication_chosen()->set_said(Words(chosen.said()));
+  RETURN_IF_ERROR(state_.CheckCommunication(update.communication_chosen()));
+  Submit(std::move(update));
+  return absl::OkStatus();
+}
+
+absl::Status Core::TakeBuckets(const BucketsMeasured& measured) {
+  if (state_.stop()) return absl::OkStatus();  // they came too late for anything
+  Update update;
+  *update.mutable_buckets_measured() = measured;
+  RETURN_IF_ERROR(state_.CheckBuckets(measured));
+  Submit(std::move(update));
+  return absl::OkStatus();
+}
+
 void Core::TakeFailed(int rank, const Failed& failed) {
   if (state_.failed()) return;  // the first word counts
   Update update;
@@ -199,6 +223,10 @@ void Core::TakeFailed(int rank, const Failed& failed) {
   *taken = failed;
   taken->set_what(Words(failed.what()));
   if (failed.rank() < 0 || failed.rank() >= state_.world()) taken->set_rank(rank);
+  taken->clear_about();
+  for (const int about : failed.about()) {
+    if (about >= 0 && about < state_.world() && taken->about_size() < kMaxAbout) taken->add_about(about);
+  }
   Submit(std::move(update));
 }
 

@@ -22,7 +22,7 @@ absl::Status CheckpointDownload::Begin(CheckpointChunk::Header* header) {
   header_.set_incarnation(incarnation_);
   *header_.mutable_cursor() = (*from_)->state.cursor();
   *header_.mutable_state() = (*from_)->state;
-  for (const char* name : {kModelFile, kOptimizerFile}) {
+  for (const char* name : {kModelFile, kOptimizerFile, kRanksFile}) {
     for (const Manifest::File& file : (*from_)->manifest.files()) {
       if (file.name() == name) *header_.add_files() = file;
     }

@@ -14,9 +14,9 @@ constexpr size_t kMaxChunk = 1 << 20;
 absl::Status CheckFiles(const CheckpointChunk::Header& header) {
   std::set<std::string> names;
   for (const Manifest::File& file : header.files()) {
-    if (file.name() != kModelFile && file.name() != kOptimizerFile) {
-      return absl::DataLossError(
-          absl::StrCat("a checkpoint holds ", kModelFile, " and ", kOptimizerFile, ", no other file was to come"));
+    if (file.name() != kModelFile && file.name() != kOptimizerFile && file.name() != kRanksFile) {
+      return absl::DataLossError(absl::StrCat("a checkpoint holds ", kModelFile, ", ", kOptimizerFile, " and perhaps ",
+                                              kRanksFile, ", no other file was to come"));
     }
     if (!names.insert(file.name()).second) return absl::DataLossError(absl::StrCat(file.name(), " is announced twice"));
     if (file.bytes() <= 0) return absl::DataLossError(absl::StrCat(file.name(), " is announced without a size"));

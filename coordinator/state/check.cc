@@ -1,6 +1,10 @@
 // What may come next: RunState::Check and the answers to what comes over the wire.
+#include <algorithm>
+#include <cmath>
+
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "coordinator/state/communication.h"
 #include "coordinator/state/run_state.h"
 
 namespace lockstep {
@@ -36,6 +40,10 @@ absl::Status RunState::CheckFact(const Update& update) const {
       return CheckEvaluation(update.evaluated());
     case Update::kCheckpointDue:
       return CheckCheckpointDue(update.checkpoint_due().step());
+    case Update::kCommunicationChosen:
+      return CheckCommunication(update.communication_chosen());
+    case Update::kBucketsMeasured:
+      return CheckBuckets(update.buckets_measured());
     case Update::kDecision:
       return CheckDecision(update.decision());
     case Update::kCheckpointCommitted:
@@ -107,6 +115,10 @@ absl::Status RunState::CheckDecision(const Decision& decision) const {
     const bool lost = decision.rule() == "request" && decision.directive() == 0;
     return lost ? Wrong("a requested checkpoint without a directive") : absl::OkStatus();
   }
+  if (decision.kind() == "buckets") {
+    const bool due = tuner_ && tuner_->next() && decision.directive() != 0;
+    return due ? absl::OkStatus() : Wrong("a bucket size that nothing asks for");
+  }
   if (decision.kind() == "warning") return absl::OkStatus();
   return Wrong(absl::StrCat("a decision of unknown kind '", decision.kind(), "'"));
 }
@@ -170,6 +182,31 @@ absl::Status RunState::CheckEvaluation(const EvaluationResult& result) const {
     return absl::AlreadyExistsError(absl::StrCat("step ", evaluations_.back().step(), " is evaluated already"));
   }
   return absl::OkStatus();
+}
+
+absl::Status RunState::CheckCommunication(const CommunicationChosen& chosen) const {
+  if (chosen.incarnation() != incarnation_ || chosen.world() != world_) {
+    return absl::FailedPreconditionError(absl::StrCat("a choice of communication of incarnation ", chosen.incarnation(),
+                                                      " and ", chosen.world(), " workers, the run is in incarnation ",
+                                                      incarnation_, " with ", world_));
+  }
+  if (communication_ && communication_->incarnation() == incarnation_) {
+    return absl::AlreadyExistsError("communication is chosen already");
+  }
+  return CheckChoice(chosen);
+}
+
+absl::Status RunState::CheckBuckets(const BucketsMeasured& measured) const {
+  constexpr int kMostSteps = 1000;
+  if (!tuner_ || tuner_->over() || tuner_->next() || measured.bucket_mb() != tuner_->in_force_mb()) {
+    return absl::FailedPreconditionError(absl::StrCat("nobody asks for times with bucket_mb ", measured.bucket_mb()));
+  }
+  const int64_t first = measured.first_step(), last = measured.last_step();
+  const bool steps = first > start_step_ && last <= granted_through_ && last - first + 1 == measured.step_s_size();
+  const bool times = std::all_of(measured.step_s().begin(), measured.step_s().end(),
+                                 [](double step_s) { return std::isfinite(step_s) && step_s > 0; });
+  if (steps && times && measured.step_s_size() > 0 && measured.step_s_size() <= kMostSteps) return absl::OkStatus();
+  return Wrong("times of steps that are none");
 }
 
 absl::Status RunState::CheckCheckpointDue(int64_t step) const {

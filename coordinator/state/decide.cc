@@ -33,6 +33,10 @@ std::vector<Decision> RunState::Decide() const {
   if (request_undecided_) {
     decisions.push_back(Make("checkpoint", "request", request_undecided_->step(),
                              absl::StrCat("asked for by ", request_undecided_->by())));
+    decisions.back().set_directive(directive++);
+  }
+  if (tuner_ && tuner_->next() && !stop_) {
+    decisions.push_back(Make("buckets", "bucket_tuning", buckets_step_, tuner_->next()->reason));
     decisions.back().set_directive(directive);
   }
   if (due_undecided_) decisions.push_back(DecideDue(*due_undecided_));
@@ -66,6 +70,18 @@ Decision RunState::DecideDue(int64_t step) const {
   return Make("checkpoint", rule, step, reason);
 }
 
+// A rank says who is missing; where that one runs is known here.
+std::string RunState::WhereAre(const Failed& failed) const {
+  std::string where;
+  for (const int rank : failed.about()) {
+    const auto found = workers_.find(rank);
+    if (found == workers_.end()) continue;
+    absl::StrAppend(&where, where.empty() ? "; " : ", ", "rank ", rank, where.empty() ? " is on " : " on ",
+                    found->second.host, " (pid ", found->second.pid, ")");
+  }
+  return where;
+}
+
 std::optional<Decision> RunState::DecideFailure() const {
   std::optional<Decision> stop;
   if (failure_ && failure_->non_finite()) {
@@ -76,7 +92,7 @@ std::optional<Decision> RunState::DecideFailure() const {
     const bool somebodys = failure_->rank() >= 0 && !failure_->bad_input();
     const std::string who =
         somebodys ? absl::StrCat("rank ", failure_->rank(), " failed at step ", failure_->step(), ": ") : "";
-    stop = Make("stop", "failure", failure_->step(), who + failure_->what());
+    stop = Make("stop", "failure", failure_->step(), absl::StrCat(who, failure_->what(), WhereAre(*failure_)));
   } else if (loss_) {
     const Worker& worker = workers_.at(loss_->rank());
     stop = Make("stop", "worker_lost", loss_->step(),

@@ -55,6 +55,13 @@ void RunState::ApplyFact(const Update& update) {
     case Update::kProblem:
       problem_ = update.problem();
       return;
+    case Update::kCommunicationChosen:
+      communication_ = update.communication_chosen();
+      return;
+    case Update::kBucketsMeasured:
+      tuner_->Measured(update.buckets_measured());
+      buckets_step_ = update.buckets_measured().last_step();
+      return;
     case Update::kEpochDone:  // recorded for people; nothing follows from it
     case Update::kRunStarted:
     case Update::KIND_NOT_SET:
@@ -73,6 +80,7 @@ void RunState::RollBackTo(const RunStarted& started) {
   fresh.last_seq_ = last_seq_;
   fresh.elapsed_before_ = elapsed_before_;
   fresh.started_time_ = started_time_;
+  fresh.communication_ = communication_;
   fresh.started_ = true;
   fresh.incarnation_ = started.incarnation();
   fresh.world_ = started.world();
@@ -94,6 +102,11 @@ void RunState::RollBackTo(const RunStarted& started) {
       fresh.best_step_ = fresh.evaluations_[best].step();
       fresh.best_value_ = MetricOf(fresh.evaluations_[best], metric);
     }
+  }
+  // One that goes on in mid-training keeps the size that was in force, so that it repeats bitwise.
+  const Communication& communication = fresh.config_.communication();
+  if (communication.bucket_tuning() == BUCKET_TUNING_AUTO && fresh.start_step_ == 0) {
+    fresh.tuner_.emplace(communication.bucket_mb());
   }
   *this = std::move(fresh);
 }
@@ -147,6 +160,8 @@ void RunState::ApplyDecision(const Decision& decision) {
     ApplyCheckpointDecision(decision);
   } else if (decision.kind() == "stop") {
     ApplyStop(decision);
+  } else if (decision.kind() == "buckets") {
+    ApplyBucketsDecision(decision);
   } else {
     problem_.reset();
   }
@@ -159,6 +174,15 @@ void RunState::ApplyStop(const Decision& decision) {
   directive.set_number(decision.directive());
   directive.mutable_stop()->set_rule(decision.rule());
   directives_.push_back(directive);
+}
+
+void RunState::ApplyBucketsDecision(const Decision& decision) {
+  Directive directive;
+  directive.set_number(decision.directive());
+  directive.mutable_set_buckets()->set_bucket_mb(tuner_->next()->bucket_mb);
+  directive.mutable_set_buckets()->set_measure_steps(tuner_->next()->measure_steps);
+  directives_.push_back(directive);
+  tuner_->Moved();
 }
 
 void RunState::ApplyCheckpointDecision(const Decision& decision) {
@@ -184,6 +208,10 @@ std::string RunState::CheckpointRule(int64_t step) const {
   if (step <= last_checkpoint_ || step < start_step_ || step > granted_through_) return "";
   const std::string rule = schedule_->CheckpointRule(step);
   if (!rule.empty()) return rule;
+  // Where ranks do not meet at every step, one that falls due in between waits for the next meeting.
+  if (config_.communication().period() > 1 && schedule_->CheckpointDueBetween(last_checkpoint_, step)) {
+    return "every_steps";
+  }
   if (stop_ && !stop_->failure()) return "stop";
   return unconsumed_requests_ > 0 ? "request" : "";
 }
@@ -231,6 +259,11 @@ CheckpointState RunState::StateAt(const Cursor& cursor) const {
   state.set_best_value(best < 0 ? 0 : MetricOf(before[best], metric));
   state.set_elapsed_s(ElapsedAt(last_time_));
   return state;
+}
+
+const CommunicationChosen* RunState::earlier_communication() const {
+  const bool earlier = communication_ && communication_->incarnation() < incarnation_;
+  return earlier && communication_->world() == world_ ? &*communication_ : nullptr;
 }
 
 double RunState::ElapsedAt(double time) const { return elapsed_before_ + std::max(0.0, time - started_time_); }

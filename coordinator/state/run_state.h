@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/data/plan.h"
+#include "coordinator/state/bucket_tuner.h"
 #include "coordinator/state/schedule.h"
 #include "lockstep/control.pb.h"
 #include "lockstep/journal.pb.h"
@@ -38,6 +39,7 @@ class RunState {
   // Kinds and rules:
   //   stop        non_finite, failure, worker_lost, target, patience, max_epochs, max_steps, max_time, signal, request
   //   checkpoint  best, request, start, epoch_end, every_steps, stop
+  //   buckets     bucket_tuning
   //   warning     the problem's own rule
   // The first stop counts, but a failure (non_finite, failure, worker_lost) takes the place of any other. `reason` is a
   // sentence with the figures in it:
@@ -48,6 +50,8 @@ class RunState {
   absl::Status CheckJoin(const JoinRequest& request) const;
   absl::Status CheckSender(int rank, int incarnation) const;
   absl::Status CheckEvaluation(const EvaluationResult& result) const;
+  absl::Status CheckCommunication(const CommunicationChosen& chosen) const;
+  absl::Status CheckBuckets(const BucketsMeasured& measured) const;
   // Whether schedule, stop or a request explains a checkpoint at `step`, and it has not been announced before.
   absl::Status CheckCheckpointDue(int64_t step) const;
 
@@ -92,6 +96,8 @@ class RunState {
   // A checkpoint was requested, and none was committed since.
   bool checkpoint_on_its_way() const { return request_pending_; }
   const std::optional<CheckpointState>& resumed_from() const { return resumed_from_; }
+  // What an earlier incarnation chose in the same world; null: nothing, and this one is to choose.
+  const CommunicationChosen* earlier_communication() const;
   const std::optional<Decision>& stop() const { return stop_; }
   bool failed() const { return stop_ && stop_->failure(); }
   const std::optional<RunEnded>& ended() const { return ended_; }
@@ -121,6 +127,7 @@ class RunState {
   void ApplyCheckpointCommitted(const CheckpointCommitted& committed);
   void ApplyDecision(const Decision& decision);
   void ApplyStop(const Decision& decision);
+  void ApplyBucketsDecision(const Decision& decision);
   void ApplyCheckpointDecision(const Decision& decision);
   void AddDue(int64_t step);
   // The rule that explains a checkpoint at `step`; empty: none.
@@ -129,6 +136,7 @@ class RunState {
   // decide.cc
   std::optional<Decision> DecideStop() const;
   std::optional<Decision> DecideFailure() const;
+  std::string WhereAre(const Failed& failed) const;
   std::optional<Decision> StopAtPlansEnd() const;
   Decision DecideBest() const;
   Decision DecideDue(int64_t step) const;
@@ -139,6 +147,7 @@ class RunState {
   int64_t last_seq_ = 0;
   double elapsed_before_ = 0;  // of earlier launches
   double started_time_ = 0, last_time_ = 0;
+  std::optional<CommunicationChosen> communication_;  // the last one
 
   // Of this incarnation.
   int incarnation_ = 0, world_ = 0, present_ = 0;
@@ -152,6 +161,8 @@ class RunState {
   std::vector<EvaluationResult> evaluations_;
   std::vector<Directive> directives_;
   std::optional<CheckpointState> resumed_from_;
+  std::optional<BucketTuner> tuner_;  // from the first step on, where that is asked for
+  int64_t buckets_step_ = 0;          // the last that it was told of
   std::optional<Decision> stop_;
   std::optional<RunEnded> ended_;
   std::set<int64_t> due_;        // steps of checkpoints decided, not committed

@@ -22,6 +22,11 @@ class RunSchedule {
   // "start", "epoch_end", "every_steps", or empty: nothing regular at this step.
   const char* CheckpointRule(int64_t step) const;
 
+  // Whether a checkpoint of checkpoint.every_steps lies in (after, through].
+  bool CheckpointDueBetween(int64_t after, int64_t through) const {
+    return checkpoint_every_ > 0 && after >= 0 && through / checkpoint_every_ > after / checkpoint_every_;
+  }
+
   // Fills in the events of steps (after, through]. A grant whose events would not fit into a message is cut short.
   Grant MakeGrant(int64_t after, int64_t through) const;
 

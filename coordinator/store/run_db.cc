@@ -34,6 +34,7 @@ bool IsShown(const Update& update) {
     case Update::kEpochDone:
     case Update::kDecision:
     case Update::kCheckpointCommitted:
+    case Update::kCommunicationChosen:
     case Update::kRunEnded:
       return true;
     default:
@@ -49,13 +50,14 @@ absl::StatusOr<SqliteRunDb::Inserts> SqliteRunDb::Inserts::Prepare(Database* db)
   ASSIGN_OR_RETURN(Statement evaluation, db->Prepare(InsertSql("evaluation", 9)));
   ASSIGN_OR_RETURN(Statement decision, db->Prepare(InsertSql("decision", 8)));
   ASSIGN_OR_RETURN(Statement checkpoint, db->Prepare(InsertSql("checkpoint", 7)));
+  ASSIGN_OR_RETURN(Statement communication, db->Prepare(InsertSql("communication", 7)));
   ASSIGN_OR_RETURN(Statement rank, db->Prepare(InsertSql("rank", 7)));
   ASSIGN_OR_RETURN(Statement left,
                    db->Prepare("UPDATE rank SET \"left\" = ?, why = ? WHERE incarnation = ? AND rank = ?"));
   ASSIGN_OR_RETURN(Statement shown, db->Prepare("UPDATE shown SET through = ?"));
   return Inserts{std::move(step),       std::move(rank_step), std::move(collective), std::move(epoch),
-                 std::move(evaluation), std::move(decision),  std::move(checkpoint), std::move(rank),
-                 std::move(left),       std::move(shown)};
+                 std::move(evaluation), std::move(decision),  std::move(checkpoint), std::move(communication),
+                 std::move(rank),       std::move(left),      std::move(shown)};
 }
 
 absl::StatusOr<std::unique_ptr<SqliteRunDb>> SqliteRunDb::Make(std::unique_ptr<Database> database) {
@@ -126,9 +128,29 @@ absl::Status SqliteRunDb::ShowKind(const Update& update) {
       return inserts_.checkpoint.Run(checkpoint.step(), checkpoint.path(), checkpoint.bytes(), checkpoint.snapshot_s(),
                                      checkpoint.write_s(), update.time(), checkpoint.best());
     }
+    case Update::kCommunicationChosen:
+      return ShowCommunication(update.communication_chosen());
     default:
       return absl::OkStatus();
   }
+}
+
+absl::Status SqliteRunDb::ShowCommunication(const CommunicationChosen& chosen) {
+  const auto show = [&](int64_t bytes, const std::string& algorithm, double seconds, bool is_chosen) {
+    return inserts_.communication.Run(bytes, algorithm, seconds, is_chosen, chosen.structure(), chosen.source(),
+                                      chosen.incarnation());
+  };
+  for (const CommunicationChosen::Measured& one : chosen.measured()) {
+    RETURN_IF_ERROR(show(one.bytes(), one.algorithm(), one.seconds(), one.chosen()));
+  }
+  if (!chosen.measured().empty()) return absl::OkStatus();
+  // The structure itself is the way where gradients do not go by messages.
+  if (chosen.ways().empty()) return show(0, chosen.structure(), kNull, true);
+  for (int i = 0; i < chosen.ways_size(); ++i) {
+    const int64_t from = i == 0 ? 0 : chosen.ways(i - 1).up_to_bytes() + 1;
+    RETURN_IF_ERROR(show(from, chosen.ways(i).algorithm(), kNull, true));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status SqliteRunDb::ShowEpoch(const EpochDone& done) {

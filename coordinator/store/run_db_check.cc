@@ -203,7 +203,7 @@ class StepsCheck {
 }  // namespace
 
 absl::StatusOr<RunDbCheck> CheckRunDb(const std::string& run_db_path, Journal* journal) {
-  constexpr const char* kTables[] = {"epoch", "evaluation", "decision", "checkpoint", "rank"};
+  constexpr const char* kTables[] = {"epoch", "evaluation", "decision", "checkpoint", "communication", "rank"};
   ASSIGN_OR_RETURN(auto database, Database::OpenToRead(run_db_path, kRunDbIdentity));
   // One moment of it, before the journal is read: that is never behind.
   ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(database.get(), false));

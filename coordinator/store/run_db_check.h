@@ -12,7 +12,7 @@ namespace lockstep {
 struct RunDbCheck {
   int64_t shown_through = 0;           // the update of the journal to which run.db stands, by its own word
   int64_t behind = 0;                  // updates after it that have rows: of a live run, or of one that was cut off
-  int64_t rows = 0;                    // of epoch, evaluation, decision, checkpoint and rank, compared with the journal
+  int64_t rows = 0;                    // of what the journal gives (epoch, decision, rank …), compared with the journal
   std::vector<std::string> different;  // a sentence for each that is missing, added or changed
   int64_t steps = 0;                   // surviving steps, each there once, of all ranks
   int64_t cut_off = 0;                 // steps whose record went with a launch that was killed, or is on its way

@@ -55,6 +55,12 @@ CREATE TABLE decision (
 CREATE TABLE checkpoint (
   step INTEGER PRIMARY KEY, path TEXT, bytes INTEGER, snapshot_s REAL, write_s REAL, committed REAL, best INTEGER
 );
+CREATE TABLE communication (  -- the ways of an all-reduce between processes, at a size and about it
+  bytes INTEGER NOT NULL,      -- measured; where nothing was: the smallest that goes this way
+  algorithm TEXT NOT NULL, seconds REAL, chosen INTEGER NOT NULL, structure TEXT NOT NULL, source TEXT NOT NULL,
+  incarnation INTEGER NOT NULL,
+  PRIMARY KEY (incarnation, bytes, algorithm)
+) WITHOUT ROWID;
 CREATE TABLE rank (
   rank INTEGER NOT NULL, incarnation INTEGER NOT NULL, host TEXT, pid INTEGER, joined REAL, "left" REAL, why TEXT,
   PRIMARY KEY (incarnation, rank)

@@ -23,7 +23,7 @@ class SqliteRunDb : public RunDb {
  private:
   // The prepared statements, the inserts with the columns of schema.cc in their order.
   struct Inserts {
-    Statement step, rank_step, collective, epoch, evaluation, decision, checkpoint, rank, left, shown;
+    Statement step, rank_step, collective, epoch, evaluation, decision, checkpoint, communication, rank, left, shown;
     static absl::StatusOr<Inserts> Prepare(Database* db);
   };
   struct RolledBack {
@@ -35,6 +35,7 @@ class SqliteRunDb : public RunDb {
       : database_(std::move(database)), inserts_(std::move(inserts)), shown_through_(shown_through) {}
 
   absl::Status ShowKind(const Update& update);
+  absl::Status ShowCommunication(const CommunicationChosen& chosen);
   absl::Status ShowEpoch(const EpochDone& done);
   absl::Status ShowEvaluation(const EvaluationResult& result);
   absl::Status RollBack(const RunStarted& started);

@@ -45,7 +45,7 @@ class Bench {
 
   absl::Status Prepare() {
     MpiOptions options;
-    options.ring = true;
+    options.ways = RingWays(session_->world());
     ASSIGN_OR_RETURN(collectives_, session_->NewCollectives(options));
     ASSIGN_OR_RETURN(const MpiSession::Host host, session_->FindHost(kTimeout));
     if (host.hosts.size() > 1) return absl::InvalidArgumentError("all ranks have to be on one host");

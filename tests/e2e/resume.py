@@ -1,11 +1,21 @@
 """Going on from a checkpoint, bitwise as if nothing had happened."""
 import json
 import os
+import resource
 import shutil
 import signal
 import unittest
 
 from support import Case, checkpoint, digits, rows, run, same_checkpoint, step_now, wait_for
+
+
+# Room for MPI's files and for checkpoints of the models here, and none for a window.
+FILE_LIMIT = 12 << 20
+
+
+def communication(folder, incarnation):
+    return [{k: v for k, v in row.items() if k != "incarnation"}
+            for row in rows(folder, "select * from communication where incarnation = ? order by bytes, algorithm", incarnation)]
 
 
 class Resume(Case):
@@ -61,6 +71,38 @@ class Resume(Case):
         self.assertEqual((out / "log" / "mpirun.log").read_bytes(), log)
         by_hand = run("serve", "--resume", out)
         self.assertNotIn("mpirun -np", by_hand.stdout)
+
+    def test_a_resume_goes_the_ways_that_were_measured_and_measures_no_more(self):
+        """Messages between ranks of one host, since a limit on file sizes leaves no room for a window."""
+        limited = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
+        settings = dict(model__hidden="[1024, 512]", communication__bucket_mb=1, checkpoint__every_steps=7)
+        whole, halves = self.folder / "whole", self.folder / "halves"
+        run("run", self.small(**settings), "--workers", 2, "--out", whole, preexec_fn=limited)
+        first = communication(whole, 1)
+        self.assertEqual({r["structure"] for r in first} | {r["source"] for r in first}, {"replicated", "measured"})
+        self.assertTrue(all(r["seconds"] > 0 for r in first))
+        self.assertEqual(len({r["bytes"] for r in first}), sum(r["chosen"] for r in first))
+        log = (whole / "log" / "mpirun.log").read_text()
+        self.assertRegex(log, r"communication: messages, since no window is to be had: .*ulimit -f")
+        self.assertIn("all-reduce of 16 KiB: ", log)
+        # A second run on the same hosts starts without measuring, and so adds up in the same order.
+        run("run", self.small(**settings, convergence__max_steps=28), "--workers", 2, "--out", halves, preexec_fn=limited)
+        self.assertEqual({r["source"] for r in communication(halves, 1)}, {"cache"})
+        # A resume does not ask the cache.
+        shutil.rmtree(os.environ["XDG_CACHE_HOME"])
+        run("run", "--resume", halves, "--set", "convergence.max_steps=0", preexec_fn=limited)
+        resumed = communication(halves, 2)
+        self.assertEqual({r.pop("source") for r in resumed}, {"resume"})
+        self.assertEqual(resumed, [{k: v for k, v in r.items() if k != "source"} for r in first])
+        self.assertIsNone(same_checkpoint(checkpoint(whole), checkpoint(halves)))
+        run("verify", halves)
+
+    def test_on_one_host_auto_shares_memory(self):
+        out = self.folder / "out"
+        run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out)
+        (row,) = communication(out, 1)
+        self.assertEqual((row["structure"], row["algorithm"], row["seconds"], row["chosen"]), ("shared", "shared", None, 1))
+        self.assertIn("communication: shared, one replica in memory for the 2 ranks", (out / "log" / "mpirun.log").read_text())
 
     def test_a_resume_on_another_number_of_workers_keeps_the_global_batch(self):
         out = self.folder / "out"

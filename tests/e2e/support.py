@@ -1,4 +1,5 @@
 """What the end-to-end tests share: running the two binaries, reading what they leave behind."""
+import atexit
 import json
 import os
 import pathlib
@@ -17,6 +18,10 @@ LOCKSTEP = str(BIN / "lockstep")
 EXAMPLES = ROOT / "deploy" / "examples"
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
 
+# What one test run measures of communication is none of another's, nor of this machine's user.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="lockstep-cache-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], True)
+
 _digits = {}
 
 
@@ -27,15 +32,14 @@ def digits(train=1200, val=200, seed=1):
         folder = tempfile.mkdtemp(prefix="lockstep-digits-")
         run("dataset", "make", "digits", "--out", folder, "--train", train, "--val", val, "--seed", seed)
         _digits[key] = folder
-        import atexit
         atexit.register(shutil.rmtree, folder, True)
     return _digits[key]
 
 
-def run(*args, code=0, timeout=240, env=None, cwd=None):
+def run(*args, code=0, timeout=240, env=None, cwd=None, preexec_fn=None):
     """Runs lockstep to its end; its exit code must be `code` (None: any)."""
     done = subprocess.run([LOCKSTEP, *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, timeout=timeout, env={**os.environ, **(env or {})}, cwd=cwd)
+                          text=True, timeout=timeout, env={**os.environ, **(env or {})}, cwd=cwd, preexec_fn=preexec_fn)
     if code is not None and done.returncode != code:
         raise AssertionError(f"lockstep {' '.join(map(str, args))}: exit {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}")
     return done

@@ -9,6 +9,7 @@
 #include "common/base/clock.h"
 #include "common/base/status.h"
 #include "worker/comm/poll_pace.h"
+#include "worker/comm/ways.h"
 
 namespace lockstep {
 namespace {
@@ -65,7 +66,7 @@ class Ours : public BenchAlgorithm {
   static absl::StatusOr<std::unique_ptr<BenchAlgorithm>> InWindow(const BenchGround& ground, bool one_host) {
     std::unique_ptr<Ours> ours(new Ours(ground.timeout));
     MpiOptions options = ground.options;
-    options.ring = true;
+    options.ways = RingWays(ground.session->world());
     ASSIGN_OR_RETURN(const MpiSession::Host host, ground.session->FindHost(ground.timeout));
     if (one_host && host.hosts.size() > 1) {
       return absl::FailedPreconditionError(absl::StrCat("the ranks are on ", host.hosts.size(), " hosts"));
@@ -98,18 +99,21 @@ class Ours : public BenchAlgorithm {
   float* buffer_ = nullptr;
 };
 
-// `change` makes the options this algorithm's own.
-BenchAlgorithmKind Anywhere(std::string name, bool usual, std::function<void(MpiOptions* options)> change) {
+BenchAlgorithmKind Anywhere(std::string name, bool usual, std::function<WayTable(int world)> ways) {
   BenchAlgorithmKind kind;
   kind.name = std::move(name);
   if (usual) kind.usual = [](int) { return true; };
-  kind.make = [change = std::move(change)](const BenchGround& ground) {
+  kind.make = [ways = std::move(ways)](const BenchGround& ground) {
     MpiOptions options = ground.options;
-    options.ring = true;
-    change(&options);
+    options.ways = ways(ground.session->world());
     return Ours::Anywhere(ground, options);
   };
   return kind;
+}
+
+// A part of `ring`, to see from which sizes on it pays.
+BenchAlgorithmKind Part(std::string name, Way way) {
+  return Anywhere(std::move(name), false, [way](int) { return WayTable{{kAnySize, way}}; });
 }
 
 }  // namespace
@@ -120,24 +124,15 @@ BenchAlgorithmKind ReferenceAlgorithm() {
 }
 
 std::vector<BenchAlgorithmKind> BenchAlgorithms() {
-  constexpr int64_t kAll = int64_t{1} << 60;
-  return {Anywhere("mpi", true, [](MpiOptions* options) { options->ring = false; }),
-          Anywhere("ring", true, [](MpiOptions*) {}),
+  return {Anywhere("mpi", true, [](int) { return LibraryWays(); }),
+          Anywhere("ring", true, RingWays),
           {"shared", [](int hosts) { return hosts == 1; },
            [](const BenchGround& ground) { return Ours::InWindow(ground, /*one_host=*/true); }},
           {"hierarchical", [](int hosts) { return hosts > 1; },
            [](const BenchGround& ground) { return Ours::InWindow(ground, /*one_host=*/false); }},
-          // The parts of `ring`, for tuning its limits.
-          Anywhere("one-shot", false, [](MpiOptions* options) { options->one_shot_bytes = kAll; }),
-          Anywhere("direct", false,
-                   [](MpiOptions* options) {
-                     options->one_shot_bytes = -1;
-                     options->ring_from_bytes = kAll;
-                   }),
-          Anywhere("ring-only", false, [](MpiOptions* options) {
-            options->one_shot_bytes = -1;
-            options->ring_from_bytes = 0;
-          })};
+          Part("gather", Way::kGather),
+          Part("direct", Way::kDirect),
+          Part("ring-only", Way::kRing)};
 }
 
 absl::StatusOr<std::vector<BenchAlgorithmKind>> NamedAlgorithms(const std::vector<std::string>& names) {

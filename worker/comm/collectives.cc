@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "worker/comm/named_ranks.h"
 
 namespace lockstep {
 
@@ -42,11 +43,12 @@ void MergeTail(const StepTail& from, StepTail* into) {
 
 absl::Status CheckTail(const StepTail& tail) {
   if (tail.mismatch_rank < 0) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
+  const absl::Status different = absl::FailedPreconditionError(absl::StrCat(
       "ranks ", tail.rank, " and ", tail.mismatch_rank, " do not run the same collectives: the tail of rank ",
       tail.rank, " is operation ", tail.number, ", that of rank ", tail.mismatch_rank, " is operation ",
       tail.mismatch_number, tail.number == tail.mismatch_number ? ", with other names or sizes before it" : "",
       "; check that both have the same build, config and model"));
+  return WithRanks(different, {static_cast<int>(tail.rank), static_cast<int>(tail.mismatch_rank)});
 }
 
 }  // namespace lockstep

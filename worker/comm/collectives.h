@@ -9,13 +9,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "worker/comm/ways.h"
 
 namespace lockstep {
 
 enum class DType { kF32, kF64, kI64, kU64, kU8 };
 enum class ReduceOp { kSum, kMin, kMax };
 // How float32 travels between processes: as it is, or rounded to the nearest of a shorter format at every hop. Every
-// rank gets the same bits either way, since what is complete is rounded before it is passed on.
+// rank gets the same bits either way, since what is complete is rounded before it is passed on. half.h has the formats.
 enum class Wire { kExact, kF16, kBF16 };
 int DTypeSize(DType dtype);
 
@@ -44,6 +45,21 @@ void MergeTail(const StepTail& from, StepTail* into);
 // FailedPrecondition names both sides if the merged tails say that ranks do not run the same collectives.
 absl::Status CheckTail(const StepTail& tail);
 
+// What ranks tell each other outside of all collectives when one has waited for long: RollCall makes and reads it.
+struct RollWord {
+  struct Place {          // an operation
+    int64_t number = -1;  // -1: none
+    int64_t bytes = 0;
+    uint64_t digest = 0;  // of kind, name and size of all operations up to this one
+    char what[48] = "";   // "all-reduce 'bucket.0'", cut off if too long
+  };
+  int64_t asks = 0;  // 1: to be answered
+  int64_t done = 0;  // 1: `at` is done, and nothing was handed over since
+  Place at;          // what the sender waits for, or did last
+  Place about;       // of an answer: the sender's own operation of the number that the question was at
+};
+static_assert(std::is_trivially_copyable_v<RollWord>);  // travels as bytes
+
 // One collective under way. Owned by whoever started it; destroyed only once done, or when the process is about to
 // leave, since a peer may still write into its buffers.
 class Operation {
@@ -54,6 +70,9 @@ class Operation {
   // Bytes that this rank sends to other processes for it; known once it is done. What ranks of one host read in each
   // other's memory counts too.
   virtual int64_t wire_bytes() const { return 0; }
+  // It has collectives of its own still to start, from Poll. Whoever polls it starts no other meanwhile: when that
+  // would be differs between ranks, and all have to start the same in the same order.
+  virtual bool starts_more() const { return false; }
 };
 
 // Collective operations over bytes; knows no tensor. Every rank starts the same operations in the same order with the
@@ -66,6 +85,11 @@ class Collectives {
   virtual int rank() const = 0;
   virtual int world() const = 0;
   virtual std::string algorithm() const = 0;
+  // Of an all-reduce of so many bytes.
+  virtual std::string AlgorithmOf(int64_t bytes) const { return algorithm(); }
+  // Which way the all-reduces that are started from now on go, by their bytes; the same on all ranks. Those that know
+  // one way only leave it at that.
+  virtual void SetWays(const WayTable& ways) {}
   // In place; `data` stays valid and untouched until done. Only a sum of kF32 may have another `wire` than kExact.
   virtual absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op,
                                                                Wire wire) = 0;
@@ -77,7 +101,15 @@ class Collectives {
   // Everyone's `own`, by rank, into `all`: world times its size. Both stay valid until done.
   virtual absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
                                                                absl::Span<std::byte> all) = 0;
+  // `from`'s data into `to`'s, which has the same size. All ranks call it; what the others give is not looked at.
+  virtual absl::StatusOr<std::unique_ptr<Operation>> Transfer(absl::Span<std::byte> data, int from, int to) = 0;
   virtual absl::StatusOr<std::unique_ptr<Operation>> Barrier() = 0;
+
+  // Words outside of all collectives; neither call ever blocks. One that cannot leave, since an earlier one to the same
+  // rank has not left, is dropped. By default nobody speaks and nobody hears.
+  virtual absl::Status Tell(int rank, const RollWord& word) { return absl::OkStatus(); }
+  // A word that has come; its sender's rank. -1: none has.
+  virtual absl::StatusOr<int> Hear(RollWord* word) { return -1; }
 };
 
 }  // namespace lockstep

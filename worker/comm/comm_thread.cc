@@ -21,7 +21,7 @@ constexpr absl::Duration kLongestNap = absl::Microseconds(100);
 constexpr unsigned long kTimerSlackNanos = 1'000;
 constexpr int64_t kNone = -1;
 // How much longer than an operation's deadline the trainer waits for the thread to notice it.
-constexpr absl::Duration kStuck = absl::Seconds(10);
+constexpr absl::Duration kStuck = absl::Seconds(3);
 
 // Never destroyed: see the class comment.
 void KeepForever(std::unique_ptr<Operation> operation) {
@@ -39,7 +39,11 @@ uint64_t DigestText(uint64_t digest, absl::string_view text) {
 }  // namespace
 
 CommThread::CommThread(Collectives* collectives, absl::Duration timeout)
-    : collectives_(collectives), timeout_(timeout), items_(kQueueItems), thread_([this] { Loop(); }) {}
+    : collectives_(collectives),
+      timeout_(timeout),
+      items_(kQueueItems),
+      roll_call_(collectives, timeout),
+      thread_([this] { Loop(); }) {}
 
 CommThread::~CommThread() {
   {
@@ -81,7 +85,9 @@ CommThread::Item* CommThread::NewItem(Kind kind, absl::string_view name, int64_t
   item.bytes = bytes;
   item.begun = item.done = false;
   item.start_ns = MonotonicNanos();
-  digest_ = Mix({DigestText(digest_, name), static_cast<uint64_t>(bytes), static_cast<uint64_t>(kind)});
+  const uint64_t what = Mix({DigestText(0, name), static_cast<uint64_t>(bytes), static_cast<uint64_t>(kind)});
+  digest_ = Mix({digest_, what});
+  item.trail = trail_ = Mix({trail_, what});
   return &item;
 }
 
@@ -172,6 +178,19 @@ absl::Status CommThread::WaitUntil(Done done) {
   return status_;
 }
 
+absl::Status CommThread::Explain(const absl::Status& error) {
+  if (error.ok()) return error;
+  const int64_t give_up_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(kStuck);
+  MutexLock lock(&mutex_);
+  if (!status_.ok()) return error;
+  to_explain_ = error;
+  for_thread_.NotifyOne();
+  while (status_.ok() && MonotonicNanos() < give_up_ns) {
+    for_trainer_.WaitFor(&mutex_, absl::Nanoseconds(give_up_ns - MonotonicNanos()));
+  }
+  return status_.ok() ? error : status_;
+}
+
 std::vector<Span> CommThread::TakeSpans() {
   std::vector<Span> spans;
   TakeSpans(&spans);
@@ -194,7 +213,10 @@ void CommThread::Loop() {
   while (status.ok()) {
     {
       MutexLock lock(&mutex_);
-      while (handed_over_ == first_open_ && !stopped_) for_thread_.Wait(&mutex_);
+      // One sleep: if there is no work afterwards, there may be a question from another rank.
+      if (handed_over_ == first_open_ && to_explain_.ok() && !stopped_) {
+        for_thread_.WaitFor(&mutex_, roll_call_.period());
+      }
       if (stopped_) break;
       seen_ = handed_over_;
     }
@@ -202,6 +224,7 @@ void CommThread::Loop() {
     bool moved = false;
     if (status.ok()) status = PollAll(&moved);
     Publish();
+    if (status.ok()) ExplainIfAsked();
     if (status.ok()) Rest(moved);
   }
   Abandon();
@@ -215,9 +238,12 @@ absl::Status CommThread::BeginNext() {
     Item& item = At(number);
     const bool tail = item.kind == Kind::kTail;
     // In their order: whatever comes first of those that have to wait keeps the others waiting.
-    if (item.begun || (!tail && (under_way_ == kMostUnderWay || number > begun_))) continue;
+    if (item.begun || (!tail && (under_way_ == kMostUnderWay || number > begun_ || StartsMore()))) continue;
     RETURN_IF_ERROR(Begin(&item));
-    if (!tail) ++under_way_;
+    if (!tail) {
+      ++under_way_;
+      last_begun_ = number;
+    }
     while (begun_ < seen_ && At(begun_).begun) ++begun_;
   }
   return absl::OkStatus();
@@ -226,6 +252,7 @@ absl::Status CommThread::BeginNext() {
 absl::Status CommThread::Begin(Item* item) {
   item->begun = true;
   item->begin_ns = MonotonicNanos();
+  roll_call_.Begun(item->number, KindName(item->kind), item->name, item->bytes, item->trail);
   absl::StatusOr<std::unique_ptr<Operation>> operation;
   switch (item->kind) {
     case Kind::kAllReduce:
@@ -264,9 +291,14 @@ absl::Status CommThread::PollAll(bool* moved) {
   const int64_t now_ns = MonotonicNanos();
   *moved = *moved || now_ns - before_ns > kBusyPollNanos;
   for (; first_open_ < begun_ && At(first_open_).operation == nullptr; ++first_open_) open_since_ns_ = now_ns;
+  RETURN_IF_ERROR(roll_call_.Listen(Standing(), now_ns));
   if (first_open_ == seen_) return absl::OkStatus();
   // The first is the oldest: handed over before all others.
   return CheckDeadline(At(first_open_), now_ns);
+}
+
+RollCall::Standing CommThread::Standing() const {
+  return first_open_ < begun_ ? RollCall::Standing{first_open_, false} : RollCall::Standing{begun_ - 1, true};
 }
 
 absl::Status CommThread::Finish(Item* item) {
@@ -277,16 +309,29 @@ absl::Status CommThread::Finish(Item* item) {
   return item->kind == Kind::kTail ? CheckTail(*item->tail) : absl::OkStatus();
 }
 
-absl::Status CommThread::CheckDeadline(const Item& item, int64_t now_ns) const {
+absl::Status CommThread::CheckDeadline(const Item& item, int64_t now_ns) {
   const absl::Duration waited = absl::Nanoseconds(now_ns - std::max(item.start_ns, open_since_ns_));
-  if (waited <= timeout_) return absl::OkStatus();
-  return absl::DeadlineExceededError(
-      absl::StrCat(KindName(item.kind), " '", item.name, "' (number ", item.number, ") has waited ",
-                   absl::FormatDuration(absl::Trunc(waited, absl::Milliseconds(100))), " for its peers"));
+  if (waited > timeout_) return roll_call_.Missing(Standing(), waited, now_ns);
+  return roll_call_.AskIfLong(Standing(), waited, now_ns);
 }
 
 absl::Status CommThread::Describe(const Item& item, const absl::Status& status) {
-  return Annotate(status, absl::StrCat(KindName(item.kind), " '", item.name, "' (number ", item.number, ")"));
+  return Annotate(roll_call_.Explain(Standing(), status),
+                  absl::StrCat(KindName(item.kind), " '", item.name, "' (number ", item.number, ")"));
+}
+
+void CommThread::ExplainIfAsked() {
+  absl::Status error;
+  {
+    MutexLock lock(&mutex_);
+    error = to_explain_;
+  }
+  if (error.ok()) return;
+  error = roll_call_.Explain(Standing(), error);
+  MutexLock lock(&mutex_);
+  status_ = error;
+  to_explain_ = absl::OkStatus();
+  for_trainer_.NotifyOne();
 }
 
 void CommThread::Publish() {

@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include "common/base/mutex.h"
 #include "worker/comm/collectives.h"
+#include "worker/comm/roll_call.h"
 
 namespace lockstep {
 
@@ -30,17 +31,18 @@ struct Span {
 
 // The one thread that calls the collectives. The trainer hands over operations in the order on which all ranks agree;
 // the thread drives them forward while the trainer computes. It has kMostUnderWay of them under way at a time, begun in
-// their order, so that the first to be handed over are the first to be done, and the next fills the link while one
-// winds down. Tails are begun at once: a step may go on when everybody's tail is there. Polling costs the trainer a
-// core's time where there are no spare cores, so the thread naps between polls while the trainer computes and spins
-// only while the trainer stands still for it (Wait).
+// their order, each once the one before has started all that it consists of: so the first to be handed over are the
+// first to be done, and the next fills the link while one winds down. Tails are begun at once: a step may go on when
+// everybody's tail is there. Polling costs the trainer a core's time where there are no spare cores, so the thread naps
+// between polls while the trainer computes and spins only while the trainer stands still for it (Wait).
 //
 // Start… return the operation's number, for Wait. They and Wait are called by the trainer alone, and do not allocate
-// once names have had their usual length for a while. Any error (a peer that does not come within the deadline:
-// DeadlineExceeded, names the operation and how long) is final: every later Wait returns it, and every later Start…
-// does nothing. An operation's deadline counts from when this rank handed it over, and those before it were done. What
-// is under way when an error comes or the thread is destroyed is never freed, since peers may still write there; its
-// data has to live until the process leaves.
+// once names have had their usual length for a while. Any error is final: every later Wait returns it, and every later
+// Start… does nothing. DeadlineExceeded: a peer has not come; names the operation, how long it has waited, and who is
+// missing (RollCall, which listens on this thread also while it has no operation). FailedPrecondition: ranks do not
+// start the same operations; names both sides. An operation's deadline counts from when this rank handed it over, and
+// those before it were done. What is under way when an error comes or the thread is destroyed is never freed, since
+// peers may still write there; its data has to live until the process leaves.
 class CommThread {
  public:
   CommThread(Collectives* collectives, absl::Duration timeout);
@@ -64,6 +66,9 @@ class CommThread {
   absl::Status Wait();
   // Until this one is, whatever else is under way. It is one of the last kQueueItems handed over.
   absl::Status Wait(int64_t number);
+  // `error`, of what the ranks do together in another way, as in a window; with what the others say to it, see
+  // RollCall::Explain. OK stays OK.
+  absl::Status Explain(const absl::Status& error);
   // The spans of what was done since the last call, in order; at most kMostSpans. After Wait.
   std::vector<Span> TakeSpans();
   // The same without allocating in the long run: `spans` is overwritten and its memory used again.
@@ -82,6 +87,7 @@ class CommThread {
     std::string name;
     int64_t number = 0;
     int64_t bytes = 0;
+    uint64_t trail = 0;
     absl::Span<std::byte> data;
     DType dtype = DType::kU8;
     ReduceOp op = ReduceOp::kSum;
@@ -107,11 +113,19 @@ class CommThread {
   void Loop();
   absl::Status Begin(Item* item);
   absl::Status BeginNext();
+  // The last that was begun, tails left out, has collectives to start before anything else is begun.
+  bool StartsMore() {
+    if (last_begun_ < first_open_) return false;
+    const Item& item = At(last_begun_);
+    return item.operation != nullptr && item.operation->starts_more();
+  }
   absl::Status PollAll(bool* moved);
   absl::Status Finish(Item* item);
-  absl::Status CheckDeadline(const Item& item, int64_t now_ns) const;
-  static absl::Status Describe(const Item& item, const absl::Status& status);
+  absl::Status CheckDeadline(const Item& item, int64_t now_ns);
+  RollCall::Standing Standing() const;
+  absl::Status Describe(const Item& item, const absl::Status& status);
   void Publish();
+  void ExplainIfAsked();
   void Abandon();
   // Between two polls, the last of which moved nothing or (`moved`) something.
   void Rest(bool moved);
@@ -121,12 +135,15 @@ class CommThread {
   std::vector<Item> items_;
   int64_t next_ = 0;           // trainer: items made
   uint64_t digest_ = 0;        // trainer: of the items since the last tail
+  uint64_t trail_ = 0;         // trainer: of all items
   int64_t seen_ = 0;           // thread: items handed over, as far as it knows
   int64_t begun_ = 0;          // thread: every item before it has been begun
   int64_t under_way_ = 0;      // thread: begun and not done, tails left out
+  int64_t last_begun_ = -1;    // thread: of those, the last
   int64_t first_open_ = 0;     // thread: every item before it is done …
   int64_t open_since_ns_ = 0;  // … since then
   int64_t idle_polls_ = 0;     // thread: polls in a row that moved nothing
+  RollCall roll_call_;         // thread
 
   Mutex mutex_;
   CondVar for_thread_, for_trainer_;
@@ -135,6 +152,7 @@ class CommThread {
   bool waiting_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  absl::Status to_explain_ ABSL_GUARDED_BY(mutex_);  // not OK: the trainer asks what the other ranks say to it
   std::vector<Span> spans_ ABSL_GUARDED_BY(mutex_);
   size_t span_count_ ABSL_GUARDED_BY(mutex_) = 0;  // spans_ keeps the slots beyond, for their memory
   std::thread thread_;

@@ -92,6 +92,7 @@ class WindowReduction : public WindowOperation {
         break;
       case Stage::kBetween: {
         ASSIGN_OR_RETURN(const bool done, operation_->Poll());
+        LetOthersGo(done);
         if (!done) break;
         wire_bytes_ += operation_->wire_bytes();
         operation_.reset();
@@ -134,12 +135,22 @@ class WindowReduction : public WindowOperation {
   }
 
   absl::Status GoBetween() {
-    HasGoneBetween();
-    stage_ = Stage::kSayDone;
-    if (between_ == nullptr || task_.slice.count == 0) return absl::OkStatus();
+    if (between_ == nullptr || task_.slice.count == 0) {
+      HasGoneBetween();
+      stage_ = Stage::kSayDone;
+      return absl::OkStatus();
+    }
     ASSIGN_OR_RETURN(operation_, between_(absl::MakeSpan(own() + task_.slice.first, task_.slice.count)));
     stage_ = Stage::kBetween;
+    LetOthersGo(/*done=*/false);
     return absl::OkStatus();
+  }
+
+  // The next operation may go between hosts once this one has started all that it consists of.
+  void LetOthersGo(bool done) {
+    if (gone_ || (!done && operation_->starts_more())) return;
+    gone_ = true;
+    HasGoneBetween();
   }
 
   void GiveOut() {
@@ -155,6 +166,7 @@ class WindowReduction : public WindowOperation {
   const Task task_;
   const StartFn between_;
   Stage stage_ = Stage::kCome;
+  bool gone_ = false;
   int64_t added_ = 0;  // elements of the slice
   int64_t wire_bytes_ = 0;
   std::unique_ptr<Operation> operation_;
@@ -272,6 +284,10 @@ absl::StatusOr<std::unique_ptr<Operation>> HostCollectives::Broadcast(absl::Span
 absl::StatusOr<std::unique_ptr<Operation>> HostCollectives::AllGather(absl::Span<const std::byte> own,
                                                                       absl::Span<std::byte> all) {
   return all_->AllGather(own, all);
+}
+
+absl::StatusOr<std::unique_ptr<Operation>> HostCollectives::Transfer(absl::Span<std::byte> data, int from, int to) {
+  return all_->Transfer(data, from, to);
 }
 
 absl::StatusOr<std::unique_ptr<Operation>> HostCollectives::Barrier() { return all_->Barrier(); }

@@ -41,7 +41,10 @@ class HostCollectives : public Collectives {
   absl::StatusOr<std::unique_ptr<Operation>> Broadcast(absl::Span<std::byte> data, int root) override;
   absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
                                                        absl::Span<std::byte> all) override;
+  absl::StatusOr<std::unique_ptr<Operation>> Transfer(absl::Span<std::byte> data, int from, int to) override;
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override;
+  absl::Status Tell(int rank, const RollWord& word) override { return all_->Tell(rank, word); }
+  absl::StatusOr<int> Hear(RollWord* word) override { return all_->Hear(word); }
 
   // The slice of `count` floats from `first` on that this rank works on. Begins on a cache line if `first` does.
   struct Slice {
@@ -66,7 +69,7 @@ class HostCollectives : public Collectives {
   Collectives* const peers_;
   const int hosts_, slices_;
   uint64_t started_ = 0;  // operations over the window
-  uint64_t between_ = 0;  // of those, how many have begun their part between hosts: in order, as all hosts do
+  uint64_t between_ = 0;  // of those, how many have started all they do between hosts: in order, as all hosts do
 };
 
 }  // namespace lockstep

@@ -14,12 +14,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/base/status.h"
 #include "worker/comm/fd_passing.h"
+#include "worker/comm/named_ranks.h"
 
 namespace lockstep {
 namespace {
@@ -107,6 +107,11 @@ absl::Status Populate(int fd, std::byte* base, int64_t bytes) {
                                                    "; use fewer workers a host"));
 }
 
+struct Unmap {
+  int64_t bytes;
+  void operator()(std::byte* base) const { munmap(base, bytes); }
+};
+
 }  // namespace
 
 // Lines of their own, so that ranks do not take them out of each other's caches.
@@ -122,12 +127,12 @@ struct HostWindow::Header {
   std::atomic<uint32_t> sleepers;
 };
 
-HostWindow::HostWindow(const WindowOptions& options, std::byte* base, int64_t bytes)
+HostWindow::HostWindow(const WindowOptions& options, Mapping mapping)
     : ranks_(options.ranks),
       index_(options.index),
       timeout_(options.timeout),
-      base_(base),
-      bytes_(bytes),
+      mapping_(std::move(mapping)),
+      base_(mapping_.get()),
       rank_bytes_(options.rank_bytes),
       rank_stride_(RoundUp(options.rank_bytes, kPageBytes)),
       crowded_(static_cast<int>(options.ranks.size()) > UsableCores()) {
@@ -136,7 +141,7 @@ HostWindow::HostWindow(const WindowOptions& options, std::byte* base, int64_t by
   own_ = shared_.data() + RoundUp(options.shared_bytes, kPageBytes);
 }
 
-HostWindow::~HostWindow() { munmap(base_, bytes_); }
+HostWindow::~HostWindow() = default;
 
 HostWindow::Header& HostWindow::header() const { return *reinterpret_cast<Header*>(base_); }
 
@@ -173,12 +178,31 @@ absl::StatusOr<int> HostWindow::Make(const WindowOptions& options, int64_t bytes
   return status;
 }
 
-absl::StatusOr<std::unique_ptr<HostWindow>> HostWindow::Open(const WindowOptions& options) {
+int64_t HostWindow::SizeOf(const WindowOptions& options) {
   const int64_t count = static_cast<int64_t>(options.ranks.size());
-  const int64_t bytes =
-      RoundUp(RoundUp(sizeof(Header) + count * sizeof(Control), kPageBytes) +
-                  RoundUp(options.shared_bytes, kPageBytes) + count * RoundUp(options.rank_bytes, kPageBytes),
-              kHugePageBytes);
+  return RoundUp(RoundUp(sizeof(Header) + count * sizeof(Control), kPageBytes) +
+                     RoundUp(options.shared_bytes, kPageBytes) + count * RoundUp(options.rank_bytes, kPageBytes),
+                 kHugePageBytes);
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<HostWindow>>> HostWindow::OpenForThreads(const WindowOptions& options) {
+  const int64_t bytes = SizeOf(options);
+  ASSIGN_OR_RETURN(const int fd, Make(options, bytes));
+  absl::StatusOr<std::byte*> base = Map(fd, bytes);
+  close(fd);
+  RETURN_IF_ERROR(base.status());
+  const Mapping mapping(*base, Unmap{bytes});
+  std::vector<std::unique_ptr<HostWindow>> windows;
+  for (WindowOptions own = options; windows.size() < options.ranks.size();) {
+    own.index = static_cast<int>(windows.size());
+    windows.push_back(std::unique_ptr<HostWindow>(new HostWindow(own, mapping)));
+  }
+  return windows;
+}
+
+absl::StatusOr<std::unique_ptr<HostWindow>> HostWindow::Open(const WindowOptions& options) {
+  const int count = static_cast<int>(options.ranks.size());
+  const int64_t bytes = SizeOf(options);
   const absl::Time deadline = absl::Now() + options.timeout;
   absl::StatusOr<int> fd;
   if (options.index == 0) {
@@ -186,10 +210,10 @@ absl::StatusOr<std::unique_ptr<HostWindow>> HostWindow::Open(const WindowOptions
     if (!server.ok()) return Annotate(server.status(), "the host's ranks cannot meet");
     fd = Make(options, bytes);
     std::vector<int> missing;
-    absl::Status served =
-        server->Serve(static_cast<int>(count) - 1, fd.ok() ? *fd : -1, fd.status(), deadline, &missing);
+    absl::Status served = server->Serve(count - 1, fd.ok() ? *fd : -1, fd.status(), deadline, &missing);
     for (int& index : missing) index = options.ranks[index];
-    if (!missing.empty()) served = Annotate(served, absl::StrCat("waiting for ranks ", absl::StrJoin(missing, ", ")));
+    if (!missing.empty())
+      served = WithRanks(Annotate(served, absl::StrCat("waiting for ", RankList(missing))), missing);
     if (fd.ok() && !served.ok()) {
       close(*fd);
       return served;
@@ -205,7 +229,7 @@ absl::StatusOr<std::unique_ptr<HostWindow>> HostWindow::Open(const WindowOptions
   if (size == bytes) base = Map(*fd, bytes);
   close(*fd);
   RETURN_IF_ERROR(base.status());
-  return std::unique_ptr<HostWindow>(new HostWindow(options, *base, bytes));
+  return std::unique_ptr<HostWindow>(new HostWindow(options, Mapping(*base, Unmap{bytes})));
 }
 
 bool HostWindow::AllHaveCome(uint32_t number) const {
@@ -220,9 +244,9 @@ absl::Status HostWindow::Missing(uint32_t number, absl::string_view what) const 
   for (int index = 0; index < count(); ++index) {
     if (static_cast<int32_t>(control(index).arrived.load() - number) < 0) missing.push_back(ranks_[index]);
   }
-  return absl::DeadlineExceededError(absl::StrCat(missing.size() == 1 ? "rank " : "ranks ",
-                                                  absl::StrJoin(missing, ", "), " did not come to ", what, " within ",
-                                                  absl::FormatDuration(timeout_)));
+  return WithRanks(absl::DeadlineExceededError(absl::StrCat(RankList(missing), " did not come to ", what, " within ",
+                                                            absl::FormatDuration(timeout_))),
+                   missing);
 }
 
 absl::Status HostWindow::Barrier(absl::string_view what) {

@@ -42,6 +42,9 @@ class HostWindow {
   // window; says why and what mends it. DeadlineExceeded names the ranks that have not come. An error on the first rank
   // reaches the others; one on another does not, so agree on the outcome afterwards.
   static absl::StatusOr<std::unique_ptr<HostWindow>> Open(const WindowOptions& options);
+  // For ranks that are threads of this process: by index, on one mapping, so that a race detector sees what they share
+  // as one memory. `options.index` and `name` are of no account. ResourceExhausted: no memory.
+  static absl::StatusOr<std::vector<std::unique_ptr<HostWindow>>> OpenForThreads(const WindowOptions& options);
   ~HostWindow();
   HostWindow(const HostWindow&) = delete;
   HostWindow& operator=(const HostWindow&) = delete;
@@ -71,8 +74,10 @@ class HostWindow {
  private:
   struct Control;  // one rank's line in the window
   struct Header;
-  HostWindow(const WindowOptions& options, std::byte* base, int64_t bytes);
+  using Mapping = std::shared_ptr<std::byte>;
+  HostWindow(const WindowOptions& options, Mapping mapping);
 
+  static int64_t SizeOf(const WindowOptions& options);
   static absl::StatusOr<int> Make(const WindowOptions& options, int64_t bytes);
   Control& control(int index) const;
   Header& header() const;
@@ -82,8 +87,9 @@ class HostWindow {
   const std::vector<int> ranks_;
   const int index_;
   const absl::Duration timeout_;
+  const Mapping mapping_;
   std::byte* const base_;
-  const int64_t bytes_, rank_bytes_, rank_stride_;
+  const int64_t rank_bytes_, rank_stride_;
   absl::Span<std::byte> shared_;
   std::byte* own_ = nullptr;  // rank 0's
   const bool crowded_;        // more ranks than cores

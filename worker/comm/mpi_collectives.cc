@@ -1,8 +1,9 @@
-// The algorithms `mpi` and `ring`, by non-blocking calls alone.
+// Collectives by non-blocking calls of MPI alone.
 //
-// `mpi` is MPI_Iallreduce, whatever the library makes of it. `ring` is our own, over messages: by size, gathered whole
-// (one round), reduced directly (two rounds) or in a ring. Median milliseconds of an all-reduce of float32 on 2 ranks
-// of one 2-core host (shared memory), 15 to 300 rounds each, by `mpirun -np 2` of a loop over barrier and call:
+// An all-reduce goes one of four ways, by its size: by MPI_Iallreduce, whatever the library makes of it, or by ours,
+// over messages: gathered whole (one round), reduced directly (two rounds) or in a ring. Median milliseconds of an
+// all-reduce of float32 on 2 ranks of one 2-core host (shared memory), 15 to 300 rounds each, by `mpirun -np 2` of a
+// loop over barrier and call:
 //
 //      bytes    MPI_Allreduce   MPI_Iallreduce   direct, 256 KiB segments
 //       64 K        0.032            0.034            0.024
@@ -11,6 +12,8 @@
 //        4 M        0.431            2.117            0.500
 //       25 M        6.144           14.841            6.380
 //       80 M       35.813           95.444           19.885
+//
+// A sum with a shorter format on the wire goes in a ring, if it is not so small that only latency counts.
 //
 // The step's tail goes by MPI_Iallgather, then every rank adds up in rank order: one round; at 1,024 ranks a tail
 // gathers 128 KiB.
@@ -33,6 +36,7 @@
 #include "worker/comm/local_collectives.h"
 #include "worker/comm/mpi_check.h"
 #include "worker/comm/mpi_group.h"
+#include "worker/comm/mpi_words.h"
 #include "worker/comm/reduce.h"
 
 namespace lockstep {
@@ -105,10 +109,14 @@ MPI_Datatype TypeOf(DType dtype) {
 
 class MpiCollectives : public Collectives {
  public:
-  explicit MpiCollectives(std::unique_ptr<MpiGroup> group) : group_(std::move(group)) {}
+  MpiCollectives(std::unique_ptr<MpiGroup> group, MPI_Comm words) : group_(std::move(group)), words_(words) {}
   int rank() const override { return group_->rank; }
   int world() const override { return group_->world; }
-  std::string algorithm() const override { return group_->options.ring ? "ring" : "mpi"; }
+  std::string algorithm() const override { return "mpi"; }
+  std::string AlgorithmOf(int64_t bytes) const override {
+    return std::string(WayName(FindWay(group_->options.ways, bytes)));
+  }
+  void SetWays(const WayTable& ways) override { group_->options.ways = ways; }
 
   absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op,
                                                        Wire wire) override;
@@ -116,29 +124,48 @@ class MpiCollectives : public Collectives {
   absl::StatusOr<std::unique_ptr<Operation>> Broadcast(absl::Span<std::byte> data, int root) override;
   absl::StatusOr<std::unique_ptr<Operation>> AllGather(absl::Span<const std::byte> own,
                                                        absl::Span<std::byte> all) override;
+  absl::StatusOr<std::unique_ptr<Operation>> Transfer(absl::Span<std::byte> data, int from, int to) override;
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override;
+  absl::Status Tell(int rank, const RollWord& word) override { return words_.Tell(rank, word); }
+  absl::StatusOr<int> Hear(RollWord* word) override { return words_.Hear(word); }
 
  private:
-  bool OneShot(int64_t bytes) const { return bytes * group_->world <= group_->options.one_shot_bytes; }
+  Way WayOf(const Reduction& reduction) const;
+  int NextTag() { return static_cast<int>(tagged_++ % kTagged * kTagsEach); }
   absl::StatusOr<std::unique_ptr<Operation>> StartLibrary(const Reduction& reduction);
-  absl::StatusOr<std::unique_ptr<Operation>> StartOneShot(const Reduction& reduction);
+  absl::StatusOr<std::unique_ptr<Operation>> StartGather(const Reduction& reduction);
 
   const std::unique_ptr<MpiGroup> group_;
+  MpiWords words_;
   int64_t tagged_ = 0;  // operations started, for tags
 };
+
+Way MpiCollectives::WayOf(const Reduction& reduction) const {
+  const int64_t bytes = static_cast<int64_t>(reduction.data.size());
+  const Way way = FindWay(group_->options.ways, bytes);
+  // What MPI makes of a minimum with a NaN is its own affair; ours is defined.
+  return way == Way::kLibrary && reduction.op != ReduceOp::kSum ? FindWay(RingWays(group_->world), bytes) : way;
+}
 
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduce(absl::Span<std::byte> data, DType dtype,
                                                                      ReduceOp op, Wire wire) {
   if (data.empty()) return std::make_unique<RequestList>(0);
   const Reduction reduction = {data, dtype, op, wire};
-  const MpiOptions& options = group_->options;
-  // What MPI makes of a minimum with a NaN is its own affair; ours is defined.
-  if (!options.ring && op == ReduceOp::kSum) return StartLibrary(reduction);
-  const int64_t bytes = static_cast<int64_t>(data.size());
-  if (OneShot(bytes)) return StartOneShot(reduction);
-  const int tag = static_cast<int>(tagged_++ % kTagged * kTagsEach);
-  return bytes < options.ring_from_bytes ? StartDirectAllReduce(group_.get(), reduction, tag)
-                                         : StartRingAllReduce(group_.get(), reduction, tag);
+  if (reduction.shortened()) {
+    if (dtype != DType::kF32 || op != ReduceOp::kSum) {
+      return absl::InvalidArgumentError("only a float32 sum can have a shorter format on the wire");
+    }
+    const int64_t bytes = static_cast<int64_t>(data.size());
+    if (bytes >= group_->options.shorten_from_bytes * group_->world) {
+      return StartRingAllReduce(group_.get(), reduction, NextTag());
+    }
+  }
+  const Reduction exact = {data, dtype, op};
+  const Way way = WayOf(exact);
+  if (way == Way::kLibrary) return StartLibrary(exact);
+  if (way == Way::kGather) return StartGather(exact);
+  return way == Way::kDirect ? StartDirectAllReduce(group_.get(), exact, NextTag())
+                             : StartRingAllReduce(group_.get(), exact, NextTag());
 }
 
 // In as many calls as MPI's counts, which are int, ask for.
@@ -156,7 +183,7 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartLibrary(const Re
   return operation;
 }
 
-absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartOneShot(const Reduction& reduction) {
+absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartGather(const Reduction& reduction) {
   const int64_t bytes = static_cast<int64_t>(reduction.data.size());
   auto merge = [reduction, bytes, world = group_->world](const std::byte* gathered) {
     std::copy(gathered, gathered + bytes, reduction.data.data());
@@ -195,6 +222,22 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::Broadcast(absl::Span<
   return operation;
 }
 
+absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::Transfer(absl::Span<std::byte> data, int from, int to) {
+  const int tag = NextTag();
+  if (from == to || (group_->rank != from && group_->rank != to)) return std::make_unique<RequestList>(0);
+  const int64_t bytes = static_cast<int64_t>(data.size());
+  const bool sends = group_->rank == from;
+  auto operation = std::make_unique<RequestList>(sends ? bytes : 0);
+  for (int64_t at = 0; at < bytes; at += group_->options.library_bytes) {
+    const int count = static_cast<int>(std::min(group_->options.library_bytes, bytes - at));
+    std::byte* const part = data.data() + at;
+    MPI_Request* const request = operation->Add();
+    RETURN_IF_ERROR(sends ? CheckMpi(MPI_Isend(part, count, MPI_BYTE, to, tag, group_->comm, request), "MPI_Isend")
+                          : CheckMpi(MPI_Irecv(part, count, MPI_BYTE, from, tag, group_->comm, request), "MPI_Irecv"));
+  }
+  return operation;
+}
+
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::Barrier() {
   auto operation = std::make_unique<RequestList>(0);
   RETURN_IF_ERROR(CheckMpi(MPI_Ibarrier(group_->comm, operation->Add()), "MPI_Ibarrier"));
@@ -214,10 +257,6 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<
                "MPI_Iallgather"));
   return operation;
 }
-
-}  // namespace
-
-namespace {
 
 // A communicator of all ranks. Past the deadline MPI may still write to it: it is then never freed.
 absl::StatusOr<MPI_Comm> Duplicate(int64_t until_ns) {
@@ -277,12 +316,13 @@ absl::StatusOr<std::vector<int>> Names(MPI_Comm comm) {
   return names;
 }
 
-absl::StatusOr<std::unique_ptr<MpiGroup>> MakeGroup(const MpiOptions& options) {
+absl::StatusOr<std::unique_ptr<MpiGroup>> MakeGroup(const MpiOptions& options, MPI_Comm* words) {
   const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(options.setup_timeout);
   auto group = std::make_unique<MpiGroup>();
   group->options = options;
   ASSIGN_OR_RETURN(group->comm, MakeComm(options, until_ns));
   ASSIGN_OR_RETURN(group->tails, MakeComm(options, until_ns));
+  ASSIGN_OR_RETURN(*words, MakeComm(options, until_ns));
   if (group->comm == MPI_COMM_NULL) return group;
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(group->comm, &group->rank), "MPI_Comm_rank"));
   ASSIGN_OR_RETURN(group->names, Names(group->comm));
@@ -296,13 +336,14 @@ absl::StatusOr<std::unique_ptr<Collectives>> NewMpiCollectives(const MpiOptions&
   int world = 1;
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_size(MPI_COMM_WORLD, &world), "MPI_Comm_size"));
   if (world == 1) return NewLocalCollectives();
-  absl::StatusOr<std::unique_ptr<MpiGroup>> group = MakeGroup(options);
+  MPI_Comm words = MPI_COMM_NULL;
+  absl::StatusOr<std::unique_ptr<MpiGroup>> group = MakeGroup(options, &words);
   if (!group.ok()) {
     return Annotate(group.status(), absl::StrCat("within ", absl::FormatDuration(options.setup_timeout)));
   }
   if ((*group)->comm == MPI_COMM_NULL) return std::unique_ptr<Collectives>();
   if ((*group)->world == 1) return NewLocalCollectives();
-  return std::make_unique<MpiCollectives>(*std::move(group));
+  return std::make_unique<MpiCollectives>(*std::move(group), words);
 }
 
 }  // namespace lockstep

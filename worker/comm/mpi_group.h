@@ -56,6 +56,8 @@ struct Reduction {
   Wire wire = Wire::kExact;
 
   int64_t size() const { return DTypeSize(dtype); }
+  bool shortened() const { return wire != Wire::kExact; }
+  int64_t wire_size() const { return shortened() ? static_cast<int64_t>(sizeof(uint16_t)) : size(); }
   int64_t count() const { return static_cast<int64_t>(data.size()) / size(); }
 };
 
@@ -84,6 +86,7 @@ constexpr int64_t kSliceElements = 64;
 constexpr int64_t kTagsEach = 8;
 constexpr int64_t kTagged = 32768 / kTagsEach;
 
+// Exact on the wire, whatever the reduction says.
 absl::StatusOr<std::unique_ptr<Operation>> StartDirectAllReduce(MpiGroup* group, Reduction reduction, int tag);
 absl::StatusOr<std::unique_ptr<Operation>> StartRingAllReduce(MpiGroup* group, Reduction reduction, int tag);
 

@@ -155,13 +155,18 @@ absl::StatusOr<MpiSession::Host> MpiSession::FindHost(absl::Duration deadline) {
   Host host;
   std::map<std::string, int> numbers;
   for (int rank = 0; rank < world_; ++rank) {
-    const int number = numbers.emplace(all[rank].host, static_cast<int>(numbers.size())).first->second;
-    if (number == static_cast<int>(host.hosts.size())) host.hosts.emplace_back();
-    if (rank == rank_) {
-      host.host = number;
-      host.index = static_cast<int>(host.hosts[number].size());
+    const std::string identity = all[rank].host;
+    const auto [number, first] = numbers.emplace(identity, static_cast<int>(numbers.size()));
+    if (first) {
+      host.hosts.emplace_back();
+      host.names.push_back(identity.substr(0, identity.find('/')));
     }
-    host.hosts[number].push_back(rank);
+    std::vector<int>& ranks = host.hosts[number->second];
+    if (rank == rank_) {
+      host.host = number->second;
+      host.index = static_cast<int>(ranks.size());
+    }
+    ranks.push_back(rank);
   }
   host.window_name = absl::StrCat("lockstep-window-", all[host.ranks()[0]].token);
   return host;

@@ -9,6 +9,9 @@
 //
 // A chunk's additions are x(c) + x(c+1) + … from the chunk's own rank around the ring, and its sum is computed once:
 // the same bits on every rank and from run to run.
+//
+// With a shorter format on the wire a part is rounded into scratch memory when it is sent, and decoded and added when
+// it has come. Where a sum becomes complete it is rounded at once, so that passing it on changes nothing.
 #include <mpi.h>
 
 #include <algorithm>
@@ -16,6 +19,7 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "worker/comm/half.h"
 #include "worker/comm/mpi_check.h"
 #include "worker/comm/mpi_group.h"
 #include "worker/comm/reduce.h"
@@ -45,7 +49,9 @@ class RingAllReduce : public Operation {
   Piece Incoming(int64_t message) const { return PieceOf(group_->rank - 1 - message / segments_, message); }
   bool Adds(int64_t message) const { return message / segments_ < group_->world - 1; }
   std::byte* At(int64_t element) const { return r_.data.data() + element * r_.size(); }
-  std::byte* Scratch(int64_t message) const { return scratch_.get() + message % kDepth * segment_ * r_.size(); }
+  std::byte* Scratch(bool outgoing, int64_t message) const {
+    return scratch_.get() + ((outgoing ? kDepth : 0) + message % kDepth) * segment_ * r_.wire_size();
+  }
   MPI_Request* Request(bool outgoing, int64_t message) {
     return requests_.at((outgoing ? kDepth : 0) + message % kDepth);
   }
@@ -53,6 +59,8 @@ class RingAllReduce : public Operation {
   absl::Status Continue();
   absl::Status Receive(int64_t message);
   absl::Status Send(int64_t message);
+  void TakeIn(int64_t message);
+  void Decode(int64_t message);
   // Adds up what has come, in order: later messages may be done first.
   void Advance();
 
@@ -84,7 +92,7 @@ RingAllReduce::RingAllReduce(MpiGroup* group, Reduction reduction, int tag)
   segment_ = std::min(most, round_up((chunk_ + kDepth / 2 - 1) / (kDepth / 2), kSliceElements));
   segments_ = (chunk_ + segment_ - 1) / segment_;
   messages_ = 2 * (group->world - 1) * segments_;
-  scratch_bytes_ = kDepth * segment_ * r_.size();
+  scratch_bytes_ = (r_.shortened() ? 2 : 1) * kDepth * segment_ * r_.wire_size();
   scratch_ = group->pool.Take(scratch_bytes_);
   done_.resize(2 * kDepth);
 }
@@ -98,24 +106,30 @@ RingAllReduce::Piece RingAllReduce::PieceOf(int64_t chunk, int64_t message) cons
 
 absl::Status RingAllReduce::Receive(int64_t message) {
   const Piece piece = Incoming(message);
-  std::byte* const to = Adds(message) ? Scratch(message) : At(piece.first);
-  const int bytes = static_cast<int>(piece.count * r_.size());
+  std::byte* const to = Adds(message) || r_.shortened() ? Scratch(false, message) : At(piece.first);
+  const int bytes = static_cast<int>(piece.count * r_.wire_size());
   return CheckMpi(MPI_Irecv(to, bytes, MPI_BYTE, left_, tag_, group_->comm, Request(false, message)), "MPI_Irecv");
 }
 
 absl::Status RingAllReduce::Send(int64_t message) {
   const Piece piece = Outgoing(message);
-  const int bytes = static_cast<int>(piece.count * r_.size());
+  const int bytes = static_cast<int>(piece.count * r_.wire_size());
   wire_bytes_ += bytes;
-  return CheckMpi(MPI_Isend(At(piece.first), bytes, MPI_BYTE, right_, tag_, group_->comm, Request(true, message)),
-                  "MPI_Isend");
+  std::byte* from = At(piece.first);
+  if (r_.shortened()) {
+    const auto* const values = reinterpret_cast<const float*>(from);
+    from = Scratch(true, message);
+    HalfFormatOf(r_.wire).encode(values, piece.count, reinterpret_cast<uint16_t*>(from));
+  }
+  return CheckMpi(MPI_Isend(from, bytes, MPI_BYTE, right_, tag_, group_->comm, Request(true, message)), "MPI_Isend");
 }
 
 // Posts all that may be posted.
 absl::Status RingAllReduce::Continue() {
-  // What is complete is received in place, where a part was sent from n-1 rounds before: that has to be gone.
+  // What is complete and exact is received in place, where a part was sent from n-1 rounds before: that has to be gone.
   const int64_t back = (group_->world - 1) * segments_;
-  while (receiving_ < messages_ && receiving_ - came_ < kDepth && (Adds(receiving_) || receiving_ - back < sent_)) {
+  while (receiving_ < messages_ && receiving_ - came_ < kDepth &&
+         (Adds(receiving_) || r_.shortened() || receiving_ - back < sent_)) {
     RETURN_IF_ERROR(Receive(receiving_++));
   }
   while (sending_ < messages_ && sending_ - sent_ < kDepth && sending_ - segments_ < came_) {
@@ -124,11 +138,27 @@ absl::Status RingAllReduce::Continue() {
   return absl::OkStatus();
 }
 
+void RingAllReduce::TakeIn(int64_t message) {
+  if (r_.shortened()) return Decode(message);
+  const Piece piece = Incoming(message);
+  if (Adds(message)) Reduce(At(piece.first), Scratch(false, message), piece.count, r_.dtype, r_.op);
+}
+
+void RingAllReduce::Decode(int64_t message) {
+  const HalfFormat& format = HalfFormatOf(r_.wire);
+  const Piece piece = Incoming(message);
+  auto* const values = reinterpret_cast<float*>(At(piece.first));
+  const auto* const came = reinterpret_cast<const uint16_t*>(Scratch(false, message));
+  if (!Adds(message)) return format.decode(came, piece.count, values);
+  format.decode_and_add(came, piece.count, values);
+  const bool complete = message / segments_ == group_->world - 2;
+  if (complete) format.round(values, piece.count);
+}
+
 void RingAllReduce::Advance() {
   for (; came_ < receiving_ && done_[came_ % kDepth]; ++came_) {
     done_[came_ % kDepth] = false;
-    const Piece piece = Incoming(came_);
-    if (Adds(came_)) Reduce(At(piece.first), Scratch(came_), piece.count, r_.dtype, r_.op);
+    TakeIn(came_);
   }
   for (; sent_ < sending_ && done_[kDepth + sent_ % kDepth]; ++sent_) done_[kDepth + sent_ % kDepth] = false;
 }
@@ -143,7 +173,7 @@ absl::StatusOr<bool> RingAllReduce::Poll() {
       done_[place] = true;
       if (place >= kDepth) continue;
       const int64_t message = came_ + (place - came_ % kDepth + kDepth) % kDepth;
-      RETURN_IF_ERROR(requests_.CheckReceived(k, group_->names[left_], Incoming(message).count * r_.size()));
+      RETURN_IF_ERROR(requests_.CheckReceived(k, group_->names[left_], Incoming(message).count * r_.wire_size()));
     }
     Advance();
     RETURN_IF_ERROR(Continue());

@@ -39,6 +39,8 @@ class Link : public CoordinatorLink {
   void SendEvaluation(const EvaluationResult& result) override;
   void SendEpochDone(const EpochDone& done) override;
   void SendFailed(const Failed& failed) override;
+  void SendBuckets(const BucketsMeasured& measured) override;
+  void SendCommunication(const CommunicationChosen& chosen) override;
   void SendCheckpointDue(const lockstep::CheckpointDue& due) override;
   void SendStopRequested(const StopRequested& request) override;
   absl::StatusOr<Verdict> WaitForVerdict(int64_t step, absl::Duration timeout) override;
@@ -265,6 +267,18 @@ void Link::SendEpochDone(const EpochDone& done) {
 void Link::SendFailed(const Failed& failed) {
   WorkerMessage message;
   *message.mutable_failed() = failed;
+  stream_->Send(std::move(message));
+}
+
+void Link::SendBuckets(const BucketsMeasured& measured) {
+  WorkerMessage message;
+  *message.mutable_buckets_measured() = measured;
+  stream_->Send(std::move(message));
+}
+
+void Link::SendCommunication(const CommunicationChosen& chosen) {
+  WorkerMessage message;
+  *message.mutable_communication_chosen() = chosen;
   stream_->Send(std::move(message));
 }
 

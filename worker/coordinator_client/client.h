@@ -44,6 +44,8 @@ class CoordinatorLink {
   virtual void SendEvaluation(const EvaluationResult& result) = 0;
   virtual void SendEpochDone(const EpochDone& done) = 0;
   virtual void SendFailed(const Failed& failed) = 0;
+  virtual void SendBuckets(const BucketsMeasured& measured) = 0;
+  virtual void SendCommunication(const CommunicationChosen& chosen) = 0;
   virtual void SendCheckpointDue(const lockstep::CheckpointDue& due) = 0;
   // Any thread (a signal was seen).
   virtual void SendStopRequested(const StopRequested& request) = 0;

@@ -1,6 +1,5 @@
 #include "worker/train/flat_parameters.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -11,17 +10,19 @@ namespace lockstep {
 
 namespace {
 
-// By segment: in reverse order of registration.
-std::vector<torch::Tensor> Tensors(const Network& network) {
+// By segment.
+std::vector<torch::Tensor> Tensors(const ParameterLayout& layout, const Network& network) {
   std::vector<torch::Tensor> tensors;
-  for (const NamedTensor& parameter : network.parameters()) tensors.push_back(parameter.tensor);
-  std::reverse(tensors.begin(), tensors.end());
+  for (const ParameterSegment& segment : layout.segments()) {
+    tensors.push_back(network.parameters()[segment.number].tensor);
+  }
   return tensors;
 }
 
 }  // namespace
 
-absl::StatusOr<ParameterLayout> FlatParameters::LayoutOf(const Network& network, const Optimizer& optimizer) {
+absl::StatusOr<ParameterLayout> FlatParameters::LayoutOf(const Network& network, const Optimizer& optimizer,
+                                                         const std::vector<int>& order) {
   std::vector<ParameterLayout::Parameter> described;
   for (const NamedTensor& parameter : network.parameters()) {
     if (parameter.tensor.scalar_type() != torch::kFloat32) {
@@ -32,11 +33,15 @@ absl::StatusOr<ParameterLayout> FlatParameters::LayoutOf(const Network& network,
     described.push_back({parameter.name, parameter.tensor.sizes().vec()});
   }
   RETURN_IF_ERROR(CheckGroups(described, optimizer));
-  return ParameterLayout(described, optimizer);
+  if (!order.empty() && !IsOrder(order, described.size())) {
+    return absl::DataLossError(absl::StrCat("the run's order of ", order.size(), " gradients does not go with the model's ",
+                                            described.size(), " parameters"));
+  }
+  return ParameterLayout(described, optimizer, order);
 }
 
 FlatParameters::FlatParameters(const ParameterLayout& layout, const Network& network, float* memory, bool write)
-    : layout_(layout), parameters_(Tensors(network)) {
+    : layout_(layout), parameters_(Tensors(layout, network)) {
   torch::NoGradGuard no_grad;
   if (memory == nullptr) {
     own_ = std::make_unique<FlatMemory>(layout_.elements());

@@ -18,8 +18,10 @@ namespace lockstep {
 // that what an optimizer writes there is what the next forward pass reads. Trainer's thread alone.
 class FlatParameters {
  public:
-  // InvalidArgument names a parameter that is not float32.
-  static absl::StatusOr<ParameterLayout> LayoutOf(const Network& network, const Optimizer& optimizer);
+  // `order` as of ParameterLayout. InvalidArgument names a parameter that is not float32; DataLoss: the order is of
+  // another model.
+  static absl::StatusOr<ParameterLayout> LayoutOf(const Network& network, const Optimizer& optimizer,
+                                                  const std::vector<int>& order = {});
   // In `memory`, `layout.elements()` floats that outlive this and the network, or if it is null in memory of its own.
   // `write`: puts the network's values there; else whoever shares the memory does, before they are read.
   FlatParameters(const ParameterLayout& layout, const Network& network, float* memory = nullptr, bool write = true);

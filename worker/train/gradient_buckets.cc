@@ -28,12 +28,12 @@ class GradientBuckets::Hook : public torch::autograd::FunctionPostHook {
 };
 
 GradientBuckets::GradientBuckets(FlatParameters* parameters, GradientExchange* exchange, double bucket_mb)
-    : parameters_(parameters), exchange_(exchange), arrived_(parameters->layout().segments().size()) {
+    : parameters_(parameters),
+      exchange_(exchange),
+      arrived_(parameters->layout().segments().size()),
+      has_(arrived_.size()) {
   const ParameterLayout& layout = parameters_->layout();
-  for (const BucketRange& range : layout.Buckets(bucket_mb)) {
-    bucket_of_.insert(bucket_of_.end(), range.segments, buckets_.size());
-    buckets_.push_back({range});
-  }
+  Cut(bucket_mb);
   std::vector<std::byte*> places;
   std::vector<size_t> bytes;
   for (size_t i = 0; i < layout.segments().size(); ++i) {
@@ -53,26 +53,67 @@ GradientBuckets::~GradientBuckets() {
   for (size_t i = 0; i < hooks_.size(); ++i) accumulators_[i]->del_post_hook(hooks_[i]);
 }
 
-void GradientBuckets::Begin() {
+void GradientBuckets::Cut(double bucket_mb) {
+  buckets_.clear();
+  bucket_of_.clear();
+  for (const BucketRange& range : parameters_->layout().Buckets(bucket_mb)) {
+    bucket_of_.insert(bucket_of_.end(), range.segments, buckets_.size());
+    buckets_.push_back({range});
+  }
+}
+
+void GradientBuckets::Begin(int passes) {
   next_ = 0;
+  pass_ = 0;
+  passes_ = passes;
   std::fill(arrived_.begin(), arrived_.end(), false);
+  std::fill(has_.begin(), has_.end(), false);
   for (Bucket& bucket : buckets_) bucket.pending = bucket.range.segments;
   if (placement_ != nullptr) placement_->Begin();
+}
+
+void GradientBuckets::NextPass() {
+  EndPlacing();
+  ++pass_;
+  std::fill(arrived_.begin(), arrived_.end(), false);
+}
+
+// Only the first pass's gradients can be written where they belong at once.
+void GradientBuckets::EndPlacing() {
+  if (pass_ == 0 && placement_ != nullptr) placement_->End();
+  for (auto& [segment, gradient] : displaced_) {
+    views_[segment].copy_(gradient);
+    if (pass_ + 1 == passes_) --buckets_[bucket_of_[segment]].pending;
+  }
+  displaced_.clear();
+}
+
+bool GradientBuckets::Put(size_t segment, const torch::Tensor& gradient) {
+  const bool placing = placement_ != nullptr && pass_ == 0;
+  if (placing && !gradient.is_sparse()) placement_->Came(segment, gradient.data_ptr());
+  const torch::Tensor& view = views_[segment];
+  if (!gradient.is_sparse() && gradient.data_ptr() == view.data_ptr() && gradient.is_contiguous()) return true;
+  if (placing && placement_->Given(segment)) {
+    displaced_.emplace_back(segment, gradient.is_sparse() ? gradient.to_dense() : gradient.clone());
+    return false;
+  }
+  view.copy_(gradient.is_sparse() ? gradient.to_dense() : gradient);
+  return true;
 }
 
 void GradientBuckets::Arrived(size_t segment) {
   TORCH_CHECK(!arrived_[segment], "parameter '", parameters_->layout().segments()[segment].name,
               "' got a gradient twice in one backward pass");
   arrived_[segment] = true;
-  torch::Tensor gradient = std::move(const_cast<torch::Tensor&>(parameters_->parameter(segment)).mutable_grad());
-  if (placement_ != nullptr && !gradient.is_sparse()) placement_->Came(segment, gradient.data_ptr());
-  const torch::Tensor& view = views_[segment];
-  const bool in_place = !gradient.is_sparse() && gradient.data_ptr() == view.data_ptr() && gradient.is_contiguous();
-  if (!in_place && placement_ != nullptr && placement_->Given(segment)) {
-    displaced_.emplace_back(segment, gradient.is_sparse() ? gradient.to_dense() : gradient.clone());
-    return;
+  const torch::Tensor gradient = std::move(const_cast<torch::Tensor&>(parameters_->parameter(segment)).mutable_grad());
+  if (has_[segment]) {
+    torch::NoGradGuard no_grad;
+    views_[segment].add_((gradient.is_sparse() ? gradient.to_dense() : gradient).cpu());
+  } else {
+    has_[segment] = true;
+    if (!Put(segment, gradient)) return;
   }
-  if (!in_place) views_[segment].copy_(gradient.is_sparse() ? gradient.to_dense() : gradient);
+  if (pass_ + 1 < passes_) return;
   --buckets_[bucket_of_[segment]].pending;
   StartFullBuckets();
 }
@@ -84,16 +125,10 @@ void GradientBuckets::StartFullBuckets() {
 }
 
 void GradientBuckets::Finish() {
-  if (placement_ != nullptr) placement_->End();
-  for (auto& [segment, gradient] : displaced_) {
-    views_[segment].copy_(gradient);
-    --buckets_[bucket_of_[segment]].pending;
-  }
-  displaced_.clear();
+  EndPlacing();
   for (size_t i = 0; i < arrived_.size(); ++i) {
-    if (arrived_[i]) continue;
-    views_[i].zero_();
-    --buckets_[bucket_of_[i]].pending;
+    if (!has_[i]) views_[i].zero_();
+    if (!arrived_[i]) --buckets_[bucket_of_[i]].pending;
   }
   StartFullBuckets();
 }

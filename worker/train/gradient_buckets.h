@@ -32,8 +32,13 @@ class GradientBuckets {
   GradientBuckets(const GradientBuckets&) = delete;
   GradientBuckets& operator=(const GradientBuckets&) = delete;
 
-  // Before backward.
-  void Begin();
+  // Cuts anew; between steps, on all ranks between the same.
+  void Cut(double bucket_mb);
+  // Before backward, or the first of the `passes` that a step's samples are cut into: their gradients are added up, and
+  // only the last lets buckets go.
+  void Begin(int passes = 1);
+  // After a pass that is not the last.
+  void NextPass();
   // After backward (or instead of it, where there are no samples): starts what has not been started.
   void Finish();
 
@@ -46,13 +51,18 @@ class GradientBuckets {
     int pending = 0;  // parameters without a gradient yet
   };
   void Arrived(size_t segment);
+  // The segment's part of the flat array gets its first gradient of the step. False: something holds the place still.
+  bool Put(size_t segment, const torch::Tensor& gradient);
+  void EndPlacing();
   void StartFullBuckets();
 
   FlatParameters* const parameters_;
   GradientExchange* const exchange_;
   std::vector<Bucket> buckets_;
-  std::vector<size_t> bucket_of_;                 // by segment
-  std::vector<bool> arrived_;                     // by segment
+  std::vector<size_t> bucket_of_;  // by segment
+  std::vector<bool> arrived_;      // by segment: in this pass
+  std::vector<bool> has_;          // by segment: in this step
+  int pass_ = 0, passes_ = 1;
   size_t next_ = 0;                               // bucket to be started
   std::vector<torch::Tensor> views_;              // of the exchange's gradients, by segment
   std::unique_ptr<GradientPlacement> placement_;  // null: the gradients come to be on another device

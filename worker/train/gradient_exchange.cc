@@ -19,15 +19,23 @@ constexpr int64_t kPieceAlignment = 64;           // elements
 
 class ReplicatedExchange : public PiecewiseExchange {
  public:
-  ReplicatedExchange(const ParameterLayout* layout, CommThread* comm)
-      : PiecewiseExchange(layout, comm), gradients_(layout->elements()) {}
+  ReplicatedExchange(const ParameterLayout* layout, CommThread* comm, Compressor* compressor)
+      : PiecewiseExchange(layout, comm, compressor), gradients_(layout->elements()) {}
 
   float* gradients() override { return gradients_.values().data(); }
 
  protected:
   int64_t StartPiece(const std::string& name, const Range& piece) override {
-    auto* const bytes = reinterpret_cast<std::byte*>(gradients() + piece.first);
-    return comm_->StartAllReduce(name, absl::MakeSpan(bytes, piece.count * sizeof(float)), DType::kF32, ReduceOp::kSum);
+    const absl::Span<float> values = gradients_.values().subspan(piece.first, piece.count);
+    if (compressor_ == nullptr) {
+      auto* const bytes = reinterpret_cast<std::byte*>(values.data());
+      return comm_->StartAllReduce(name, absl::MakeSpan(bytes, values.size() * sizeof(float)), DType::kF32,
+                                   ReduceOp::kSum);
+    }
+    return comm_->StartOperation(name, piece.count * static_cast<int64_t>(sizeof(float)),
+                                 [compressor = compressor_, values, first = piece.first](Collectives* collectives) {
+                                   return compressor->AllReduce(collectives, values, first);
+                                 });
   }
 
  private:
@@ -44,9 +52,16 @@ void PiecewiseExchange::DoBeginStep() {
 }
 
 void PiecewiseExchange::StartBucket(int bucket, const BucketRange& range) {
-  if (comm_ == nullptr) return;
+  if (comm_ == nullptr) {
+    // Ranks of an earlier launch may have held something back.
+    if (compressor_ != nullptr) {
+      compressor_->Release(absl::MakeSpan(gradients() + range.first, range.count), range.first);
+    }
+    return;
+  }
+  const bool cut = compressor_ == nullptr || compressor_->elementwise();
   const int64_t most = kMostPiece / static_cast<int64_t>(sizeof(float));
-  const int64_t pieces = (range.count + most - 1) / most;
+  const int64_t pieces = cut ? (range.count + most - 1) / most : 1;
   const auto begin = [&](int64_t piece) {
     return piece == pieces ? range.count : range.count * piece / pieces / kPieceAlignment * kPieceAlignment;
   };
@@ -100,12 +115,48 @@ absl::Status PiecewiseExchange::Update(const ParallelFor& parallel, const SpanFn
   return Late([this] { return EndUpdate(); });
 }
 
+std::vector<RankState> PiecewiseExchange::rank_states() {
+  return compressor_ != nullptr ? compressor_->states() : std::vector<RankState>();
+}
+
 void PiecewiseExchange::TakeSpans(std::vector<Span>* spans) {
   if (comm_ != nullptr) comm_->TakeSpans(spans);
 }
 
-std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm) {
-  return std::make_unique<ReplicatedExchange>(layout, comm);
+std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm,
+                                                        Compressor* compressor) {
+  return std::make_unique<ReplicatedExchange>(layout, comm, compressor);
+}
+
+std::unique_ptr<Compressor> CreateCompressor(const RunConfig& config, const ParameterLayout& layout, bool own_ranges) {
+  const Communication& communication = config.communication();
+  CompressionOptions options;
+  switch (communication.compression()) {
+    case COMPRESSION_FP16:
+      options.kind = CompressionKind::kF16;
+      break;
+    case COMPRESSION_BF16:
+      options.kind = CompressionKind::kBF16;
+      break;
+    case COMPRESSION_TOPK:
+      options.kind = CompressionKind::kTopK;
+      break;
+    case COMPRESSION_POWERSGD:
+      options.kind = CompressionKind::kPowerSgd;
+      break;
+    default:
+      return nullptr;
+  }
+  options.topk_ratio = communication.topk_ratio();
+  options.powersgd_rank = communication.powersgd_rank();
+  options.seed = config.run().seed();
+  options.own_ranges = own_ranges;
+  std::vector<GradientMatrix> matrices;
+  for (const ParameterSegment& segment : layout.segments()) {
+    if (segment.shape.size() < 2 || segment.count == 0) continue;
+    matrices.push_back({segment.first, segment.shape[0], segment.count / segment.shape[0]});
+  }
+  return NewCompressor(options, layout.elements(), matrices);
 }
 
 }  // namespace lockstep

@@ -8,11 +8,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "lockstep/run_config.pb.h"
 #include "worker/comm/comm_thread.h"
+#include "worker/comm/compression.h"
 #include "worker/comm/host_collectives.h"
 #include "worker/comm/host_window.h"
 #include "worker/comm/rank_state.h"
 #include "worker/train/layout.h"
+#include "worker/train/span_optimizer.h"
 
 namespace lockstep {
 
@@ -49,24 +52,51 @@ class GradientExchange {
 
   // How much of the time inside SquaredNorm and Update of this step was communication.
   virtual int64_t late_comm_ns() const { return 0; }
-  // What of this rank's own a checkpoint has to hold, as residuals of compression.
+  // What of this rank's own a checkpoint has to hold, as residuals of compression. While nothing is under way.
   virtual std::vector<RankState> rank_states() { return {}; }
   // The collectives of this step so far; see CommThread::TakeSpans.
   virtual void TakeSpans(std::vector<Span>* spans) = 0;
 
-  void BeginStep(int64_t step) {
+  // What the mean over this rank's `own` samples counts in its gradient, of `all` that the step has on all ranks.
+  virtual double WeightOf(int64_t own, int64_t all) const {
+    return static_cast<double>(own) / static_cast<double>(all);
+  }
+  // Whether ranks have parameters of their own between synchronisations; what one rank finds the others do not know.
+  virtual bool local() const { return false; }
+
+  // `synchronises`: whether the ranks meet at this step; always, unless local().
+  void BeginStep(int64_t step, bool synchronises = true) {
     step_ = step;
+    synchronises_ = synchronises;
     DoBeginStep();
   }
 
  protected:
   virtual void DoBeginStep() {}
   int64_t step_ = 0;
+  bool synchronises_ = true;
 };
 
 // Each rank has parameters of its own: every bucket is all-reduced by the communication thread while backward goes on,
-// and each rank updates all. `comm` null: alone. `layout` and `comm` outlive the exchange.
-std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm);
+// and each rank updates all. `comm` null: alone. `compressor` null: exact. All outlive the exchange.
+std::unique_ptr<GradientExchange> NewReplicatedExchange(const ParameterLayout* layout, CommThread* comm,
+                                                        Compressor* compressor = nullptr);
+
+// Local SGD: each rank updates parameters of its own by its own gradient; at steps that synchronise they become the
+// mean over the ranks, weighted by the samples since the last such step, and so do the optimizer's states if
+// `average_states`; else each rank keeps its own (rank_states). A tail of a step that does not synchronise is empty: it
+// counts in that of the next one that does.
+struct LocalReplica {
+  float* parameters = nullptr;  // the flat array
+  std::vector<SpanOptimizer::State> states;
+  bool average_states = false;
+};
+std::unique_ptr<GradientExchange> NewLocalExchange(const ParameterLayout* layout, LocalReplica replica,
+                                                   CommThread* comm);
+
+// What communication.compression asks for; null: none. `own_ranges` as in CompressionOptions.
+std::unique_ptr<Compressor> CreateCompressor(const RunConfig& config, const ParameterLayout& layout,
+                                             bool own_ranges = false);
 
 // The ranks of one host, which are all there are, share parameters, optimizer states and gradients through `window`:
 // once all have come, each adds up its slice of everyone's gradients in rank order, straight from their memory, and
@@ -81,9 +111,10 @@ std::unique_ptr<GradientExchange> NewWindowExchange(const ParameterLayout* layou
 // reduced while backward goes on, over the host's ranks and then between the hosts, so that every rank ends with its
 // slice of the sum (HostCollectives), and updates that slice of its host's one copy of the parameters.
 //
-// `window`'s parts for the ranks hold `layout.elements()` floats each; `host` is what `comm` runs. All outlive the
-// exchange.
+// `window`'s parts for the ranks hold `layout.elements()` floats each; `host` is what `comm` runs; `compressor` works
+// between hosts alone. All outlive the exchange.
 std::unique_ptr<GradientExchange> NewHierarchicalExchange(const ParameterLayout* layout, HostWindow* window,
-                                                          HostCollectives* host, CommThread* comm);
+                                                          HostCollectives* host, CommThread* comm,
+                                                          Compressor* compressor = nullptr);
 
 }  // namespace lockstep

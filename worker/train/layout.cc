@@ -62,10 +62,24 @@ absl::Status CheckGroups(const std::vector<ParameterLayout::Parameter>& paramete
   return absl::OkStatus();
 }
 
-ParameterLayout::ParameterLayout(const std::vector<Parameter>& in_registration_order, const Optimizer& optimizer) {
-  segments_.reserve(in_registration_order.size());
-  for (auto it = in_registration_order.rbegin(); it != in_registration_order.rend(); ++it) {
+bool IsOrder(const std::vector<int>& order, size_t count) {
+  std::vector<bool> there(count);
+  for (const int number : order) {
+    if (number < 0 || number >= static_cast<int>(count) || there[number]) return false;
+    there[number] = true;
+  }
+  return order.size() == count;
+}
+
+ParameterLayout::ParameterLayout(const std::vector<Parameter>& in_registration_order, const Optimizer& optimizer,
+                                 const std::vector<int>& order) {
+  const int count = static_cast<int>(in_registration_order.size());
+  segments_.reserve(count);
+  for (int place = 0; place < count; ++place) {
+    const int number = order.empty() ? count - 1 - place : order[place];
+    const Parameter* const it = &in_registration_order[number];
     ParameterSegment segment;
+    segment.number = number;
     segment.name = it->name;
     segment.shape = it->shape;
     segment.first = elements_;

@@ -10,13 +10,14 @@
 namespace lockstep {
 
 // Where the trainable parameters lie in the one flat array of parameters, and in those of the same shape: gradients and
-// optimizer states. float32. Order: reverse of registration, which is about the order in which backward makes them
-// ready; each starts at a multiple of 16 elements (64 bytes).
+// optimizer states. float32. Order: that in which backward makes them ready where it is known, else the reverse of
+// registration, which is about that; each starts at a multiple of 16 elements (64 bytes).
 struct ParameterSegment {
   std::string name;
   std::vector<int64_t> shape;
   int64_t first = 0;  // element
   int64_t count = 0;
+  int number = 0;  // of the parameter, in order of registration
   double weight_decay = 0;
   double lr_scale = 1;
 };
@@ -33,8 +34,10 @@ class ParameterLayout {
     std::string name;
     std::vector<int64_t> shape;
   };
-  // `in_registration_order`: the trainable ones. Groups give each its weight decay and learning-rate scale.
-  ParameterLayout(const std::vector<Parameter>& in_registration_order, const Optimizer& optimizer);
+  // `in_registration_order`: the trainable ones. Groups give each its weight decay and learning-rate scale. `order`:
+  // their numbers in the order of the layout, each once; empty: the reverse of registration.
+  ParameterLayout(const std::vector<Parameter>& in_registration_order, const Optimizer& optimizer,
+                  const std::vector<int>& order = {});
 
   const std::vector<ParameterSegment>& segments() const { return segments_; }
   int64_t elements() const { return elements_; }      // of the flat array, padding included
@@ -50,6 +53,9 @@ class ParameterLayout {
 
 // InvalidArgument: the pattern of a group matches no parameter, which is then trained otherwise than was meant.
 absl::Status CheckGroups(const std::vector<ParameterLayout::Parameter>& parameters, const Optimizer& optimizer);
+
+// Whether `order` has each of the numbers below `count` once.
+bool IsOrder(const std::vector<int>& order, size_t count);
 
 // "*.bias": * any run of characters, ? one.
 bool MatchesPattern(const std::string& pattern, const std::string& name);

@@ -10,11 +10,13 @@ namespace lockstep {
 
 // What exchanges by operations of the communication thread have in common. A bucket goes in pieces, one operation each,
 // so that of a large parameter too the first is updated while the next are still on their way: once the tail is known
-// nothing speaks against the update, and each piece is updated as soon as it is there.
+// nothing speaks against the update, and each piece is updated as soon as it is there. A compressor that looks at more
+// than single elements gets buckets whole.
 class PiecewiseExchange : public GradientExchange {
  public:
-  // `comm` null: alone.
-  PiecewiseExchange(const ParameterLayout* layout, CommThread* comm) : layout_(layout), comm_(comm) {}
+  // `comm` null: alone. `compressor` null: exact.
+  PiecewiseExchange(const ParameterLayout* layout, CommThread* comm, Compressor* compressor)
+      : layout_(layout), comm_(comm), compressor_(compressor) {}
 
   void StartBucket(int bucket, const BucketRange& range) override;
   void StartTail(StepTail* tail) override;
@@ -22,6 +24,7 @@ class PiecewiseExchange : public GradientExchange {
   absl::StatusOr<double> SquaredNorm() override;
   absl::Status Update(const ParallelFor& parallel, const SpanFn& apply) override;
   int64_t late_comm_ns() const override { return late_comm_ns_; }
+  std::vector<RankState> rank_states() override;
   void TakeSpans(std::vector<Span>* spans) override;
 
  protected:
@@ -41,6 +44,7 @@ class PiecewiseExchange : public GradientExchange {
 
   const ParameterLayout* const layout_;
   CommThread* const comm_;
+  Compressor* const compressor_;
 
  private:
   struct Piece {

@@ -52,6 +52,20 @@ absl::Status BroadcastReplica(Network* network, FlatParameters* parameters, Span
   return absl::OkStatus();
 }
 
+ReplicaDigest DigestReplica(const Network& network, FlatParameters* parameters, int rank, int replica) {
+  ReplicaDigest digest;
+  digest.replica = replica;
+  if (replica == rank) digest.parameters = HashReplica({Bytes(parameters->data(), parameters->layout().elements())});
+  std::vector<torch::Tensor> hosts;
+  std::vector<absl::Span<const std::byte>> parts;
+  for (const NamedTensor& buffer : network.buffers()) {
+    const torch::Tensor& host = hosts.emplace_back(buffer.tensor.cpu().contiguous());
+    parts.emplace_back(static_cast<const std::byte*>(host.data_ptr()), host.nbytes());
+  }
+  digest.buffers = HashReplica(parts);
+  return digest;
+}
+
 absl::Status LoadInitialWeights(const Model& model, Network* network, FlatParameters* parameters,
                                 const std::function<void(const std::string&)>& log) {
   absl::StatusOr<SafetensorsFile> file = ReadSafetensors(model.init_from());

@@ -9,6 +9,7 @@
 #include "worker/comm/host_collectives.h"
 #include "worker/model/model.h"
 #include "worker/train/flat_parameters.h"
+#include "worker/train/replica_check.h"
 #include "worker/train/span_optimizer.h"
 
 namespace lockstep {
@@ -17,6 +18,9 @@ namespace lockstep {
 // `comm` null: nothing to do. `host` not null: the ranks of each host share them, in `shared`.
 absl::Status BroadcastReplica(Network* network, FlatParameters* parameters, SpanOptimizer* optimizer, CommThread* comm,
                               HostCollectives* host, absl::Span<std::byte> shared);
+
+// This rank's part of CheckReplicas. `replica`: the lowest of the ranks that share its parameters.
+ReplicaDigest DigestReplica(const Network& network, FlatParameters* parameters, int rank, int replica);
 
 // Reads `model.init_from` into the network and logs what was taken. InvalidArgument, NotFound name the file.
 absl::Status LoadInitialWeights(const Model& model, Network* network, FlatParameters* parameters,

@@ -9,8 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
-#include "common/checkpoint/checkpoint.h"
-#include "common/checkpoint/safetensors.h"
 #include "worker/model/weights.h"
 
 namespace lockstep {
@@ -65,10 +63,9 @@ absl::Status RestoreOptimizer(const SafetensorsFile& file, const ParameterLayout
 }  // namespace
 
 absl::Status Snapshot::Take() {
-  if (files_.empty()) files_ = {{kModelFile, ""}, {kOptimizerFile, ""}};
   Rewind();
-  RETURN_IF_ERROR(TakeModel(&files_[0]));
-  return TakeOptimizer(&files_[1]);
+  RETURN_IF_ERROR(TakeModel(&files_[kModel]));
+  return TakeOptimizer(&files_[kOptimizer]);
 }
 
 absl::Status Snapshot::TakeModel(File* file) {
@@ -80,9 +77,10 @@ absl::Status Snapshot::TakeModel(File* file) {
 absl::Status Snapshot::TakeOptimizer(File* file) {
   std::vector<TensorInfo> tensors;
   std::vector<absl::string_view> values;
-  const std::vector<ParameterSegment>& segments = parameters_->layout().segments();
+  std::vector<const ParameterSegment*> segments(parameters_->layout().segments().size());  // in order of registration
+  for (const ParameterSegment& segment : parameters_->layout().segments()) segments[segment.number] = &segment;
   for (const SpanOptimizer::State& state : optimizer_->states()) {
-    for (auto segment = segments.rbegin(); segment != segments.rend(); ++segment) {  // in order of registration
+    for (const ParameterSegment* segment : segments) {
       tensors.push_back({StateName(state, *segment), "F32", segment->shape});
       values.emplace_back(reinterpret_cast<const char*>(state.values.data() + segment->first),
                           segment->count * sizeof(float));
@@ -95,6 +93,7 @@ absl::Status Snapshot::TakeOptimizer(File* file) {
 std::vector<Manifest::File> Snapshot::files() const {
   std::vector<Manifest::File> files;
   for (const File& file : files_) {
+    if (file.bytes.empty()) continue;
     files.emplace_back();
     files.back().set_name(file.name);
     files.back().set_bytes(static_cast<int64_t>(file.bytes.size()));
@@ -108,6 +107,16 @@ absl::string_view Snapshot::NextChunk() {
   const absl::string_view chunk = absl::string_view(files_[file_].bytes).substr(position_, kChunkBytes);
   position_ += chunk.size();
   return chunk;
+}
+
+absl::StatusOr<SafetensorsFile> TakeRanksFile(CoordinatorLink::Downloaded* checkpoint) {
+  for (int i = 0; i < checkpoint->header.files_size() && i < static_cast<int>(checkpoint->files.size()); ++i) {
+    if (checkpoint->header.files(i).name() != kRanksFile) continue;
+    absl::StatusOr<SafetensorsFile> file = ParseSafetensors(std::move(checkpoint->files[i]));
+    if (!file.ok()) return Annotate(absl::DataLossError(file.status().message()), kRanksFile);
+    return file;
+  }
+  return SafetensorsFile();
 }
 
 absl::Status RestoreTensors(CoordinatorLink::Downloaded checkpoint, Network* network, FlatParameters* parameters,

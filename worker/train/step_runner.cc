@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
 #include <exception>
 #include <utility>
@@ -29,21 +30,21 @@ StepRunner::StepRunner(const Options& options, Network* network, Objective* obje
       optimizer_(optimizer),
       exchange_(exchange),
       delays_(options.config, options.rank),
-      buckets_(parameters, exchange, options.config.communication().bucket_mb()),
+      buckets_(parameters, exchange, options.bucket_mb),
       buffers_(*network, comm) {}
 
-absl::StatusOr<StepOutcome> StepRunner::Run(int64_t step, int64_t step_samples, Prefetcher* batches,
+absl::StatusOr<StepOutcome> StepRunner::Run(int64_t step, int64_t step_samples, bool synchronises, Prefetcher* batches,
                                             const std::function<int64_t()>& held_directive) {
   step_ = step;
+  synchronises_ = synchronises;
   outcome_ = StepOutcome();
   exchange_->TakeSpans(&spans_);  // of what was done between the steps
-  exchange_->BeginStep(step);
+  exchange_->BeginStep(step, synchronises);
   wall_ = WallClock::Now(options_.clock_offset_ns);
   moments_.start = MonotonicNanos();
   const Batch* batch = nullptr;
   RETURN_IF_ERROR(GetBatch(batches, &batch));
-  RETURN_IF_ERROR(Forward(*batch, step_samples));
-  RETURN_IF_ERROR(Backward(*batch, step_samples, held_directive));
+  RETURN_IF_ERROR(ForwardAndBackward(*batch, step_samples, held_directive));
   RETURN_IF_ERROR(Communicate());
   RETURN_IF_ERROR(Update());
   delays_.Hold(STEP_PART_OTHER, step_);
@@ -62,41 +63,31 @@ absl::Status StepRunner::GetBatch(Prefetcher* batches, const Batch** batch) {
   return absl::OkStatus();
 }
 
-absl::Status StepRunner::Forward(const Batch& batch, int64_t step_samples) {
-  delays_.Hold(STEP_PART_FORWARD, step_);
-  loss_value_ = 0;
-  if (batch.samples > 0) {
-    // Dropout has no state that would have to be saved: it follows from seed, step and rank.
-    torch::manual_seed(Mix({options_.config.run().seed(), kForwardKey, static_cast<uint64_t>(step_),
-                            static_cast<uint64_t>(options_.rank)}));
-    try {
-      ASSIGN_OR_RETURN(const torch::Tensor output, network_->Forward(batch.input));
-      ASSIGN_OR_RETURN(loss_, objective_->MeanLoss(output, batch.target));
-      loss_value_ = loss_.item<double>();
-    } catch (const std::exception& error) {
-      return TorchStatus(error, absl::StrCat("forward pass of step ", step_));
+// A batch in as many passes as `accumulate` says, or one for each sample where there are fewer; then the tail.
+absl::Status StepRunner::ForwardAndBackward(const Batch& batch, int64_t step_samples,
+                                            const std::function<int64_t()>& held_directive) {
+  const int64_t passes = std::min<int64_t>(options_.config.accumulate(), batch.samples);
+  const double weight = exchange_->WeightOf(batch.samples, step_samples);
+  int64_t forward_ns = 0;
+  loss_sum_ = 0;
+  for (int64_t pass = 0; pass < std::max<int64_t>(1, passes); ++pass) {
+    const int64_t start_ns = MonotonicNanos();
+    if (pass == 0) delays_.Hold(STEP_PART_FORWARD, step_);
+    const Part part = {pass, batch.samples * pass / std::max<int64_t>(1, passes),
+                       batch.samples * (pass + 1) / std::max<int64_t>(1, passes)};
+    if (passes > 0) RETURN_IF_ERROR(Forward(batch, part));
+    if (pass + 1 >= passes) StartBuffers(batch.samples, step_samples);
+    forward_ns += MonotonicNanos() - start_ns;
+    if (pass == 0) {
+      delays_.Hold(STEP_PART_BACKWARD, step_);
+      buckets_.Begin(static_cast<int>(std::max<int64_t>(1, passes)));
+    } else {
+      buckets_.NextPass();
     }
+    // The mean over all ranks' samples is the sum over the ranks, and over their passes, of what each weighs.
+    if (passes > 0) RETURN_IF_ERROR(Backward(weight * part.Share(batch.samples)));
   }
-  const double share = static_cast<double>(batch.samples) / static_cast<double>(step_samples);
-  buffers_.Start(share, /*some_idle=*/step_samples < options_.world);
-  moments_.forward = MonotonicNanos();
-  return absl::OkStatus();
-}
-
-absl::Status StepRunner::Backward(const Batch& batch, int64_t step_samples,
-                                  const std::function<int64_t()>& held_directive) {
-  delays_.Hold(STEP_PART_BACKWARD, step_);
-  buckets_.Begin();
-  if (batch.samples > 0) {
-    // The mean over all ranks' samples is the sum over the ranks of what each gets from its share of the loss.
-    const double share = static_cast<double>(batch.samples) / static_cast<double>(step_samples);
-    try {
-      loss_.backward(torch::full_like(loss_, share));
-    } catch (const std::exception& error) {
-      return TorchStatus(error, absl::StrCat("backward pass of step ", step_));
-    }
-    loss_.reset();
-  }
+  moments_.forward = moments_.data + forward_ns;
   buckets_.Finish();
   moments_.arrival = MonotonicNanos();
   HandOverTail(batch.samples, batch.fingerprint, held_directive());
@@ -104,17 +95,54 @@ absl::Status StepRunner::Backward(const Batch& batch, int64_t step_samples,
   return absl::OkStatus();
 }
 
+absl::Status StepRunner::Forward(const Batch& batch, const Part& part) {
+  // Dropout has no state that would have to be saved: it follows from seed, step, rank and pass.
+  uint64_t seed = Mix(
+      {options_.config.run().seed(), kForwardKey, static_cast<uint64_t>(step_), static_cast<uint64_t>(options_.rank)});
+  if (part.number > 0) seed = Mix({seed, static_cast<uint64_t>(part.number)});
+  torch::manual_seed(seed);
+  try {
+    ASSIGN_OR_RETURN(const torch::Tensor output,
+                     network_->Forward(batch.input.narrow(0, part.begin, part.end - part.begin)));
+    ASSIGN_OR_RETURN(loss_, objective_->MeanLoss(output, batch.target.narrow(0, part.begin, part.end - part.begin)));
+    loss_sum_ += loss_.item<double>() * static_cast<double>(part.end - part.begin);
+  } catch (const std::exception& error) {
+    return TorchStatus(error, absl::StrCat("forward pass of step ", step_));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StepRunner::Backward(double weight) {
+  try {
+    loss_.backward(torch::full_like(loss_, weight));
+  } catch (const std::exception& error) {
+    return TorchStatus(error, absl::StrCat("backward pass of step ", step_));
+  }
+  loss_.reset();
+  return absl::OkStatus();
+}
+
+// At a step that synchronises, weighted by the samples since the last one.
+void StepRunner::StartBuffers(int64_t samples, int64_t step_samples) {
+  own_samples_ += samples;
+  all_samples_ += step_samples;
+  if (!synchronises_) return;
+  const double share = static_cast<double>(own_samples_) / static_cast<double>(all_samples_);
+  buffers_.Start(share, /*some_idle=*/step_samples < options_.world || exchange_->local());
+  own_samples_ = all_samples_ = 0;
+}
+
 void StepRunner::HandOverTail(int64_t samples, uint64_t fingerprint, int64_t held_directive) {
   StepTail& tail = outcome_.tail;
-  tail.loss_sum = loss_value_ * static_cast<double>(samples);
+  tail.loss_sum = loss_sum_;
   tail.samples = samples;
   tail.fingerprint = fingerprint;
   tail.control = held_directive;
   tail.first_arrival = tail.last_arrival = wall_.Seconds(moments_.arrival);
   tail.last_rank = options_.rank;
-  if (!std::isfinite(loss_value_)) {
+  if (!std::isfinite(loss_sum_)) {
     tail.non_finite_rank = options_.rank;
-    outcome_.not_finite = absl::StrCat("the loss is ", loss_value_);
+    outcome_.not_finite = absl::StrCat("the loss is ", loss_sum_);
   }
   outcome_.record.set_loss_sum(tail.loss_sum);
   outcome_.record.set_samples(samples);
@@ -137,7 +165,7 @@ absl::Status StepRunner::Update() {
   }
   if (outcome_.tail.non_finite_rank < 0 && scale.has_value()) {
     delays_.Hold(STEP_PART_OPTIMIZER, step_);
-    RETURN_IF_ERROR(buffers_.Finish());
+    if (synchronises_) RETURN_IF_ERROR(buffers_.Finish());
     optimizer_->BeginStep(step_, lr, *scale);
     const auto parallel = [](int64_t begin, int64_t end, const std::function<void(int64_t, int64_t)>& body) {
       at::parallel_for(begin, end, kUpdateGrain, body);
@@ -158,7 +186,7 @@ absl::StatusOr<std::optional<double>> StepRunner::ClipScale() {
   const double norm = std::sqrt(squares), most = options_.config.optimizer().clip_norm();
   outcome_.record.set_grad_norm(norm);
   if (!std::isfinite(norm)) {
-    outcome_.tail.non_finite_rank = 0;  // the same on all ranks: rank 0 speaks for them
+    outcome_.tail.non_finite_rank = exchange_->local() ? options_.rank : 0;  // the same on all ranks: one speaks
     outcome_.not_finite = absl::StrCat("the gradient's norm is ", norm);
     return std::optional<double>();
   }

@@ -40,28 +40,40 @@ class StepRunner {
     RunConfig config;
     int rank = 0, world = 1;
     int64_t steps_per_epoch = 1;
+    double bucket_mb = 25;
     int64_t clock_offset_ns = 0;  // to rank 0's clock
-    std::string algorithm;
+    AlgorithmFn algorithm = [](int64_t) { return std::string(); };
   };
   // All pointers outlive this. `comm` null: alone.
   StepRunner(const Options& options, Network* network, Objective* objective, FlatParameters* parameters,
              SpanOptimizer* optimizer, GradientExchange* exchange, CommThread* comm);
 
-  // Step `step` (from 1), the prefetcher's next. `step_samples`: over all ranks. `held_directive` is asked when the
-  // tail leaves. If something is not finite (tail.non_finite_rank ≥ 0), parameters have not changed; so too on an
-  // error.
-  absl::StatusOr<StepOutcome> Run(int64_t step, int64_t step_samples, Prefetcher* batches,
+  // Step `step` (from 1), the prefetcher's next. `step_samples`: over all ranks. `synchronises`: as in
+  // GradientExchange::BeginStep; without it the tail is empty. `held_directive` is asked when the tail leaves. If
+  // something is not finite (tail.non_finite_rank ≥ 0), parameters have not changed; so too on an error.
+  absl::StatusOr<StepOutcome> Run(int64_t step, int64_t step_samples, bool synchronises, Prefetcher* batches,
                                   const std::function<int64_t()>& held_directive);
+
+  // From the next step on.
+  void SetBuckets(double bucket_mb) { buckets_.Cut(bucket_mb); }
 
  private:
   // The parts in order; each ends with its moment.
   absl::Status GetBatch(Prefetcher* batches, const Batch** batch);
-  absl::Status Forward(const Batch& batch, int64_t step_samples);
-  absl::Status Backward(const Batch& batch, int64_t step_samples, const std::function<int64_t()>& held_directive);
+  absl::Status ForwardAndBackward(const Batch& batch, int64_t step_samples,
+                                  const std::function<int64_t()>& held_directive);
   absl::Status Communicate();
   absl::Status Update();
   void Record(const Batch& batch);
 
+  // A pass: samples [begin, end) of the batch.
+  struct Part {
+    int64_t number = 0, begin = 0, end = 0;
+    double Share(int64_t samples) const { return static_cast<double>(end - begin) / static_cast<double>(samples); }
+  };
+  absl::Status Forward(const Batch& batch, const Part& part);
+  absl::Status Backward(double weight);
+  void StartBuffers(int64_t samples, int64_t step_samples);
   void HandOverTail(int64_t samples, uint64_t fingerprint, int64_t held_directive);
   // Factor that clips the reduced gradient's norm; nothing if that is not finite.
   absl::StatusOr<std::optional<double>> ClipScale();
@@ -82,9 +94,11 @@ class StepRunner {
   WallClock wall_;
   StepOutcome outcome_;
   torch::Tensor loss_;
-  double loss_value_ = 0;
+  double loss_sum_ = 0;  // over this rank's samples
+  bool synchronises_ = true;
   std::vector<Span> spans_;
-  int64_t first_collective_ns_ = 0;  // of the step before
+  int64_t first_collective_ns_ = 0;            // of the last step that had one
+  int64_t own_samples_ = 0, all_samples_ = 0;  // since the last step that synchronised
 };
 
 }  // namespace lockstep

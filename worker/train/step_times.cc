@@ -82,7 +82,7 @@ void FillTimes(const StepMoments& moments, const std::vector<Span>& spans, doubl
   *previous_first_ns = first_ns;
 }
 
-void FillCollectives(const std::vector<Span>& spans, const std::string& algorithm, const WallClock& wall,
+void FillCollectives(const std::vector<Span>& spans, const AlgorithmFn& algorithm, const WallClock& wall,
                      StepRecord* record) {
   for (const Span& span : spans) {
     CollectiveRecord* collective = record->add_collectives();
@@ -90,7 +90,7 @@ void FillCollectives(const std::vector<Span>& spans, const std::string& algorith
     collective->set_name(span.name);
     collective->set_grad_bytes(span.bytes);
     collective->set_wire_bytes(span.wire_bytes);
-    collective->set_algorithm(algorithm);
+    collective->set_algorithm(algorithm(span.bytes));
     collective->set_arrival(wall.Seconds(span.start_ns));
     collective->set_end(wall.Seconds(span.end_ns));
   }

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "lockstep/telemetry.pb.h"
@@ -45,8 +47,10 @@ struct WallClock {
 void FillTimes(const StepMoments& moments, const std::vector<Span>& spans, double last_arrival, const WallClock& wall,
                int64_t* previous_first_ns, StepRecord* record);
 
+// The algorithm of a collective of so many bytes.
+using AlgorithmFn = std::function<std::string(int64_t bytes)>;
 // Adds the record of every collective, for a sampled step.
-void FillCollectives(const std::vector<Span>& spans, const std::string& algorithm, const WallClock& wall,
+void FillCollectives(const std::vector<Span>& spans, const AlgorithmFn& algorithm, const WallClock& wall,
                      StepRecord* record);
 
 }  // namespace lockstep

@@ -10,10 +10,19 @@
 #include "common/base/clock.h"
 #include "common/base/status.h"
 #include "worker/model/torch_status.h"
+#include "worker/train/gradient_order.h"
+#include "worker/train/rank_states.h"
 #include "worker/train/replica.h"
+#include "worker/train/sync_period.h"
 #include "worker/train/together.h"
 
 namespace lockstep {
+namespace {
+
+// As many as the coordinator then asks for; see BucketTuner.
+constexpr int kFirstBlockSteps = 25;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerOptions options) {
   std::unique_ptr<Trainer> trainer(new Trainer(std::move(options)));
@@ -29,8 +38,10 @@ Trainer::Trainer(TrainerOptions options)
     : options_(std::move(options)),
       plan_(options_.train->size(), options_.config.data().global_batch_size(), options_.config.run().seed(),
             options_.config.data().shuffle()),
-      decoder_(options_.config.data(), options_.train->input(), options_.train->target(),
-               options_.config.run().seed()) {}
+      decoder_(options_.config.data(), options_.train->input(), options_.train->target(), options_.config.run().seed()),
+      bucket_mb_(options_.config.communication().bucket_mb()) {
+  if (options_.resume.has_value() && options_.resume->bucket_mb() > 0) bucket_mb_ = options_.resume->bucket_mb();
+}
 
 Trainer::~Trainer() = default;
 
@@ -51,8 +62,13 @@ absl::Status Trainer::Prepare() {
   step.rank = options_.rank;
   step.world = options_.world;
   step.steps_per_epoch = plan_.steps_per_epoch();
+  step.bucket_mb = bucket_mb_;
   step.clock_offset_ns = options_.clock_offset_ns;
-  if (comm_ != nullptr) step.algorithm = comm_->algorithm();
+  if (comm_ != nullptr) {
+    step.algorithm = [this](int64_t bytes) {
+      return options_.host != nullptr ? options_.host->algorithm() : options_.collectives->AlgorithmOf(bytes);
+    };
+  }
   runner_ = std::make_unique<StepRunner>(step, options_.network.get(), options_.objective.get(), parameters_.get(),
                                          optimizer_.get(), exchange_.get(), comm_.get());
   evaluator_ =
@@ -62,7 +78,7 @@ absl::Status Trainer::Prepare() {
     uploader_ = std::make_unique<CheckpointUploader>(options_.link, control_timeout(), options_.log);
   }
   if (options_.resume.has_value()) cursor_ = options_.resume->cursor();
-  step_ = cursor_.step();
+  step_ = synchronised_ = cursor_.step();
 
   Prefetcher::Options batches;
   batches.data = options_.train.get();
@@ -75,18 +91,70 @@ absl::Status Trainer::Prepare() {
   batches.device = options_.device;
   ASSIGN_OR_RETURN(batches_, Prefetcher::Create(batches));
   batches_->AllowThrough(options_.link->GrantedThrough(cursor_.step()));
+  StartTuning();
+  return absl::OkStatus();
+}
+
+// As the coordinator's state expects it: from the first step on, or not at all.
+void Trainer::StartTuning() {
+  if (!leads() || options_.config.communication().bucket_tuning() != BUCKET_TUNING_AUTO || cursor_.step() > 0) return;
+  if (comm_ == nullptr || options_.window != nullptr) {
+    return options_.log("communication.bucket_tuning has nothing to do: gradients do not go by messages in buckets");
+  }
+  bucket_times_.Begin(bucket_mb_, kFirstBlockSteps);
+}
+
+void Trainer::SetBuckets(const lockstep::SetBuckets& buckets) {
+  bucket_mb_ = buckets.bucket_mb();
+  runner_->SetBuckets(bucket_mb_);
+  bucket_times_.Begin(bucket_mb_, buckets.measure_steps());
+}
+
+// Rank 0 finds the order, and all ranks take it: so it is found before anything depends on where parameters lie, and
+// buckets stay whole stretches of the flat array. Without messages there are no buckets, and any order will do.
+absl::Status Trainer::AgreeOnOrder() {
+  gradient_order_ = options_.gradient_order.value_or(std::vector<int>());
+  if (comm_ == nullptr || options_.window != nullptr || options_.gradient_order.has_value()) return absl::OkStatus();
+  std::vector<int> order(options_.network->parameters().size() + 1);  // first: whether it was found
+  RETURN_IF_ERROR(DoOnRank0(options_.rank, comm_.get(), beat(), [&] {
+    torch::set_num_threads(options_.config.threads());  // of this thread
+    std::vector<int64_t> shape = decoder_.input_shape();
+    shape.insert(shape.begin(), ShareOf(plan_.SamplesAt(1), 0, options_.world).end);
+    const auto type = torch::TensorOptions().dtype(decoder_.input_is_float() ? torch::kFloat32 : torch::kInt64);
+    const absl::StatusOr<std::vector<int>> found =
+        FindGradientOrder(options_.network.get(), torch::zeros(shape, type.device(options_.device)));
+    order[0] = found.ok() ? 1 : 0;
+    if (found.ok()) std::copy(found->begin(), found->end(), order.begin() + 1);
+    if (!found.ok()) options_.log(absl::StrCat("buckets go by the order of registration: ", found.status().message()));
+    return absl::OkStatus();
+  }));
+  comm_->StartBroadcast("order of gradients",
+                        absl::MakeSpan(reinterpret_cast<std::byte*>(order.data()), order.size() * sizeof(int)), 0);
+  RETURN_IF_ERROR(comm_->Wait());
+  if (order[0] != 0) gradient_order_.assign(order.begin() + 1, order.end());
   return absl::OkStatus();
 }
 
 // Parameters, optimizer states and gradients: of this rank's own, or in the host's window.
 absl::Status Trainer::PrepareReplica() {
   const Optimizer& optimizer = options_.config.optimizer();
-  ASSIGN_OR_RETURN(const ParameterLayout layout, FlatParameters::LayoutOf(*options_.network, optimizer));
+  RETURN_IF_ERROR(AgreeOnOrder());
+  ASSIGN_OR_RETURN(const ParameterLayout layout,
+                   FlatParameters::LayoutOf(*options_.network, optimizer, gradient_order_));
   HostWindow* const window = options_.window;
   if (window == nullptr) {
     parameters_ = std::make_unique<FlatParameters>(layout, *options_.network);
     optimizer_ = CreateOptimizer(optimizer, &parameters_->layout());
-    exchange_ = NewReplicatedExchange(&parameters_->layout(), comm_.get());
+    if (options_.world > 1 && options_.config.communication().period() > 1) {
+      LocalReplica replica;
+      replica.parameters = parameters_->data();
+      replica.states = optimizer_->states();
+      replica.average_states = options_.config.communication().average_momentum();
+      exchange_ = NewLocalExchange(&parameters_->layout(), std::move(replica), comm_.get());
+      return absl::OkStatus();
+    }
+    compressor_ = CreateCompressor(options_.config, parameters_->layout());
+    exchange_ = NewReplicatedExchange(&parameters_->layout(), comm_.get(), compressor_.get());
     return absl::OkStatus();
   }
   float* const shared = reinterpret_cast<float*>(window->shared().data());
@@ -94,8 +162,12 @@ absl::Status Trainer::PrepareReplica() {
   optimizer_ =
       CreateOptimizer(optimizer, &parameters_->layout(),
                       absl::MakeSpan(shared, window->shared().size() / sizeof(float)).subspan(layout.elements()));
-  exchange_ = options_.hosts > 1 ? NewHierarchicalExchange(&parameters_->layout(), window, options_.host, comm_.get())
-                                 : NewWindowExchange(&parameters_->layout(), window, comm_.get());
+  if (options_.hosts == 1) {
+    exchange_ = NewWindowExchange(&parameters_->layout(), window, comm_.get());
+    return absl::OkStatus();
+  }
+  compressor_ = CreateCompressor(options_.config, parameters_->layout(), /*own_ranges=*/true);
+  exchange_ = NewHierarchicalExchange(&parameters_->layout(), window, options_.host, comm_.get(), compressor_.get());
   return absl::OkStatus();
 }
 
@@ -141,6 +213,7 @@ absl::Status Trainer::Start() {
   RETURN_IF_ERROR(BroadcastReplica(options_.network.get(), parameters_.get(), optimizer_.get(), comm_.get(),
                                    options_.host,
                                    options_.window != nullptr ? options_.window->shared() : absl::Span<std::byte>()));
+  if (options_.resume.has_value()) RETURN_IF_ERROR(GiveRankStatesBack());
   epoch_start_ns_ = MonotonicNanos() - static_cast<int64_t>(cursor_.epoch_seconds() * 1e9);
   if (options_.resume.has_value()) return absl::OkStatus();
   return Checkpoint(/*best=*/false);
@@ -153,26 +226,68 @@ absl::Status Trainer::Restore() {
     return absl::DataLossError(absl::StrCat("the checkpoint is of step ", checkpoint->header.cursor().step(),
                                             ", the run goes on from step ", cursor_.step()));
   }
+  const std::string which = absl::StrCat("checkpoint of step ", cursor_.step());
+  absl::StatusOr<SafetensorsFile> states = TakeRanksFile(&*checkpoint);
+  if (!states.ok()) return Annotate(states.status(), which);
+  const absl::StatusOr<int> stored = CheckRankStates(*states, exchange_->rank_states());
+  if (!stored.ok()) return Annotate(stored.status(), which);
+  stored_states_ = *std::move(states);
+  stored_ranks_ = *stored;
   return Annotate(RestoreTensors(*std::move(checkpoint), options_.network.get(), parameters_.get(), optimizer_.get()),
-                  absl::StrCat("checkpoint of step ", cursor_.step()));
+                  which);
+}
+
+absl::Status Trainer::GiveRankStatesBack() {
+  const SafetensorsFile stored = std::exchange(stored_states_, {});
+  return GiveRankStates(stored, stored_ranks_, exchange_->rank_states(), options_.rank, options_.world, comm_.get());
 }
 
 absl::Status Trainer::TakeStep(Boundary* boundary) {
   RETURN_IF_ERROR(AllowNextStep());
   const int64_t step = cursor_.step() + 1;
   options_.network->SetTraining(true);
-  ASSIGN_OR_RETURN(StepOutcome outcome, runner_->Run(step, plan_.SamplesAt(step), batches_.get(),
+  const bool synchronises = Synchronises(step);
+  ASSIGN_OR_RETURN(StepOutcome outcome, runner_->Run(step, plan_.SamplesAt(step), synchronises, batches_.get(),
                                                      [this] { return options_.link->HeldDirective(); }));
   RETURN_IF_ERROR(CheckFinite(outcome));
   epoch_step_s_ += outcome.record.step_s();
   epoch_exposed_s_ += outcome.record.comm_exposed_s();
+  if (const auto block = bucket_times_.Took(step, outcome.record.step_s()); block && leads()) {
+    options_.link->SendBuckets(*block);
+  }
   options_.link->Report(std::move(outcome.record));
   Advance(outcome.tail);
+  if (!synchronises) {
+    checkpoint_overdue_ |= options_.link->CheckpointDue(step);
+    return absl::OkStatus();
+  }
+  synchronised_ = step;
+  RETURN_IF_ERROR(CheckReplicasIfDue());
 
   ObeyDirectives(outcome.tail.control, boundary);
   if (plan_.IsLastOfEpoch(step)) EndEpoch();
   RETURN_IF_ERROR(EvaluateIfDue(boundary));
   return CheckpointIfDue(*boundary);
+}
+
+bool Trainer::Synchronises(int64_t step) const {
+  if (!exchange_->local()) return true;
+  const int64_t period = PeriodAt(options_.config.communication(), step, cursor_.period());
+  return step - synchronised_ >= period || plan_.IsLastOfEpoch(step) || options_.link->EvaluationDue(step) ||
+         step == options_.link->final_step();
+}
+
+void Trainer::AdaptPeriod(double epoch_loss) {
+  const Communication& config = options_.config.communication();
+  if (!exchange_->local() || config.period_rule() != PERIOD_RULE_ADAPTIVE) return;
+  if (cursor_.first_epoch_loss() == 0) cursor_.set_first_epoch_loss(epoch_loss);
+  const int64_t before = PeriodAt(config, cursor_.step(), cursor_.period());
+  const int64_t period = NextPeriod(config.period(), cursor_.first_epoch_loss(), epoch_loss, before);
+  cursor_.set_period(period);
+  if (period == before || !leads()) return;
+  options_.log(absl::StrCat("communication.period is ", period, " from step ", cursor_.step() + 1, " on, it was ",
+                            before, ": the epoch's loss is ", epoch_loss, ", that of the first was ",
+                            cursor_.first_epoch_loss()));
 }
 
 absl::Status Trainer::AllowNextStep() {
@@ -204,7 +319,21 @@ absl::Status Trainer::CheckFinite(const StepOutcome& outcome) {
   if (rank != options_.rank) {
     return absl::AbortedError(absl::StrCat("step ", step, ": the loss is not finite on rank ", rank));
   }
-  return absl::OutOfRangeError(absl::StrCat(outcome.not_finite, "; try a lower optimizer.lr, or optimizer.clip_norm"));
+  const std::string what =
+      outcome.not_finite.empty() ? "the loss was not finite at an earlier step" : outcome.not_finite;
+  return absl::OutOfRangeError(absl::StrCat(what, "; try a lower optimizer.lr, or optimizer.clip_norm"));
+}
+
+absl::Status Trainer::CheckReplicasIfDue() {
+  int64_t every = options_.config.communication().check_replicas();
+#ifndef NDEBUG
+  if (every == 0) every = 100;
+#endif
+  const int64_t step = cursor_.step();
+  if (comm_ == nullptr || every == 0 || step % every != 0) return absl::OkStatus();
+  const int replica = options_.window != nullptr ? options_.window->ranks()[0] : options_.rank;
+  return CheckReplicas(DigestReplica(*options_.network, parameters_.get(), options_.rank, replica), step,
+                       options_.world, comm_.get());
 }
 
 void Trainer::ObeyDirectives(int64_t through, Boundary* boundary) {
@@ -212,6 +341,7 @@ void Trainer::ObeyDirectives(int64_t through, Boundary* boundary) {
   for (; obeyed_ < through; ++obeyed_) {
     const Directive directive = options_.link->GetDirective(obeyed_ + 1);
     if (directive.has_checkpoint()) boundary->checkpoint = true;
+    if (directive.has_set_buckets()) SetBuckets(directive.set_buckets());
     if (directive.has_stop()) {
       boundary->stop = true;
       boundary->why = absl::StrCat("stopped by ", directive.stop().rule());
@@ -243,6 +373,7 @@ void Trainer::EndEpoch() {
     done.set_exposed_fraction(epoch_step_s_ > 0 ? epoch_exposed_s_ / epoch_step_s_ : 0);
     options_.link->SendEpochDone(done);
   }
+  AdaptPeriod(cursor_.epoch_loss_sum() / static_cast<double>(cursor_.epoch_samples()));
   cursor_.set_epoch(cursor_.epoch() + 1);
   cursor_.set_epoch_step(0);
   cursor_.set_fingerprint(0);
@@ -272,7 +403,8 @@ absl::Status Trainer::EvaluateIfDue(Boundary* boundary) {
 }
 
 absl::Status Trainer::CheckpointIfDue(const Boundary& boundary) {
-  if (!boundary.checkpoint && !options_.link->CheckpointDue(cursor_.step())) return absl::OkStatus();
+  const bool overdue = std::exchange(checkpoint_overdue_, false);
+  if (!boundary.checkpoint && !overdue && !options_.link->CheckpointDue(cursor_.step())) return absl::OkStatus();
   return Checkpoint(boundary.best);
 }
 
@@ -280,18 +412,26 @@ absl::Status Trainer::CheckpointIfDue(const Boundary& boundary) {
 absl::Status Trainer::Checkpoint(bool best) {
   if (checkpointed_ == cursor_.step()) return absl::OkStatus();
   checkpointed_ = cursor_.step();
-  return DoOnRank0(options_.rank, comm_.get(), beat(), [this, best] { return SnapshotAndSend(best); });
+  RETURN_IF_ERROR(DoOnRank0(options_.rank, comm_.get(), beat(), [this] { return AnnounceCheckpoint(); }));
+  const int64_t start_ns = MonotonicNanos();
+  std::string none;
+  RETURN_IF_ERROR(GatherRankStates(exchange_->rank_states(), options_.rank, options_.world, comm_.get(),
+                                   leads() ? snapshot_->ranks() : &none));
+  return DoOnRank0(options_.rank, comm_.get(), beat(),
+                   [this, best, start_ns] { return SnapshotAndSend(best, start_ns); });
 }
 
-absl::Status Trainer::SnapshotAndSend(bool best) {
+// Until the one before has been sent, whose memory is used again.
+absl::Status Trainer::AnnounceCheckpoint() {
   CheckpointDue due;
   due.set_step(cursor_.step());
   due.set_epoch(cursor_.epoch());
   due.set_epoch_end(cursor_.step() > 0 && plan_.IsLastOfEpoch(cursor_.step()));
   options_.link->SendCheckpointDue(due);
-  RETURN_IF_ERROR(uploader_->WaitIdle());
+  return uploader_->WaitIdle();
+}
 
-  const int64_t start_ns = MonotonicNanos();
+absl::Status Trainer::SnapshotAndSend(bool best, int64_t start_ns) {
   RETURN_IF_ERROR(snapshot_->Take());
   CheckpointChunk::Header header;
   header.set_incarnation(options_.incarnation);
@@ -299,6 +439,7 @@ absl::Status Trainer::SnapshotAndSend(bool best) {
   header.mutable_cursor()->set_epoch_seconds(static_cast<double>(start_ns - epoch_start_ns_) * 1e-9);
   header.set_snapshot_s(static_cast<double>(MonotonicNanos() - start_ns) * 1e-9);
   header.set_best(best);
+  header.set_bucket_mb(bucket_mb_);
   for (const Manifest::File& file : snapshot_->files()) *header.add_files() = file;
   uploader_->Start(header, snapshot_.get());
   return absl::OkStatus();

@@ -5,10 +5,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/checkpoint/safetensors.h"
 #include "common/data/dataset.h"
 #include "common/data/plan.h"
 #include "lockstep/control.pb.h"
@@ -17,6 +19,7 @@
 #include "worker/coordinator_client/client.h"
 #include "worker/model/model.h"
 #include "worker/model/objective.h"
+#include "worker/train/bucket_times.h"
 #include "worker/train/checkpoint_uploader.h"
 #include "worker/train/evaluator.h"
 #include "worker/train/flat_parameters.h"
@@ -34,9 +37,11 @@ struct TrainerOptions {
   std::string device = "cpu";
   std::optional<CheckpointState> resume;  // start from the coordinator's checkpoint; else from the network's weights
   int64_t clock_offset_ns = 0;            // to rank 0's clock
-  Collectives* collectives = nullptr;     // null: world is 1
-  HostWindow* window = nullptr;           // the host's ranks share parameters in it, see SizeWindow; null: they do not
-  HostCollectives* host = nullptr;        // with a window: over it and `collectives`
+  // As an earlier launch found it (empty: it found none), so that this one adds up in the same order; unset: find it.
+  std::optional<std::vector<int>> gradient_order;
+  Collectives* collectives = nullptr;  // null: world is 1
+  HostWindow* window = nullptr;        // the host's ranks share parameters in it, see SizeWindow; null: they do not
+  HostCollectives* host = nullptr;     // with a window: over it and `collectives`
   int hosts = 1;
   CoordinatorLink* link = nullptr;
   std::unique_ptr<Network> network;
@@ -73,8 +78,15 @@ class Trainer {
   int64_t step() const { return step_.load(std::memory_order_relaxed); }
   const Cursor& cursor() const { return cursor_; }
   FlatParameters& parameters() { return *parameters_; }
+  // The parameters' numbers in the order of the layout; empty: the reverse of registration.
+  const std::vector<int>& gradient_order() const { return gradient_order_; }
 
  private:
+  // Whether the ranks meet at step `step`: always, unless each has parameters of its own. The same on all ranks.
+  bool Synchronises(int64_t step) const;
+  // By AdaComm's rule, at an epoch's end.
+  void AdaptPeriod(double epoch_loss);
+
   struct Boundary {  // what is to be done between two steps
     bool stop = false, checkpoint = false, best = false;
     std::string why;
@@ -83,23 +95,29 @@ class Trainer {
   explicit Trainer(TrainerOptions options);
   absl::Status Prepare();
   absl::Status PrepareReplica();
+  absl::Status AgreeOnOrder();
   absl::Status Train();
   absl::Status Start();
   absl::Status TakeStep(Boundary* boundary);
   absl::Status AllowNextStep();
   absl::Status WaitForGrant(int64_t step);
   absl::Status CheckFinite(const StepOutcome& outcome);
+  absl::Status CheckReplicasIfDue();
 
   void ObeyDirectives(int64_t through, Boundary* boundary);
+  void StartTuning();
+  void SetBuckets(const lockstep::SetBuckets& buckets);
   void Advance(const StepTail& tail);
   void EndEpoch();
   absl::Status EvaluateIfDue(Boundary* boundary);
   absl::Status CheckpointIfDue(const Boundary& boundary);
   absl::Status Checkpoint(bool best);
-  absl::Status SnapshotAndSend(bool best);
+  absl::Status AnnounceCheckpoint();
+  absl::Status SnapshotAndSend(bool best, int64_t start_ns);
   absl::Status FinishUploads();
 
   absl::Status Restore();
+  absl::Status GiveRankStatesBack();
   absl::Duration control_timeout() const { return absl::Seconds(options_.config.control().timeout()); }
   absl::Duration beat() const;
   bool leads() const { return options_.rank == 0; }
@@ -108,20 +126,28 @@ class Trainer {
   const MinibatchPlan plan_;
   const Decoder decoder_;
   std::unique_ptr<CommThread> comm_;  // null: alone
+  std::vector<int> gradient_order_;
+  double bucket_mb_;
+  BucketTimes bucket_times_;
   std::unique_ptr<FlatParameters> parameters_;
   std::unique_ptr<SpanOptimizer> optimizer_;
+  std::unique_ptr<Compressor> compressor_;  // null: gradients travel as they are
   std::unique_ptr<GradientExchange> exchange_;
   std::unique_ptr<StepRunner> runner_;
   std::unique_ptr<Evaluator> evaluator_;
   std::unique_ptr<Prefetcher> batches_;
   std::unique_ptr<Snapshot> snapshot_;
   std::unique_ptr<CheckpointUploader> uploader_;
+  SafetensorsFile stored_states_;  // rank 0's, on a resume: every rank's own …
+  int stored_ranks_ = 0;           // … and how many ranks there were
 
   std::atomic<int64_t> step_{0};
   Cursor cursor_;
   int64_t epoch_start_ns_ = 0;
   double epoch_step_s_ = 0, epoch_exposed_s_ = 0;  // of this epoch's steps in this launch
   int64_t obeyed_ = 0;                             // directives up to this number
+  int64_t synchronised_ = 0;                       // the last step that did
+  bool checkpoint_overdue_ = false;                // fell due where the ranks did not meet
   int64_t checkpointed_ = -1;                      // step of the last checkpoint taken
   TrainingEnd end_;
 };

@@ -45,7 +45,7 @@ class WindowExchange : public GradientExchange {
 
   absl::Status Wait() override {
     RETURN_IF_ERROR(comm_->Wait());
-    RETURN_IF_ERROR(window_->Barrier(absl::StrCat("the reduction of step ", step_)));
+    RETURN_IF_ERROR(comm_->Explain(window_->Barrier(absl::StrCat("the reduction of step ", step_))));
     *tail_ = window_->tail(0);
     for (int index = 1; index < window_->count(); ++index) MergeTail(window_->tail(index), tail_);
     came_ns_ = MonotonicNanos();
@@ -128,7 +128,7 @@ class WindowExchange : public GradientExchange {
     const int64_t start_ns = MonotonicNanos();
     const absl::Status status = window_->Barrier(absl::StrCat(what, " of step ", step_));
     meeting_ns_ += MonotonicNanos() - start_ns;
-    return status;
+    return comm_->Explain(status);
   }
 
   const ParameterLayout* const layout_;

@@ -42,5 +42,11 @@ TEST(StatusTest, AnnotateKeepsTheCodeAndPutsThePlaceFirst) {
   EXPECT_TRUE(Annotate(absl::OkStatus(), "run.db").ok());
 }
 
+TEST(StatusTest, AnnotateKeepsWhatElseAStatusCarries) {
+  absl::Status status = absl::NotFoundError("no such file");
+  status.SetPayload("tests/number", absl::Cord("7"));
+  EXPECT_EQ(Annotate(status, "run.db").GetPayload("tests/number"), absl::Cord("7"));
+}
+
 }  // namespace
 }  // namespace lockstep

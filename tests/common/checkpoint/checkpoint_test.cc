@@ -93,6 +93,18 @@ TEST_F(CheckpointTest, HoldsWhatWasWrittenAndVerifies) {
   EXPECT_EQ(committed->bytes, bytes);
 }
 
+TEST_F(CheckpointTest, StatesOfTheRanksAreAFileThatMayBeThere) {
+  auto writer = CheckpointWriter::Create(files_, folder_.path(), 4);
+  ASSERT_TRUE(writer.ok());
+  for (const char* name : {kModelFile, kOptimizerFile, kRanksFile}) ASSERT_TRUE((*writer)->AddFile(name, "x").ok());
+  ASSERT_TRUE((*writer)->AddFile(kStateFile, CheckpointStateToJson(StateAt(4))).ok());
+  const auto committed = (*writer)->Commit();
+  ASSERT_TRUE(committed.ok()) << committed.status();
+  EXPECT_EQ(VerifyCheckpoint(files_, At(4))->files_size(), 4);
+  folder_.Write("step-00000004/ranks.safetensors", "y");
+  EXPECT_FALSE(VerifyCheckpoint(files_, At(4)).ok());
+}
+
 TEST_F(CheckpointTest, NothingStaysOfAWriterThatDidNotCommit) {
   {
     auto writer = CheckpointWriter::Create(files_, folder_.path(), 3);
@@ -110,7 +122,7 @@ TEST_F(CheckpointTest, TheWriterRefusesWhatIsNoCheckpoint) {
     auto writer = CheckpointWriter::Create(files_, folder_.path(), 1);
     EXPECT_EQ((*writer)->BeginFile(name).message(),
               absl::StrCat("a checkpoint holds no file '", name,
-                           "', only model.safetensors, optimizer.safetensors and state.json"));
+                           "', only model.safetensors, optimizer.safetensors, ranks.safetensors and state.json"));
     EXPECT_FALSE((*writer)->AddFile(kModelFile, "").ok()) << "after a failure all fails";
   }
   const auto error = [&](const std::function<absl::Status(CheckpointWriter*)>& use) {

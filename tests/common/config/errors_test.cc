@@ -105,19 +105,22 @@ const std::vector<Case>& FileCases() {
       {"ChoiceByNumber", With("device: 0\n"), "c.yaml:2: device must be cpu, cuda or auto, not '0'"},
       {"UnknownChoiceInList", With("metrics: [accuracy, f1]\n"),
        "c.yaml:2: metrics[1] must be accuracy, top5, loss, perplexity or mae, not 'f1'"},
-      {"PlannedChoice", With("communication:\n  algorithm: auto\n"),
-       "c.yaml:3: communication.algorithm 'auto' is not obeyed by this version yet; choose mpi, ring, shared or "
-       "hierarchical"},
       {"PlannedFormat", "data: {path: data, format: csv}\n",
        "c.yaml:1: data.format 'csv' is not obeyed by this version yet; choose idx"},
-      {"PlannedField", With("communication:\n  period: 4\n"),
-       "c.yaml:3: communication.period is not obeyed by this version yet; leave it at 1"},
-      {"PlannedBool", With("communication: {average_momentum: true}\n"),
-       "c.yaml:2: communication.average_momentum is not obeyed by this version yet; leave it at false"},
       {"PlannedList", With("communication: {interfaces: [eth0]}\n"),
        "c.yaml:2: communication.interfaces is not obeyed by this version yet; leave it empty"},
-      {"PlannedAtTheTop", With("accumulate: 2\n"),
-       "c.yaml:2: accumulate is not obeyed by this version yet; leave it at 1"},
+      {"RuleWithoutPeriod", With("communication: {period_rule: adaptive}\n"),
+       "c.yaml:2: communication.period_rule is set, but nothing obeys it without communication.period above 1; take it "
+       "away"},
+      {"MomentumWithoutPeriod", With("communication: {average_momentum: true}\n"),
+       "c.yaml:2: communication.average_momentum is set, but nothing obeys it without communication.period above 1; "
+       "take it away"},
+      {"StepsWithoutPostLocal", With("communication: {period: 4, post_local_steps: 100}\n"),
+       "c.yaml:2: communication.post_local_steps is set, but nothing obeys it without communication.period_rule "
+       "post_local; take it away"},
+      {"CompressedParameters", With("communication: {algorithm: ring, period: 4, compression: bf16}\n"),
+       "c.yaml:2: communication.compression is bf16, but with communication.period 4 parameters are averaged, which go "
+       "as they are; set one of the two back"},
       {"SetTwice", "data:\n  path: data\n  seed: 1\n",
        "c.yaml:3: unknown field 'seed' in data; did you mean 'run.seed'?"},
       {"FieldTwice", With("threads: 1\nworkers: 2\nthreads: 2\n"),
@@ -187,6 +190,18 @@ const std::vector<Case>& FileCases() {
        "c.yaml:2: optimizer.momentum is set, but nothing obeys it without optimizer.name sgd; take it away"},
       {"BetasForSgd", With("optimizer: {beta2: 0.5}\n"),
        "c.yaml:2: optimizer.beta2 is set, but nothing obeys it without optimizer.name adamw; take it away"},
+      {"CompressionByTheLibrary", With("communication:\n  compression: bf16\n"),
+       "c.yaml:3: communication.compression is bf16, but with communication.algorithm mpi the MPI library sends "
+       "gradients as they are; set the algorithm to ring, or take compression away"},
+      {"CompressionOfWhatIsNotSent", With("communication: {algorithm: shared, compression: topk}\n"),
+       "c.yaml:2: communication.compression is topk, but with communication.algorithm shared nothing is sent between "
+       "hosts; set the algorithm to ring, or take compression away"},
+      {"RatioWithoutTopK", With("communication: {algorithm: ring, compression: fp16, topk_ratio: 0.1}\n"),
+       "c.yaml:2: communication.topk_ratio is set, but nothing obeys it without communication.compression topk; take "
+       "it away"},
+      {"RankWithoutPowerSgd", With("communication:\n  powersgd_rank: 2\n"),
+       "c.yaml:3: communication.powersgd_rank is set, but nothing obeys it without communication.compression powersgd; "
+       "take it away"},
       {"DecayOfAConstantRate", With("schedule: {min_lr: 0.01}\n"),
        "c.yaml:2: schedule.min_lr is set, but nothing obeys it without schedule.name cosine or linear; take it away"},
       {"MatchWithoutWeights", With("model: {init_match: matching}\n"),
@@ -201,6 +216,9 @@ const std::vector<Case>& FileCases() {
        "c.yaml:4: optimizer.groups[0].pattern is empty and matches nothing; give names with * and ?, as *.bias"},
       {"DecayUpwards", With("optimizer: {lr: 0.01}\nschedule: {name: cosine, min_lr: 0.1}\n"),
        "c.yaml:3: schedule.min_lr must be at most optimizer.lr, 0.01, where the decay begins, not 0.1"},
+      {"TuningWithoutBuckets", With("communication: {algorithm: shared, bucket_tuning: auto}\n"),
+       "c.yaml:2: communication.bucket_tuning is set, but nothing obeys it without communication.algorithm auto, ring "
+       "or mpi; take it away"},
       {"InjectBackwards", With("inject:\n- {part: other, delay: 1, first_step: 5, last_step: 4}\n"),
        "c.yaml:3: inject[0].last_step must be 0 or at least first_step, 5, not 4"},
   };
@@ -254,10 +272,9 @@ const std::vector<Case>& OverrideCases() {
       {"NoValue", "threads=", "--set threads: has no value; it must be a whole number"},
       {"UnknownChoice", "model.name=cn",
        "--set model.name: must be mlp, logistic, wide, cnn or torchscript, not 'cn'; did you mean 'cnn'?"},
-      {"Planned", "communication.period=2",
-       "--set communication.period: is not obeyed by this version yet; leave it at 1"},
-      {"PlannedChoice", "communication.compression=bf16",
-       "--set communication.compression: 'bf16' is not obeyed by this version yet; choose none"},
+      {"Planned", "communication.interfaces=[eth0]",
+       "--set communication.interfaces: is not obeyed by this version yet; leave it empty"},
+      {"PlannedChoice", "data.format=csv", "--set data.format: 'csv' is not obeyed by this version yet; choose idx"},
       {"NotAList", "model.hidden=5", "--set model.hidden: must be a list, as […, …], not '5'"},
       {"ItemWrong", "model.hidden=[5, x]", "--set model.hidden: model.hidden[1] must be a whole number, not 'x'"},
       {"NotYaml", "model.hidden=[5",

@@ -116,6 +116,10 @@ void KeepToTheRules(RunConfig* config) {
   Schedule* schedule = config->mutable_schedule();
   if (schedule->name() != SCHEDULE_NAME_STEP) schedule->set_gamma(0.1);
   if (schedule->name() == SCHEDULE_NAME_CONSTANT) schedule->set_decay_epochs(0);
+  Communication* communication = config->mutable_communication();
+  if (communication->algorithm() != ALGORITHM_RING) communication->set_compression(COMPRESSION_NONE);
+  if (communication->compression() != COMPRESSION_TOPK) communication->set_topk_ratio(0.01);
+  if (communication->compression() != COMPRESSION_POWERSGD) communication->set_powersgd_rank(4);
   for (auto& inject : *config->mutable_inject()) inject.set_last_step(0);
 }
 

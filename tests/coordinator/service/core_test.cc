@@ -102,6 +102,26 @@ TEST(CoreTest, TheDecisionIsJournaledBeforeTheVerdictIsSent) {
   EXPECT_TRUE(UnexplainedDecisions(run.journal)->empty());
 }
 
+TEST(CoreTest, TheChoiceOfCommunicationIsJournaledOnceFromRankZero) {
+  CoreFixture run;
+  run.StartTraining();
+  EXPECT_FALSE(run.core->GetRun()->has_communication());
+  WorkerMessage message = CoreFixture::From(1);
+  CommunicationChosen* const chosen = message.mutable_communication_chosen();
+  chosen->set_incarnation(1);
+  chosen->set_world(2);
+  chosen->set_structure("shared");
+  chosen->set_source("setting");
+  chosen->set_said("communication: shared");
+  EXPECT_TRUE(absl::IsInvalidArgument(run.Send(message).status())) << "rank 0 speaks for all";
+  message.set_rank(0);
+  ASSERT_EQ(run.Send(message).status(), absl::OkStatus());
+  EXPECT_EQ(run.journal.back().communication_chosen().structure(), "shared");
+  EXPECT_THAT(run.Notes(), HasSubstr("communication: shared\n"));
+  EXPECT_FALSE(run.core->GetRun()->has_communication()) << "this launch has made it itself";
+  EXPECT_TRUE(absl::IsAlreadyExists(run.Send(message).status()));
+}
+
 TEST(CoreTest, WhoAttendsLateIsToldWhatWasAnnounced) {
   CoreFixture run;
   ASSERT_EQ(run.core->Begin(run.started), absl::OkStatus());
@@ -285,6 +305,18 @@ TEST(CoreTest, NonFiniteLossSaysStepAndRank) {
   ASSERT_TRUE(run.core->WaitUntilEnded(absl::ZeroDuration()));
   EXPECT_EQ(run.core->ended().why(), "loss is not finite at step 3 on rank 1");
   EXPECT_EQ(run.core->ended().exit_code(), 1);
+}
+
+TEST(CoreTest, OfTheRanksThatAFailureNamesThoseThatDoNotExistAreLeftOut) {
+  CoreFixture run;
+  run.StartTraining();
+  WorkerMessage message = CoreFixture::From(0);
+  message.mutable_failed()->set_step(3);
+  message.mutable_failed()->set_what("rank 1 does not answer");
+  for (const int rank : {-1, 2, 1}) message.mutable_failed()->add_about(rank);
+  ASSERT_TRUE(run.Send(message).ok());
+  EXPECT_EQ(run.links[1].Last(CoordinatorMessage::kAbort).abort().reason().substr(0, 65),
+            "rank 0 failed at step 3: rank 1 does not answer; rank 1 is on nod");
 }
 
 TEST(CoreTest, WhatTheWireMustNotSayIsRefused) {

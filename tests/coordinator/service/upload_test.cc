@@ -126,14 +126,13 @@ TEST_F(UploadTest, WhatArrivesMustBeWhatWasAnnounced) {
   EXPECT_TRUE(Names().empty()) << "something of a broken upload is left";
 }
 
-TEST_F(UploadTest, NamesAreTheTwoThatACheckpointHolds) {
+TEST_F(UploadTest, NamesAreThoseThatACheckpointHolds) {
   for (const std::string name : {"../../evil", "state.json", "MANIFEST.json", "", "model.safetensors/x"}) {
     CheckpointChunk chunk = Header(0);
     chunk.mutable_header()->mutable_files(1)->set_name(name);
-    EXPECT_EQ(
-        Upload({chunk}).status(),
-        absl::DataLossError("a checkpoint holds model.safetensors and optimizer.safetensors, no other file was to "
-                            "come"));
+    EXPECT_EQ(Upload({chunk}).status(),
+              absl::DataLossError("a checkpoint holds model.safetensors, optimizer.safetensors and perhaps "
+                                  "ranks.safetensors, no other file was to come"));
   }
   CheckpointChunk twice = Header(0);
   twice.mutable_header()->mutable_files(1)->set_name(kModelFile);
@@ -189,6 +188,22 @@ TEST_F(UploadTest, WhatWasUploadedIsDownloadedTheSame) {
     all += chunk.data();
   }
   EXPECT_EQ(all, model + "opt");
+}
+
+TEST_F(UploadTest, StatesOfTheRanksComeBackTooIfThereAreSome) {
+  CheckpointChunk header = Header(0);
+  AddFile(header.mutable_header(), kRanksFile, 4);
+  ASSERT_EQ(Upload({header, Data("modeloptrank")}).status(), absl::OkStatus());
+  EXPECT_EQ(Read("latest/ranks.safetensors"), "rank");
+  const std::optional<FoundCheckpoint> found = *FindLastCheckpoint(&disk_, folder_.path());
+  CheckpointDownload download(2, &found);
+  CheckpointChunk chunk;
+  ASSERT_TRUE(*download.Next(&chunk));
+  ASSERT_EQ(chunk.header().files_size(), 3);
+  EXPECT_EQ(chunk.header().files(2).name(), kRanksFile);
+  std::string all;
+  while (*download.Next(&chunk)) all += chunk.data();
+  EXPECT_EQ(all, "modeloptrank");
 }
 
 TEST_F(UploadTest, AFreshRunHasNothingToDownload) {

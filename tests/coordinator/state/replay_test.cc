@@ -19,6 +19,7 @@ std::string Describe(const RunState& state) {
   for (const EvaluationResult& result : state.evaluations()) absl::StrAppend(&text, "\n", result.ShortDebugString());
   for (const Directive& directive : state.directives()) absl::StrAppend(&text, "\n", directive.ShortDebugString());
   for (const Decision& decision : state.Decide()) absl::StrAppend(&text, "\n?", decision.ShortDebugString());
+  if (state.earlier_communication()) absl::StrAppend(&text, "\nc ", state.earlier_communication()->ShortDebugString());
   if (state.stop()) absl::StrAppend(&text, "\nstop ", state.stop()->ShortDebugString());
   if (state.ended()) absl::StrAppend(&text, "\nended ", state.ended()->ShortDebugString());
   for (int64_t step = 0; step <= 40; ++step) absl::StrAppend(&text, state.IsCheckpointDue(step) ? "D" : ".");
@@ -80,6 +81,9 @@ Update RandomFact(const RunState& state, StableRandom* random) {
     case 15:
     case 16:
       update.mutable_checkpoint_committed()->set_step(step);
+      break;
+    case 17:
+      *update.mutable_communication_chosen() = Chosen(state.incarnation(), random->Below(4) == 0 ? 3 : state.world());
       break;
     default:
       *update.mutable_evaluated() = Evaluated(step, random->Below(5) / 5.0);

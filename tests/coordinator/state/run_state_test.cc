@@ -167,6 +167,35 @@ TEST(RunStateTest, AFailureTakesThePlaceOfAnotherStop) {
   EXPECT_EQ(run.state.ExitCode(), 1);
 }
 
+TEST(RunStateTest, RanksThatAFailureIsAboutAreNamedWithTheirHosts) {
+  JournalDriver run = Training();
+  Update update;
+  update.mutable_failed()->set_step(6);
+  update.mutable_failed()->set_what("barrier 'x' (number 9) has waited 30s: ranks 0, 1 do not answer");
+  update.mutable_failed()->add_about(0);
+  update.mutable_failed()->add_about(1);
+  update.mutable_failed()->add_about(7);  // has not joined
+  EXPECT_EQ(run.Fact(update)[0].reason(),
+            "rank 0 failed at step 6: barrier 'x' (number 9) has waited 30s: ranks 0, 1 do not answer; "
+            "rank 0 is on node1 (pid 4242), rank 1 on node1 (pid 4242)");
+}
+
+TEST(RunStateTest, ARankThatOthersNameIsABetterReasonThanItsLoss) {
+  JournalDriver run = Training();
+  Update lost, failed;
+  lost.mutable_worker_left()->set_rank(1);
+  lost.mutable_worker_left()->set_incarnation(1);
+  lost.mutable_worker_left()->set_why("its connection broke after step 5");
+  lost.mutable_worker_left()->set_lost(true);
+  failed.mutable_failed()->set_step(6);
+  failed.mutable_failed()->set_what("rank 1 does not answer");
+  failed.mutable_failed()->add_about(1);
+  ASSERT_TRUE(run.Write(lost).ok());
+  const auto made = run.Fact(failed);
+  ASSERT_EQ(Rules(made), "stop/failure");
+  EXPECT_EQ(made[0].reason(), "rank 0 failed at step 6: rank 1 does not answer; rank 1 is on node1 (pid 4242)");
+}
+
 TEST(RunStateTest, TheCoordinatorsOwnFailureIsTheWholeSentence) {
   JournalDriver run = Training();
   EXPECT_EQ(run.Fail(0, -1, "rank 3 of 4 has not joined within 2m")[0].reason(),

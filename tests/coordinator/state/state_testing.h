@@ -41,6 +41,23 @@ inline EvaluationResult Evaluated(int64_t step, double accuracy) {
   return result;
 }
 
+inline CommunicationChosen Chosen(int incarnation, int world = 2) {
+  CommunicationChosen chosen;
+  chosen.set_incarnation(incarnation);
+  chosen.set_world(world);
+  chosen.set_structure("replicated");
+  chosen.set_source("measured");
+  chosen.add_ways()->set_up_to_bytes(1000);
+  chosen.mutable_ways(0)->set_algorithm("direct");
+  CommunicationChosen::Measured* const measured = chosen.add_measured();
+  measured->set_bytes(500);
+  measured->set_algorithm("direct");
+  measured->set_seconds(0.001);
+  measured->set_chosen(true);
+  for (const int parameter : {2, 0, 1}) chosen.add_gradient_order(parameter);
+  return chosen;
+}
+
 // Journals as the service does: each fact, then every decision that follows from it, one after the other.
 class JournalDriver {
  public:

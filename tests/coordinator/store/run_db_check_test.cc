@@ -35,6 +35,7 @@ class RunDbCheckTest : public testing::Test {
     story.Take(Checkpoint(9));
     story.Start(2, 10);
     for (const int rank : {0, 1}) story.Join(rank, "a", 9);
+    story.Take(Communication(2));
     EXPECT_TRUE(db->Write(Rows(11, 20, 2)).ok());
     for (const int epoch : {2, 3}) Epoch(&story, epoch);
     story.Take(StopByTarget(20));
@@ -74,7 +75,8 @@ TEST_F(RunDbCheckTest, WhatWasRecordedPasses) {
   EXPECT_EQ(check.behind, 0);
   EXPECT_EQ(check.steps, 20);
   EXPECT_EQ(check.cut_off, 0);
-  EXPECT_EQ(check.rows, 4 + 4 * 2 + 1 + 1 + 4) << "epochs, evaluations of two metrics, a decision, a checkpoint, ranks";
+  EXPECT_EQ(check.rows, 4 + 4 * 2 + 1 + 1 + 4 + 2)
+      << "epochs, evaluations of two metrics, a decision, a checkpoint, ranks, two ways at a size";
 }
 
 TEST_F(RunDbCheckTest, EveryChangeIsFound) {
@@ -90,6 +92,8 @@ TEST_F(RunDbCheckTest, EveryChangeIsFound) {
       {"INSERT INTO decision SELECT * FROM decision", "decision has a row"},
       {"UPDATE decision SET reason = 'because'", "reason=because"},
       {"UPDATE checkpoint SET bytes = 1", "bytes=1"},
+      {"UPDATE communication SET chosen = 1", "communication has a row that the journal does not give"},
+      {"DELETE FROM communication", "communication lacks a row"},
       {"DELETE FROM rank WHERE incarnation = 2", "rank lacks a row"},
       {"DELETE FROM step WHERE step = 3", "step 3 is missing"},
       {"DELETE FROM step WHERE step > 17", "steps 18 to 20 are missing"},

@@ -34,6 +34,7 @@ TEST(RunDbTest, HasTheTablesAndColumnsOfTheDesign) {
       {"evaluation", "step, epoch, split, metric, value, incarnation, survived"},
       {"decision", "time, step, kind, rule, reason"},
       {"checkpoint", "step, path, bytes, snapshot_s, write_s, committed"},
+      {"communication", "bytes, algorithm, seconds, chosen, structure, source, incarnation"},
       {"rank", "rank, incarnation, host, pid, joined, left, why"}};
   const TempFolder folder;
   Open(folder / "run.db");
@@ -44,6 +45,34 @@ TEST(RunDbTest, HasTheTablesAndColumnsOfTheDesign) {
       EXPECT_NE(std::find(there.begin(), there.end(), column), there.end()) << table << "." << column;
     }
   }
+}
+
+TEST(RunDbTest, ShowsWhatWasMeasuredOfCommunicationOrElseTheWaysOrElseTheStructure) {
+  const TempFolder folder;
+  const std::string path = folder / "run.db";
+  auto db = Open(path);
+  Story story(db.get());
+  CommunicationChosen chosen = Communication(1);
+  story.Start(1);
+  story.Take(chosen);
+  chosen.clear_measured();
+  chosen.set_incarnation(2);
+  chosen.set_source("setting");
+  story.Start(2);
+  story.Take(chosen);
+  chosen.clear_ways();
+  chosen.set_incarnation(3);
+  chosen.set_structure("shared");
+  story.Start(3);
+  story.Take(chosen);
+  const auto rows = [&](int incarnation) {
+    return Query(path, absl::StrCat("SELECT bytes||':'||algorithm||':'||IFNULL(seconds, 'null')||':'||chosen||':'||"
+                                    "structure||':'||source FROM communication WHERE incarnation = ",
+                                    incarnation, " ORDER BY bytes, algorithm"));
+  };
+  EXPECT_EQ(rows(1), "16384:direct:0.0007:0:replicated:measured 16384:gather:0.0004:1:replicated:measured");
+  EXPECT_EQ(rows(2), "0:gather:null:1:replicated:setting 32769:ring:null:1:replicated:setting");
+  EXPECT_EQ(rows(3), "0:shared:null:1:shared:setting");
 }
 
 TEST(RunDbTest, EveryValueOfAStepLiesInItsOwnColumn) {

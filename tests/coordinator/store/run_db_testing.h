@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -156,6 +157,26 @@ inline CheckpointCommitted Checkpoint(int64_t step) {
   return checkpoint;
 }
 
+inline CommunicationChosen Communication(int incarnation) {
+  CommunicationChosen chosen;
+  chosen.set_incarnation(incarnation);
+  chosen.set_world(2);
+  chosen.set_structure("replicated");
+  chosen.set_source("measured");
+  for (const auto& [up_to, algorithm] : {std::pair<int64_t, const char*>(32768, "gather"), {99999, "ring"}}) {
+    chosen.add_ways()->set_up_to_bytes(up_to);
+    chosen.mutable_ways(chosen.ways_size() - 1)->set_algorithm(algorithm);
+  }
+  for (const auto& [algorithm, seconds] : {std::pair<const char*, double>("gather", 4e-4), {"direct", 7e-4}}) {
+    CommunicationChosen::Measured* const measured = chosen.add_measured();
+    measured->set_bytes(16384);
+    measured->set_algorithm(algorithm);
+    measured->set_seconds(seconds);
+    measured->set_chosen(seconds < 5e-4);
+  }
+  return chosen;
+}
+
 // Updates one after the other, as a coordinator journals them.
 class Story {
  public:
@@ -191,6 +212,11 @@ class Story {
   void Take(const EvaluationResult& result) {
     Update update;
     *update.mutable_evaluated() = result;
+    Take(std::move(update));
+  }
+  void Take(const CommunicationChosen& chosen) {
+    Update update;
+    *update.mutable_communication_chosen() = chosen;
     Take(std::move(update));
   }
   void Take(const EpochDone& done) {

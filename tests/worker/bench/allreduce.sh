@@ -5,7 +5,7 @@ ranks=$1 worker=$2
 run() { "$(dirname "$0")/../../support/mpirun.sh" "$ranks" "$worker" --bench allreduce --sizes 4,1K,300000 --seconds 0.001 "$@"; }
 fail() { echo "$1" >&2; exit 1; }
 
-algorithms=mpi,ring,shared,one-shot,direct,ring-only
+algorithms=mpi,ring,shared,gather,direct,ring-only
 table=$(run --algorithms "$algorithms")
 for algorithm in MPI_Allreduce ${algorithms//,/ }; do
   for bytes in 4 1024 300000; do

@@ -10,6 +10,7 @@
 #include "common/base/stable_random.h"
 #include "tests/support/mpi_main.h"
 #include "worker/comm/collectives.h"
+#include "worker/comm/half.h"
 
 namespace lockstep {
 namespace {
@@ -19,26 +20,30 @@ MpiOptions Library() { return {}; }
 // Segments so small that modest data has many, and limits that leave all three ways in use.
 MpiOptions SmallRing() {
   MpiOptions options;
-  options.ring = true;
+  options.ways = {{1024 / TestSession().world(), Way::kGather}, {99'999, Way::kDirect}, {kAnySize, Way::kRing}};
   options.segment_bytes = 4096;
-  options.one_shot_bytes = 1024;
-  options.ring_from_bytes = 100'000;
   options.library_bytes = 1000;
   return options;
 }
 
-// Everything in a ring, or everything directly.
-MpiOptions Always(bool ring) {
+MpiOptions Always(Way way) {
   MpiOptions options = SmallRing();
-  options.one_shot_bytes = -1;
-  options.ring_from_bytes = ring ? 0 : int64_t{1} << 60;
+  options.ways = {{kAnySize, way}};
+  return options;
+}
+
+// A table that goes back and forth.
+MpiOptions Mixed() {
+  MpiOptions options = SmallRing();
+  options.ways = {{12, Way::kRing},       {1000, Way::kLibrary}, {4100, Way::kDirect},
+                  {20'000, Way::kGather}, {99'999, Way::kRing},  {kAnySize, Way::kLibrary}};
   return options;
 }
 
 std::vector<MpiOptions> AllWays() {
   MpiOptions ring;
-  ring.ring = true;
-  return {Library(), ring, SmallRing(), Always(true), Always(false)};
+  ring.ways = RingWays(TestSession().world());
+  return {Library(), ring, SmallRing(), Mixed(), Always(Way::kRing), Always(Way::kDirect), Always(Way::kGather)};
 }
 
 std::unique_ptr<Collectives> NewCollectives(const MpiOptions& options = MpiOptions()) {
@@ -144,9 +149,9 @@ std::vector<float> SumInOrder(int first, int world, size_t size) {
 }
 
 TEST(CollectivesTest, DirectlyItAddsInRankOrderWhateverTheSegments) {
-  MpiOptions large = Always(false);
+  MpiOptions large = Always(Way::kDirect);
   large.segment_bytes = MpiOptions().segment_bytes;
-  for (const MpiOptions& options : {Always(false), large}) {
+  for (const MpiOptions& options : {Always(Way::kDirect), large}) {
     std::unique_ptr<Collectives> collectives = NewCollectives(options);
     for (const size_t size : {77, 50021, 600011}) {
       const std::vector<float> expected = SumInOrder(0, collectives->world(), size);
@@ -161,9 +166,9 @@ TEST(CollectivesTest, DirectlyItAddsInRankOrderWhateverTheSegments) {
 }
 
 TEST(CollectivesTest, ARingAddsEachChunkFromItsOwnRankAroundWhateverTheSegments) {
-  MpiOptions large = Always(true);
+  MpiOptions large = Always(Way::kRing);
   large.segment_bytes = MpiOptions().segment_bytes;
-  for (const MpiOptions& options : {Always(true), large}) {
+  for (const MpiOptions& options : {Always(Way::kRing), large}) {
     std::unique_ptr<Collectives> collectives = NewCollectives(options);
     const int world = collectives->world();
     for (const size_t size : {77, 50021, 600011}) {
@@ -177,6 +182,94 @@ TEST(CollectivesTest, ARingAddsEachChunkFromItsOwnRankAroundWhateverTheSegments)
         std::vector<float> data = Rough(collectives->rank(), size);
         ASSERT_TRUE(Finish(collectives->AllReduce(Bytes(data), DType::kF32, ReduceOp::kSum)).ok());
         ASSERT_EQ(std::memcmp(data.data(), expected.data(), size * sizeof(float)), 0) << size << " values";
+      }
+    }
+  }
+}
+
+// Around the ring from `first` on, rounded whenever it is sent on, and once complete.
+std::vector<float> RoundedSumInOrder(int first, int world, size_t size, const HalfFormat& format) {
+  std::vector<float> sum = Rough(first, size);
+  for (int step = 1; step < world; ++step) {
+    format.round(sum.data(), static_cast<int64_t>(size));
+    const std::vector<float> theirs = Rough((first + step) % world, size);
+    for (size_t i = 0; i < size; ++i) sum[i] = theirs[i] + sum[i];
+  }
+  if (world > 1) format.round(sum.data(), static_cast<int64_t>(size));
+  return sum;
+}
+
+TEST(CollectivesTest, AShorterFormatRoundsAtEveryHopAndAllRanksHoldTheSameBits) {
+  MpiOptions small = Always(true), large = Always(true);
+  small.shorten_from_bytes = large.shorten_from_bytes = 0;
+  large.segment_bytes = MpiOptions().segment_bytes;
+  for (const Wire wire : {Wire::kF16, Wire::kBF16}) {
+    const HalfFormat& format = HalfFormatOf(wire);
+    for (const MpiOptions& options : {small, large}) {
+      std::unique_ptr<Collectives> collectives = NewCollectives(options);
+      const int world = collectives->world();
+      for (const size_t size : {1, 77, 50021, 600011}) {
+        const size_t chunk = ((size + world - 1) / world + 63) / 64 * 64;
+        std::vector<float> expected(size), exact = SumInOrder(0, world, size);
+        for (int owner = 0; owner < world; ++owner) {
+          const std::vector<float> sum = RoundedSumInOrder(owner, world, size, format);
+          for (size_t i = owner * chunk; i < std::min(size, (owner + 1) * chunk); ++i) expected[i] = sum[i];
+        }
+        for (int repeat = 0; repeat < 3; ++repeat) {
+          std::vector<float> data = Rough(collectives->rank(), size);
+          auto operation = collectives->AllReduce(Bytes(data), DType::kF32, ReduceOp::kSum, wire);
+          ASSERT_TRUE(operation.ok()) << operation.status();
+          ASSERT_TRUE(Finish({operation->get()}).ok());
+          ASSERT_EQ(std::memcmp(data.data(), expected.data(), size * sizeof(float)), 0) << size << " values";
+          if (world > 1 && size > 1000) {
+            const double sent = static_cast<double>((*operation)->wire_bytes());
+            EXPECT_NEAR(sent, 2.0 * 2 * (world - 1) * static_cast<double>(size) / world, 64.0 * 2 * 2 * world);
+          }
+        }
+        // Within the rounding of as many hops; fp16 where it has numbers that large.
+        const double precision = wire == Wire::kF16 ? 0x1p-11 : 0x1p-8;
+        for (size_t i = 0; i < size; ++i) {
+          double magnitude = 0;
+          for (int rank = 0; rank < world; ++rank) magnitude += std::fabs(Rough(rank, i + 1)[i]);
+          if (wire == Wire::kF16 && magnitude > 65504) continue;
+          ASSERT_NEAR(expected[i], exact[i], world * magnitude * precision);
+          if (size > 1000) break;  // Rough makes all that come before
+        }
+      }
+    }
+  }
+}
+
+TEST(CollectivesTest, OnlyARingSumOfFloatsHasAShorterFormatAndSmallOnesGoExact) {
+  std::unique_ptr<Collectives> library = NewCollectives(Library()), ring = NewCollectives(SmallRing());
+  if (ring->world() == 1) return;
+  std::vector<float> data(1000);
+  EXPECT_FALSE(library->AllReduce(Bytes(data), DType::kF32, ReduceOp::kSum, Wire::kF16).ok());
+  EXPECT_FALSE(ring->AllReduce(Bytes(data), DType::kF32, ReduceOp::kMax, Wire::kF16).ok());
+  EXPECT_FALSE(ring->AllReduce(Bytes(data), DType::kU8, ReduceOp::kSum, Wire::kF16).ok());
+  std::fill(data.begin(), data.end(), 1.0F / 3);
+  std::vector<float> expected(1000);
+  for (int rank = 0; rank < ring->world(); ++rank) {
+    for (float& value : expected) value += 1.0F / 3;
+  }
+  auto operation = ring->AllReduce(Bytes(data), DType::kF32, ReduceOp::kSum, Wire::kBF16);
+  ASSERT_TRUE(Finish(std::move(operation)).ok());
+  EXPECT_EQ(data, expected);
+}
+
+TEST(CollectivesTest, ATransferReachesTheRankItIsForAndNoOther) {
+  std::unique_ptr<Collectives> collectives = NewCollectives(SmallRing());
+  const int rank = collectives->rank(), world = collectives->world();
+  for (int from = 0; from < world; ++from) {
+    for (int to = 0; to < world; ++to) {
+      for (const size_t size : {0, 1, 1000, 12345}) {
+        std::vector<uint8_t> data(size, static_cast<uint8_t>(rank));
+        auto operation = collectives->Transfer(Bytes(data), from, to);
+        ASSERT_TRUE(operation.ok()) << operation.status();
+        ASSERT_TRUE(Finish({operation->get()}).ok());
+        EXPECT_EQ((*operation)->wire_bytes(), rank == from && from != to ? static_cast<int64_t>(size) : 0);
+        const uint8_t expected = static_cast<uint8_t>(rank == to ? from : rank);
+        EXPECT_EQ(std::count(data.begin(), data.end(), expected), static_cast<int64_t>(size));
       }
     }
   }
@@ -271,8 +364,8 @@ TEST(CollectivesTest, TailIsMergedInRankOrderAndTheSameEverywhere) {
 
 TEST(CollectivesTest, AShorterMessageThanDueIsAnErrorThatNamesTheRank) {
   if (TestSession().world() != 2) return;
-  for (const bool ring : {false, true}) {
-    auto* const collectives = NewCollectives(Always(ring)).release();  // peers may write still: kept for good
+  for (const Way way : {Way::kDirect, Way::kRing}) {
+    auto* const collectives = NewCollectives(Always(way)).release();  // peers may write still: kept for good
     // Both are segmented, one with more in its first segment than the other sends.
     auto* const data = new std::vector<float>(collectives->rank() == 0 ? 1600 : 1000);
     auto operation = collectives->AllReduce(Bytes(*data), DType::kF32, ReduceOp::kSum);

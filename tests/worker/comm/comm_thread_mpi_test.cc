@@ -51,7 +51,7 @@ TEST(CommThreadTest, StepsOfSeveralBucketsAndATailRunOnMpi) {
 // The thread drives an all-reduce to its end while the trainer does not call it at all.
 TEST(CommThreadTest, CommunicationGoesForwardWhileTheTrainerComputes) {
   MpiOptions options;
-  options.ring = true;
+  options.ways = RingWays(TestSession().world());
   absl::StatusOr<std::unique_ptr<Collectives>> collectives = TestSession().NewCollectives(options);
   ASSERT_TRUE(collectives.ok()) << collectives.status();
   CommThread thread(collectives->get(), absl::Seconds(60));
@@ -80,6 +80,29 @@ TEST(CommThreadTest, RanksThatNameTheirOperationsDifferentlyAreToldSo) {
   const absl::Status status = thread.Wait();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_NE(status.message().find("ranks 0 and 1 do not run the same collectives"), std::string::npos) << status;
+}
+
+// Each rank hands over other sizes of the same operation, large and small: by the library's own means the ranks would
+// hang, or take one's data for another's.
+TEST(CommThreadTest, RanksThatDifferInSizeAreBothNamedWhateverTheAlgorithm) {
+  const int rank = TestSession().rank(), world = TestSession().world();
+  if (world == 1) return;
+  for (const bool ring : {false, true}) {
+    for (const size_t size : {300, 100'000, 2'000'000}) {
+      MpiOptions options;
+      if (ring) options.ways = RingWays(TestSession().world());
+      auto* const collectives = TestSession().NewCollectives(options)->release();
+      auto* const data = new std::vector<float>(rank == world - 1 ? size - size / 3 : size, 1.0f);
+      auto* const tail = new StepTail;  // as the data: used by what is under way still
+      CommThread thread(collectives, absl::Seconds(4));
+      thread.StartAllReduce("bucket.0", Bytes(*data), DType::kF32, ReduceOp::kSum);
+      thread.StartTail(tail);
+      const absl::Status status = thread.Wait();
+      EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+      EXPECT_NE(status.message().find("do not run the same collectives"), std::string::npos) << status;
+      EXPECT_NE(status.message().find(absl::StrCat(" and ", world - 1)), std::string::npos) << status;
+    }
+  }
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "common/base/clock.h"
 #include "tests/support/thread_collectives.h"
 #include "worker/comm/local_collectives.h"
+#include "worker/comm/named_ranks.h"
 
 namespace lockstep {
 namespace {
@@ -113,7 +114,7 @@ TEST(CommThreadTest, ARankThatDoesNotComeIsADeadlineThatIsFinal) {
   const absl::Status status = thread.Wait();
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(std::string(status.message()),
-              testing::MatchesRegex("barrier 'start' \\(number 0\\) has waited [0-9.]+m?s for its peers"));
+              testing::MatchesRegex("barrier 'start' \\(number 0\\) has waited [0-9.]+m?s: rank 1 does not answer"));
   thread.StartBarrier("after the error");
   EXPECT_EQ(thread.Wait(), status);
 }
@@ -132,12 +133,94 @@ TEST(CommThreadTest, RanksWithOtherOperationsAreToldWhichOnesTheyAre) {
     thread.StartAllReduce(rank == 2 ? "weights" : "bucket.0", Bytes(data), DType::kF32, ReduceOp::kSum);
     StepTail tail;
     thread.StartTail(&tail);
-    EXPECT_EQ(thread.Wait(),
-              absl::FailedPreconditionError(
-                  "ranks 0 and 2 do not run the same collectives: the tail of rank 0 is operation 2, that of rank 2 is "
-                  "operation 2, with other names or sizes before it; check that both have the same build, config and "
-                  "model"));
+    const absl::Status status = thread.Wait();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(status.message(),
+              "ranks 0 and 2 do not run the same collectives: the tail of rank 0 is operation 2, that of rank 2 is "
+              "operation 2, with other names or sizes before it; check that both have the same build, config and "
+              "model");
+    EXPECT_EQ(NamedRanks(status), std::vector<int>({0, 2}));
   });
+}
+
+TEST(CommThreadTest, ARankThatIsThereButLateIsToldFromOneThatDoesNotAnswer) {
+  static auto* const group = new ThreadGroup(4);
+  std::atomic<int> failed{0};
+  std::vector<std::thread> ranks;
+  // Rank 2 is never there. Rank 3's trainer computes until the others have given up.
+  for (const int rank : {0, 1, 3}) {
+    ranks.emplace_back([&failed, rank] {
+      std::unique_ptr<Collectives> collectives = group->Rank(rank);
+      CommThread thread(collectives.get(), absl::Seconds(rank == 3 ? 60 : 2));
+      thread.StartBarrier("start");
+      if (rank == 3) {
+        while (failed < 2) std::this_thread::yield();
+        return;
+      }
+      thread.StartBarrier("more");
+      const absl::Status status = thread.Wait();
+      EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+      EXPECT_THAT(
+          std::string(status.message()),
+          testing::MatchesRegex("barrier 'start' \\(number 0\\) has waited [0-9.]+m?s: rank 2 does not answer"));
+      EXPECT_EQ(NamedRanks(status), std::vector<int>({2}));
+      ++failed;
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+}
+
+TEST(CommThreadTest, ARankThatComputesForLongIsNamedWithTheOperationThatItDidLast) {
+  static auto* const group = new ThreadGroup(3);
+  std::atomic<int> failed{0};
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < 3; ++rank) {
+    ranks.emplace_back([&failed, rank] {
+      std::unique_ptr<Collectives> collectives = group->Rank(rank);
+      CommThread thread(collectives.get(), absl::Seconds(2));
+      thread.StartBarrier("start");
+      EXPECT_TRUE(thread.Wait().ok());
+      if (rank == 1) {
+        while (failed < 2) std::this_thread::yield();
+        return;
+      }
+      thread.StartBarrier("more");
+      const absl::Status status = thread.Wait();
+      EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+      EXPECT_THAT(std::string(status.message()),
+                  testing::MatchesRegex("barrier 'more' \\(number 1\\) has waited [0-9.]+m?s: "
+                                        "rank 1 is there but has come only to barrier 'start' \\(number 0\\)"));
+      EXPECT_EQ(NamedRanks(status), std::vector<int>({1}));
+      ++failed;
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+}
+
+TEST(CommThreadTest, RanksThatWaitForDifferentThingsFindOutBeforeTheDeadline) {
+  static auto* const group = new ThreadGroup(3);
+  static std::vector<float> data[3] = {std::vector<float>(10), std::vector<float>(12), std::vector<float>(10)};
+  std::atomic<int> told{0};
+  std::vector<std::thread> ranks;
+  // Rank 2 never comes, so that nothing but the roll call can tell.
+  for (int rank = 0; rank < 2; ++rank) {
+    ranks.emplace_back([&told, rank] {
+      std::unique_ptr<Collectives> collectives = group->Rank(rank);
+      CommThread thread(collectives.get(), absl::Seconds(4));
+      thread.StartAllReduce("bucket.7", Bytes(data[rank]), DType::kF32, ReduceOp::kSum);
+      const absl::Status status = thread.Wait();
+      EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+      EXPECT_EQ(
+          status.message(),
+          "ranks 0 and 1 do not run the same collectives: number 0 is all-reduce 'bucket.7' of 40 bytes on rank 0 "
+          "and all-reduce 'bucket.7' of 48 bytes on rank 1; check that both have the same build, config and "
+          "model");
+      EXPECT_EQ(NamedRanks(status), std::vector<int>({0, 1}));
+      ++told;
+      while (told < 2) std::this_thread::yield();
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
 }
 
 TEST(CommThreadTest, AnErrorOfTheCollectivesNamesTheOperation) {
@@ -151,7 +234,9 @@ TEST(CommThreadTest, AnErrorOfTheCollectivesNamesTheOperation) {
       CommThread thread(collectives.get(), kLong);
       thread.StartAllReduce("bucket.0", Bytes(data[rank]), DType::kF32, ReduceOp::kSum);
       const absl::Status status = thread.Wait();
-      EXPECT_EQ(status.message().substr(0, 34), "all-reduce 'bucket.0' (number 0): ") << status;
+      EXPECT_THAT(std::string(status.message()),
+                  testing::HasSubstr("number 0 is all-reduce 'bucket.0' of 40 bytes on rank 0 and "
+                                     "all-reduce 'bucket.0' of 80 bytes on rank 1"));
       ++told;
     });
   }

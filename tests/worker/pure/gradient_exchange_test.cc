@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cmath>
 #include <functional>
 #include <memory>
@@ -176,7 +177,22 @@ TEST_F(GradientExchangeTest, ARankThatDoesNotComeIsNamedWithTheStep) {
     BeginStep(on, 41, &tail);
     const absl::Status status = on.exchange->Wait();
     EXPECT_TRUE(absl::IsDeadlineExceeded(status));
-    EXPECT_THAT(std::string(status.message()), HasSubstr("rank 1 did not come to the reduction of step 41"));
+    EXPECT_EQ(status.message(), "rank 1 did not come to the reduction of step 41 within 200ms: rank 1 does not answer");
+  });
+}
+
+TEST_F(GradientExchangeTest, ARankThatIsThereAndDoesNotComeInTimeIsLate) {
+  std::atomic<int> left{2};
+  OnRanks(3, absl::Seconds(1), [&](const Rank& on) {
+    if (on.rank == 1) {
+      while (left > 0) std::this_thread::yield();
+      return;
+    }
+    StepTail tail;
+    BeginStep(on, 41, &tail);
+    EXPECT_EQ(on.exchange->Wait().message(),
+              "rank 1 did not come to the reduction of step 41 within 1s: rank 1 is there but late");
+    --left;
   });
 }
 

@@ -60,6 +60,24 @@ TEST(LayoutTest, BucketsCoverTheArrayInOrderAndTheFirstIsSmall) {
   EXPECT_EQ(layout.Buckets(25).size(), 2u);
 }
 
+TEST(LayoutTest, AnOrderOfGradientsIsTheOrderOfTheLayout) {
+  const ParameterLayout layout(Mlp(), Optimizer(), {2, 3, 5, 4, 0, 1});
+  const std::vector<std::string> expected = {"2.weight", "2.bias", "4.bias", "4.weight", "0.weight", "0.bias"};
+  int64_t next = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const ParameterSegment& segment = layout.segments()[i];
+    EXPECT_EQ(segment.name, expected[i]);
+    EXPECT_EQ(Mlp()[segment.number].name, segment.name);
+    EXPECT_EQ(segment.first, next);
+    next += (segment.count + 15) / 16 * 16;
+  }
+  EXPECT_EQ(layout.Buckets(1)[0].count, 1024 * 1024);
+  EXPECT_TRUE(IsOrder({2, 0, 1}, 3));
+  for (const std::vector<int>& order : {std::vector<int>{0, 1}, {0, 1, 1}, {0, 1, 3}, {-1, 0, 1}, {0, 1, 2, 2}}) {
+    EXPECT_FALSE(IsOrder(order, 3));
+  }
+}
+
 TEST(LayoutTest, AModelWithoutParametersHasNoBuckets) {
   const ParameterLayout layout({}, Optimizer());
   EXPECT_EQ(layout.elements(), 0);

@@ -87,7 +87,7 @@ TEST(StepTimesTest, TheIntervalIsFromOneStepsFirstCollectiveToTheNexts) {
 
 TEST(StepTimesTest, CollectivesAreRecordedOnRank0sClock) {
   StepRecord record;
-  FillCollectives({Collective(3, "bucket.1", 1050, 1100)}, "mpi", WallClock{500 * kMs}, &record);
+  FillCollectives({Collective(3, "bucket.1", 1050, 1100)}, [](int64_t) { return std::string("mpi"); }, WallClock{500 * kMs}, &record);
   ASSERT_EQ(record.collectives_size(), 1);
   EXPECT_EQ(record.collectives(0).seq(), 3);
   EXPECT_EQ(record.collectives(0).grad_bytes(), 100);

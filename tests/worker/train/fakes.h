@@ -69,6 +69,8 @@ class FakeLink : public CoordinatorLink {
   void SendEvaluation(const EvaluationResult& result) override { evaluations.push_back(result); }
   void SendEpochDone(const EpochDone& done) override { epochs.push_back(done); }
   void SendFailed(const Failed& failed) override {}
+  void SendBuckets(const BucketsMeasured& measured) override { buckets.push_back(measured); }
+  void SendCommunication(const CommunicationChosen& chosen) override { communication.push_back(chosen); }
   void SendCheckpointDue(const lockstep::CheckpointDue& due) override { due_.push_back(due.step()); }
   void SendStopRequested(const StopRequested& request) override {}
   absl::StatusOr<Verdict> WaitForVerdict(int64_t step, absl::Duration timeout) override;
@@ -81,6 +83,8 @@ class FakeLink : public CoordinatorLink {
   std::vector<StepRecord> records;
   std::vector<EvaluationResult> evaluations;
   std::vector<EpochDone> epochs;
+  std::vector<CommunicationChosen> communication;
+  std::vector<BucketsMeasured> buckets;
   Downloaded download;
   // Uploads in order; after the trainer's end.
   std::vector<Downloaded> uploads;

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,6 +45,8 @@ struct Trained {
   std::vector<float> parameters;
   std::unique_ptr<FakeLink> link;
   std::vector<std::string> said;
+  std::vector<int> order;          // of gradients
+  std::vector<std::string> names;  // of parameters, in the order of the layout
 };
 
 struct Start {
@@ -84,6 +87,7 @@ class TrainerTest : public testing::TestWithParam<Algorithm> {
     }
     options.train = MakeToyData(kSamples, 12, 4);
     options.validation = MakeToyData(101, 12, 4);
+    options.gradient_order = gradient_order_;
     options.log = [&trained](const std::string& line) { trained.said.push_back(line); };
     if (start.cursor.step() > 0) {
       options.resume.emplace();
@@ -92,7 +96,9 @@ class TrainerTest : public testing::TestWithParam<Algorithm> {
     auto trainer = *Trainer::Create(std::move(options));
     trained.end = trainer->Run();
     trained.cursor = trainer->cursor();
+    trained.order = trainer->gradient_order();
     FlatParameters& parameters = trainer->parameters();
+    for (const ParameterSegment& segment : parameters.layout().segments()) trained.names.push_back(segment.name);
     trained.parameters.assign(parameters.data(), parameters.data() + parameters.layout().elements());
     return trained;
   }
@@ -120,7 +126,7 @@ class TrainerTest : public testing::TestWithParam<Algorithm> {
 
   static MpiOptions MpiOptionsOf(Algorithm algorithm) {
     MpiOptions mpi;
-    mpi.ring = algorithm != ALGORITHM_MPI;
+    if (algorithm != ALGORITHM_MPI) mpi.ways = RingWays(TestSession().world());
     return mpi;
   }
 
@@ -130,6 +136,7 @@ class TrainerTest : public testing::TestWithParam<Algorithm> {
   std::unique_ptr<Collectives> collectives_;
   RunConfig config_;
   FakeLink::Script script_;
+  std::optional<std::vector<int>> gradient_order_;
 };
 
 Directive StopDirective() {
@@ -304,6 +311,65 @@ TEST_P(TrainerTest, DirectivesAreObeyedAtTheSameStepOnceAllRanksHoldThem) {
   const std::vector<int64_t> expected = {0, 3 + last_rank(), 7 + 2 * last_rank()};
   EXPECT_EQ(StepsOf(trained.link->uploads), expected);
   EXPECT_EQ(trained.link->due(), expected);
+}
+
+TEST_P(TrainerTest, BucketsAreCutAnewByADirectiveAndMeasuredAndTheCheckpointHasTheirSize) {
+  if (world_ == 1 || GetParam() == ALGORITHM_SHARED) return;  // there are no buckets
+  Directive directive;
+  directive.mutable_set_buckets()->set_bucket_mb(25);
+  directive.mutable_set_buckets()->set_measure_steps(4);
+  script_.directives = {{7 + rank_, directive}};
+  script_.checkpoint_at = {5, kSteps};
+  const Trained trained = Train();
+  ASSERT_TRUE(trained.end.status.ok()) << trained.end.status;
+  const auto buckets_of = [&](int64_t step) {
+    const auto& collectives = trained.link->records[step - 1].collectives();
+    return std::count_if(collectives.begin(), collectives.end(),
+                         [](const auto& one) { return one.name().substr(0, 7) == "bucket."; });
+  };
+  EXPECT_GT(buckets_of(5), 1);
+  EXPECT_EQ(buckets_of(7 + last_rank() < 10 ? 10 : 15), 1);
+  if (rank_ != 0) return;
+  ASSERT_EQ(trained.link->buckets.size(), 1u);
+  const BucketsMeasured& block = trained.link->buckets[0];
+  EXPECT_EQ(block.bucket_mb(), 25);
+  EXPECT_EQ(block.step_s_size(), 4);
+  EXPECT_EQ(block.first_step(), 7 + last_rank() + 1 + 3) << "three steps settle";
+  EXPECT_EQ(block.last_step(), block.first_step() + 3);
+  EXPECT_EQ(block.step_s(0), trained.link->records[block.first_step() - 1].step_s());
+  EXPECT_EQ(trained.link->uploads[1].header.bucket_mb(), 0.001) << "of step 5";
+  EXPECT_EQ(trained.link->uploads.back().header.bucket_mb(), 25);
+}
+
+TEST_P(TrainerTest, TuningBeginsWithTheFirstStepAndOnlyWhereThereAreBuckets) {
+  config_.mutable_communication()->set_bucket_tuning(BUCKET_TUNING_AUTO);
+  script_.final_step = 30;
+  const Trained trained = Train();
+  if (rank_ != 0) return;
+  if (world_ == 1 || GetParam() == ALGORITHM_SHARED) {
+    EXPECT_TRUE(trained.link->buckets.empty());
+    EXPECT_NE(trained.said.back().find("communication.bucket_tuning has nothing to do"), std::string::npos);
+  } else {
+    ASSERT_EQ(trained.link->buckets.size(), 1u);
+    EXPECT_EQ(trained.link->buckets[0].step_s_size(), 25);
+  }
+}
+
+TEST_P(TrainerTest, AnotherOrderOfGradientsIsAnotherLayoutOfTheSameTraining) {
+  const Trained found = Train();
+  gradient_order_.emplace({0, 2, 1, 3});
+  const Trained given = Train();
+  ASSERT_TRUE(given.end.status.ok()) << given.end.status;
+  EXPECT_EQ(given.order, *gradient_order_);
+  if (world_ > 1 && GetParam() != ALGORITHM_SHARED) {
+    EXPECT_EQ(found.order.size(), 4u);
+    EXPECT_NE(found.order, given.order);
+  }
+  EXPECT_NE(given.names, found.names);
+  if (rank_ == 0) {
+    ASSERT_EQ(given.link->uploads.size(), found.link->uploads.size());
+    EXPECT_EQ(given.link->uploads.front().files, found.link->uploads.front().files) << "files know nothing of it";
+  }
 }
 
 TEST_P(TrainerTest, ScheduledCheckpointsAreAnnouncedBeforeTheyAreSent) {

@@ -1,0 +1,226 @@
+"""A rank that dies, stops or is cut off, at seeded moments: the others end in time with an error that names it, nothing
+is left behind, and the run goes on from its last checkpoint."""
+import argparse
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+from support import BIN, Case, family, processes, run, start, status, step_now, traces, wait_for
+
+MOMENTS = 2
+SEED = 20261125
+TIMEOUT = 3  # communication.timeout
+BOUND = TIMEOUT + 5  # from the moment of the signal to the run's end
+WORKERS = 3
+
+
+def sockets():
+    """Names of abstract sockets that are ours."""
+    lines = pathlib.Path("/proc/net/unix").read_text().splitlines()[1:]
+    return {line.split()[-1] for line in lines if line.split()[-1].startswith("@lockstep")}
+
+
+def workers_of(folder):
+    """Rank to pid, once all have joined and a step is done."""
+    if step_now(folder) < 1:
+        return None
+    told = status(folder) or {}
+    found = {w.get("rank", 0): int(w["pid"]) for w in told.get("workers", []) if w.get("pid")}
+    return found if len(found) == WORKERS else None
+
+
+class OneHost(Case):
+    def settings(self, algorithm, **more):
+        return self.small(communication__algorithm=algorithm, communication__timeout=TIMEOUT, checkpoint__every_steps=20,
+                          convergence__max_epochs=100000, **more)
+
+    def hit(self, algorithm, number, k):
+        """Sends the signal to a random rank of a run at a random moment; checks how the run ends, and goes on with it."""
+        chance = random.Random(f"{SEED} {algorithm} {number} {k}")
+        out = self.folder / f"{algorithm}-{number.name}-{k}"
+        before = traces(), sockets()
+        job = self.start("run", self.settings(algorithm), "--workers", WORKERS, "--out", out)
+        pids = wait_for(lambda: workers_of(out), "the first step")
+        everyone = set(family(job.pid)) | {job.pid}
+        rank = chance.randrange(WORKERS)
+        time.sleep(chance.uniform(0, 1.5))  # the seeded moment is the thing under test
+        began = time.monotonic()
+        os.kill(pids[rank], number)
+        try:
+            code = job.wait(BOUND)
+        except subprocess.TimeoutExpired:
+            self.fail(f"{algorithm}, {number.name} to rank {rank}: the run has not ended within {BOUND} s")
+        took = time.monotonic() - began
+        job.stdout.read()
+        said = job.stderr.read()
+        self.assertEqual(code, 1, said)
+        self.assertRegex(said, r"\Alockstep: .*\n\Z", "one line")
+        if number == signal.SIGKILL:
+            self.assertRegex(said, rf"worker {rank} \(pid {pids[rank]}\) was killed by SIGKILL")
+        else:
+            self.assertRegex(said, rf"rank {rank} does not answer; rank {rank} is on \S+ \(pid {pids[rank]}\)\n")
+        wait_for(lambda: not (everyone & processes().keys()), f"the processes to be gone: {said}", 5)
+        self.assertEqual((traces() - before[0], sockets() - before[1]), (set(), set()), said)
+        print(f"{algorithm:7} {number.name} rank {rank} after {took:4.1f} s: {said.strip()}", flush=True)
+        self.go_on(out)
+
+    def go_on(self, out):
+        last = json.loads((out / "checkpoints" / "latest" / "state.json").read_text())
+        step = int(last["cursor"].get("step", 0))
+        run("run", "--resume", out, "--set", f"convergence.max_steps={step + 5}")
+        shutil.rmtree(out)
+
+    def test_a_killed_or_stopped_rank_ends_the_run_in_time_and_is_named(self):
+        for k in range(MOMENTS):
+            for algorithm in ("mpi", "ring", "shared"):
+                for number in (signal.SIGSTOP, signal.SIGKILL):
+                    with self.subTest(algorithm=algorithm, signal=number.name, k=k):
+                        self.hit(algorithm, number, k)
+
+    def test_a_rank_that_computes_for_too_long_is_told_from_one_that_does_not_answer(self):
+        for algorithm in ("ring", "shared"):
+            config = self.settings(algorithm, inject="[{part: forward, rank: 1, delay: 60, first_step: 30}]")
+            with self.subTest(algorithm):
+                done = run("run", config, "--workers", WORKERS, "--out", self.folder / algorithm, code=1)
+                self.assertRegex(done.stderr, r"\Alockstep: rank [02] failed at step \d+: .*rank 1 is there but .*; rank 1 is on \S+ \(pid \d+\)\n\Z")
+
+
+class Lab:
+    """Hosts on this machine: a network namespace and host name each, on one switch. All of it ends with its processes."""
+
+    def __init__(self, hosts, folder):
+        self.spaces = [subprocess.Popen(["unshare", "-n", "-u", "sh", "-c", f"hostname hang{h} && exec sleep 1000000"]) for h in range(hosts + 1)]
+        wait_for(lambda: all(self.own_network(p.pid) for p in self.spaces), "the namespaces")
+        self.do(0, "ip link add lab type bridge && ip link set lab up")  # space 0 is the switch
+        for h in range(1, hosts + 1):
+            subprocess.run(["ip", "link", "add", "e0", "netns", str(self.spaces[h].pid), "type", "veth", "peer", "name", f"p{h}",
+                            "netns", str(self.spaces[0].pid)], check=True)
+            self.do(0, f"ip link set p{h} master lab up")
+            self.do(h, f"ip link set lo up && ip addr add {self.address(h)}/24 dev e0 && ip link set e0 up")
+        self.rsh = folder / "rsh"
+        cases = "".join(f"{self.address(h)}) exec nsenter -t {self.spaces[h].pid} -n -u bash -c \"$*\" ;;\n" for h in range(1, hosts + 1))
+        self.rsh.write_text(f'#!/bin/bash\nwhile [[ $1 == -* ]]; do shift; done\nhost=$1; shift\ncase $host in\n{cases}esac\n')
+        self.rsh.chmod(0o755)
+
+    @staticmethod
+    def own_network(pid):
+        try:
+            return os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net") and "sleep" in pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            return False
+
+    @staticmethod
+    def address(host):
+        return f"10.79.31.{host}"
+
+    def on(self, host, *command):
+        return ["nsenter", "-t", str(self.spaces[host].pid), "-n", "-u", *map(str, command)]
+
+    def do(self, host, command):
+        subprocess.run(self.on(host, "sh", "-c", command), check=True)
+
+    def cut(self, host):
+        self.do(0, f"ip link set p{host} down")
+
+    def processes(self, word=""):
+        """Those in the lab whose command line has `word`."""
+        spaces = {os.readlink(f"/proc/{p.pid}/ns/net") for p in self.spaces}
+        found = set()
+        for entry in pathlib.Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and os.readlink(entry / "ns/net") in spaces and word in (entry / "cmdline").read_text():
+                    found.add(int(entry.name))
+            except OSError:
+                pass  # it has ended
+        return found
+
+    def close(self):
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+        for process in self.spaces:
+            process.wait()
+
+
+@unittest.skipIf(os.geteuid() != 0 or not all(shutil.which(tool) for tool in ("ip", "nsenter", "unshare", "mpirun")),
+                 "network namespaces need root and Debian's iproute2 and util-linux")
+class SeveralHosts(Case):
+    def launch(self, lab, algorithm, out):
+        """The coordinator on host 1, a worker on every host, each with a log of its own."""
+        config = self.small(communication__algorithm=algorithm, communication__timeout=TIMEOUT, convergence__max_epochs=100000)
+        serve = subprocess.Popen(lab.on(1, BIN / "lockstep", "serve", config, "--workers", WORKERS, "--listen", f"{lab.address(1)}:0", "--out", out),
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.started.append(serve)
+        says = serve.stdout.readline() + serve.stdout.readline()
+        address, token = re.search(r"waiting at (\S+) for", says)[1], pathlib.Path(re.search(r"\$\(cat (\S+)\)", says)[1]).read_text()
+        hosts = ",".join(lab.address(h) for h in range(1, WORKERS + 1))
+        net = f"{lab.address(0)}/24"
+        worker = f"exec {BIN}/lockstep-worker --coordinator {address} 2> {out}.rank.$OMPI_COMM_WORLD_RANK"
+        mca = dict(plm_rsh_agent=lab.rsh, oob_tcp_if_include=net, btl_tcp_if_include=net, pml="ob1", btl="tcp,self", mpi_yield_when_idle=1,
+                   orte_tmpdir_base=self.folder)
+        mpirun = subprocess.Popen(
+            lab.on(1, "mpirun", "-np", WORKERS, "--host", hosts, "--map-by", "node", "--bind-to", "none", *(x for k, v in mca.items() for x in ("--mca", k, v)),
+                   "-x", "LOCKSTEP_TOKEN", "-x", "OMP_NUM_THREADS", "-x", "TMPDIR", "bash", "-c", worker),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**os.environ, "LOCKSTEP_TOKEN": token.strip(), "OMP_NUM_THREADS": "1", "TMPDIR": str(self.folder),
+                 "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
+        self.started.append(mpirun)
+        return serve
+
+    def one_cut(self, algorithm, host, k):
+        chance = random.Random(f"{SEED} {algorithm} {host} {k}")
+        out = self.folder / f"{algorithm}-{host}-{k}"
+        before = traces(), sockets()
+        lab = Lab(WORKERS, self.folder)
+        self.addCleanup(lab.close)
+        serve = self.launch(lab, algorithm, out)
+        wait_for(lambda: step_now(out) >= 1, "the first step")
+        time.sleep(chance.uniform(0, 1.5))  # the seeded moment is the thing under test
+        began = time.monotonic()
+        lab.cut(host)
+        try:
+            code = serve.wait(BOUND)
+        except subprocess.TimeoutExpired:
+            self.fail(f"{algorithm}, host {host} cut off: the coordinator has not ended within {BOUND} s")
+        took = time.monotonic() - began
+        serve.stdout.read()
+        said = serve.stderr.read()
+        print(f"{algorithm:4} host {host} cut off, after {took:4.1f} s: {said.strip()}", flush=True)
+        wait_for(lambda: not lab.processes("lockstep-worker --coordinator"), "the workers to be gone", max(0.1, BOUND - took))
+        logs = {rank: pathlib.Path(f"{out}.rank.{rank}").read_text() for rank in range(WORKERS)}
+        print("".join(logs.values()), flush=True)
+        self.assertEqual(code, 1, said)
+        cut = host - 1
+        others = [rank for rank in range(WORKERS) if rank != cut]
+        beyond, place = (f"rank {cut} does not answer", rf"rank {cut} is on hang{host} \(pid \d+\)")
+        here = "ranks {}, {} do not answer".format(*others)
+        if host == 1:  # with the coordinator
+            beyond, place = here, r"rank 1 is on hang2 \(pid \d+\), rank 2 on hang3 \(pid \d+\)"
+        self.assertRegex(said, rf"{beyond}.*{place}")
+        self.assertIn(here, logs[cut])
+        self.assertTrue(any(f"rank {cut} does not answer" in logs[rank] for rank in others), logs)
+        lab.close()
+        self.assertEqual((traces() - before[0], sockets() - before[1]), (set(), set()))
+
+    def test_ranks_on_both_sides_of_a_link_that_is_cut_name_those_beyond_it(self):
+        for k in range(MOMENTS):
+            for algorithm in ("mpi", "ring"):
+                for host in (3, 1):
+                    with self.subTest(algorithm=algorithm, host=host, k=k):
+                        self.one_cut(algorithm, host, k)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--moments", type=int, default=MOMENTS)
+    parser.add_argument("--seed", type=int, default=SEED)
+    arguments, rest = parser.parse_known_args()
+    MOMENTS, SEED = arguments.moments, arguments.seed
+    unittest.main(argv=[sys.argv[0], *rest], verbosity=2)

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <mpi.h>
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "worker/comm/collectives.h"
+
+// Inside worker/comm.
+namespace lockstep {
+
+// Collectives::Tell and Hear over messages of MPI, on a communicator of their own. A word is far below every limit up
+// to which MPI sends at once (eagerly), so that it leaves whether or not its receiver is listening.
+class MpiWords {
+ public:
+  // `comm` is used for nothing else.
+  explicit MpiWords(MPI_Comm comm);
+  // What MPI still uses is never freed.
+  ~MpiWords();
+  absl::Status Tell(int rank, const RollWord& word);
+  absl::StatusOr<int> Hear(RollWord* word);
+
+ private:
+  struct Buffers;
+  const MPI_Comm comm_;
+  std::unique_ptr<Buffers> buffers_;
+};
+
+}  // namespace lockstep
