@@ -75,6 +75,8 @@ def why_not():
     for tool, package in (("ip", "iproute2"), ("tc", "iproute2"), ("nsenter", "util-linux"), ("unshare", "util-linux")):
         if shutil.which(tool) is None:
             return f"a lab needs {tool}: apt-get install {package}"
+    if subprocess.run(["unshare", "-n", "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        return "this machine gives no network namespaces: a container needs --privileged for a lab"
     return None
 
 
@@ -180,7 +182,7 @@ class Lab:
                     raise LabError(f"rate {rate}: {' '.join(done.stderr.split())}; write it as 1gbit, 200mbit or none")
 
     def cut(self, host):
-        """Nothing passes to or from the host any more; it is not told."""
+        """Takes the host's link down: nothing passes any more, and no connection is ended by it."""
         _ip("-n", self.space(SWITCH), "link", "set", self.port(self._check(host)), "down")
 
     def mend(self, host):

@@ -18,7 +18,6 @@ constexpr int kFewestBatches = 5;
 // Of calls on a slow link, so that the algorithms' turns come round.
 constexpr double kLongestBatchSeconds = 0.5;
 constexpr absl::Duration kLinkTime = absl::Seconds(1);
-constexpr int64_t kCopyBytes = 64 << 20;
 constexpr int kCopyRounds = 7;
 
 // Calls that may follow the first one of a batch while sums, which grow to world^calls of its, stay exact in float32.
@@ -122,16 +121,16 @@ class Runner {
   }
 
   absl::Status MeasureCopy(int ranks_of_host) {
-    std::vector<char> from(kCopyBytes, 1), to(kCopyBytes, 2);
+    std::vector<char> from(bench_.copy_bytes, 1), to(bench_.copy_bytes, 2);
     std::vector<double> seconds;
     for (int round = 0; round < kCopyRounds; ++round) {
       RETURN_IF_ERROR(Meet());
       const int64_t start_ns = MonotonicNanos();
-      std::memcpy(to.data(), from.data(), kCopyBytes);
+      std::memcpy(to.data(), from.data(), bench_.copy_bytes);
       ASSIGN_OR_RETURN(const std::vector<double> slowest, Slowest({Since(start_ns)}));
       seconds.push_back(slowest[0]);
     }
-    limit_.copy = 2.0 * ranks_of_host * kCopyBytes / Quantile(seconds, 0.5);
+    limit_.copy = 2.0 * ranks_of_host * static_cast<double>(bench_.copy_bytes) / Quantile(seconds, 0.5);
     return absl::OkStatus();
   }
 

@@ -19,6 +19,7 @@ struct AllReduceBench {
   double seconds = 0.5;                        // of calls, for each algorithm and size
   double timeout = 60;                         // of a call, in seconds
   MpiOptions mpi;
+  int64_t copy_bytes = 64 << 20;  // that a rank copies to find the memory's limit: more than caches hold
   bool json = false;
   std::function<void(const std::string& text)> print;  // rank 0's results
   std::function<void(const std::string& line)> note;   // what else is to be said, on rank 0

@@ -1,6 +1,9 @@
 #include "worker/bench/sizes.h"
 
+#include <algorithm>
+
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -27,7 +30,8 @@ absl::StatusOr<int64_t> ParseBytes(const std::string& text) {
     if (shift > 0) number.remove_suffix(1);
   }
   int64_t bytes = 0;
-  if (!absl::SimpleAtoi(number, &bytes) || bytes < 0 || bytes > kMostBytes >> shift) {
+  const bool digits = std::all_of(number.begin(), number.end(), absl::ascii_isdigit);  // SimpleAtoi takes spaces too
+  if (!digits || !absl::SimpleAtoi(number, &bytes) || bytes > kMostBytes >> shift) {
     return absl::InvalidArgumentError(absl::StrCat("'", text, "' is no size; write bytes, as 65536, 64K, 25M or 1G"));
   }
   return bytes << shift;
@@ -35,8 +39,8 @@ absl::StatusOr<int64_t> ParseBytes(const std::string& text) {
 
 absl::StatusOr<std::vector<int64_t>> ListedCounts(const std::string& sizes) {
   std::vector<int64_t> counts;
-  for (const std::string size : absl::StrSplit(sizes, ',')) {
-    const absl::StatusOr<int64_t> bytes = ParseBytes(size);
+  for (const absl::string_view size : absl::StrSplit(sizes, ',')) {
+    const absl::StatusOr<int64_t> bytes = ParseBytes(std::string(size));
     if (!bytes.ok()) return absl::InvalidArgumentError(absl::StrCat("--sizes: ", bytes.status().message()));
     if (*bytes < kElementBytes) return absl::InvalidArgumentError("--sizes: at least 4 bytes, one float32");
     counts.push_back(*bytes / kElementBytes);

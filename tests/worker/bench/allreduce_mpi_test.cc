@@ -52,6 +52,7 @@ absl::Status RunBench(const BenchAlgorithmKind& kind, std::vector<int64_t> count
   bench.counts = std::move(counts);
   bench.seconds = 0.001;
   bench.timeout = 30;
+  bench.copy_bytes = 4096;
   bench.print = [](const std::string&) {};
   bench.note = [](const std::string& line) { ADD_FAILURE() << line; };
   CallWatch watch(absl::Seconds(60), [](const std::string& what) { ADD_FAILURE() << what; });
