@@ -47,8 +47,8 @@ class Rounds(unittest.TestCase):
 
     def test_students_t_goes_on_beyond_its_table(self):
         self.assertAlmostEqual(student_t95(30), 2.042)
-        self.assertAlmostEqual(student_t95(31), 2.040, places=3)
-        self.assertAlmostEqual(student_t95(120), 1.980, places=3)
+        self.assertAlmostEqual(student_t95(31), 2.0395, delta=2e-4)
+        self.assertAlmostEqual(student_t95(120), 1.9799, delta=2e-4)
 
     def test_sides_take_turns_and_every_other_round_goes_backwards(self):
         order = []
@@ -79,12 +79,12 @@ class Cluster(unittest.TestCase):
 
     def test_a_link_is_cut_and_mended(self):
         lab = self.lab(2)
-        state = lambda: lab.run(2, "cat", "/sys/class/net/e0/operstate", stdout=subprocess.PIPE, text=True).stdout.strip()
-        wait_for(lambda: state() == "up", "the link to be up")
+        state = lambda: json.loads(lab.run(2, "ip", "-j", "link", "show", "e0", stdout=subprocess.PIPE).stdout)[0]["operstate"]
+        wait_for(lambda: state() == "UP", "the link to be up")
         lab.cut(2)
-        wait_for(lambda: state() != "up", "the link to be down")
+        wait_for(lambda: state() != "UP", "the link to be down")
         lab.mend(2)
-        wait_for(lambda: state() == "up", "the link to be up again")
+        wait_for(lambda: state() == "UP", "the link to be up again")
         with self.assertRaisesRegex(LabError, r"has hosts 1, 2, no 3\Z"):
             lab.cut(3)
 
@@ -104,7 +104,7 @@ class Cluster(unittest.TestCase):
         sleepers[0].wait(SECONDS)
 
     def test_the_lab_of_a_program_that_died_is_swept_away(self):
-        code = "import os, lab\nl = lab.Lab(1)\nl.up()\nl.start(1, 'sleep', '1000')\nprint(l.name, flush=True)\nos._exit(1)"
+        code = "import os, lab\nl = lab.Lab(1)\nl.up()\nl.start(1, 'sleep', '1000', stdout=-3, stderr=-3)\nprint(l.name, flush=True)\nos._exit(1)"
         name = call(sys.executable, "-c", code, code=1, cwd=HERE.parent / "support").stdout.strip()
         self.assertIn(name, labs())
         sweep()
