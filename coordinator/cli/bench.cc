@@ -59,7 +59,7 @@ absl::Status BecomeMpirun(const Arguments& a) {
 }
 
 // What is wrong with the flags is told by one worker instead of by all.
-int Run(const Arguments& a) {
+int RunBench(const Arguments& a) {
   std::vector<std::string> check = WorkerArguments(a);
   check.push_back("--check-only");
   const absl::StatusOr<Captured> checked = RunWorker(check, "");
@@ -94,7 +94,7 @@ void AddBench(CLI::App* app, Action* action) {
       "Over several hosts by hand: mpirun … lockstep-worker --bench allreduce, with the same options. Exit code 1: a "
       "sum "
       "was wrong, or a rank did not come in time.");
-  allreduce->callback([=] { *action = [arguments] { return Run(*arguments); }; });
+  allreduce->callback([=] { *action = [arguments] { return RunBench(*arguments); }; });
 }
 
 }  // namespace lockstep
