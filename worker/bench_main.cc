@@ -2,11 +2,11 @@
 
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -14,18 +14,34 @@
 #include "absl/strings/str_split.h"
 #include "common/base/status.h"
 #include "worker/bench/allreduce.h"
+#include "worker/bench/bench_algorithms.h"
+#include "worker/bench/call_watch.h"
 #include "worker/bench/sizes.h"
 #include "worker/comm/mpi.h"
 
 namespace lockstep {
 namespace {
 
-constexpr int kUsage = 2;
+constexpr int kFailed = 1, kUsage = 2;
+// Operations have deadlines of their own, which can say more: they go first.
+constexpr absl::Duration kWatchLater = absl::Seconds(5);
+// Until the one rank that tells what is wrong has told it.
+constexpr absl::Duration kTellTimeout = absl::Seconds(5);
+
+void Say(const std::string& what) {
+  std::fputs(absl::StrCat("lockstep-worker: ", what, "\n").c_str(), stderr);
+  std::fflush(stderr);
+}
+
+// Without MPI_Finalize, which waits for all ranks.
+[[noreturn]] void Exit(int code) {
+  std::fflush(nullptr);
+  _exit(code);
+}
 
 [[noreturn]] void Leave(const absl::Status& status) {
-  std::fprintf(stderr, "lockstep-worker: %s\n", std::string(status.message()).c_str());
-  std::fflush(nullptr);
-  _exit(absl::IsInvalidArgument(status) ? kUsage : 1);
+  Say(std::string(status.message()));
+  Exit(absl::IsInvalidArgument(status) ? kUsage : kFailed);
 }
 
 absl::Status ReadSize(const std::string& text, const char* flag, int64_t* bytes) {
@@ -36,28 +52,26 @@ absl::Status ReadSize(const std::string& text, const char* flag, int64_t* bytes)
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::vector<int64_t>> ReadCounts(const BenchFlags& flags) {
+  if (flags.min.empty() != flags.max.empty()) return absl::InvalidArgumentError("--min and --max go together");
+  if (!flags.min.empty()) return SweepCounts(flags.min, flags.max, flags.factor);
+  return flags.sizes == "deepbench" ? DeepBenchCounts() : ListedCounts(flags.sizes);
+}
+
 absl::StatusOr<AllReduceBench> Read(const BenchFlags& flags) {
   if (flags.what != "allreduce") {
     return absl::InvalidArgumentError(absl::StrCat("--bench: no '", flags.what, "'; choose allreduce"));
   }
   AllReduceBench bench;
-  if (!flags.algorithms.empty()) bench.algorithms = absl::StrSplit(flags.algorithms, ',');
-  if (flags.min.empty() != flags.max.empty()) return absl::InvalidArgumentError("--min and --max go together");
-  if (!flags.min.empty()) {
-    ASSIGN_OR_RETURN(bench.counts, SweepCounts(flags.min, flags.max, flags.factor));
-  } else if (flags.sizes == "deepbench") {
-    bench.counts = DeepBenchCounts();
-  } else {
-    for (const std::string& size : absl::StrSplit(flags.sizes, ',')) {
-      ASSIGN_OR_RETURN(const std::vector<int64_t> counts, SweepCounts(size, size, 2));
-      bench.counts.push_back(counts[0]);
-    }
+  if (!flags.algorithms.empty()) {
+    ASSIGN_OR_RETURN(bench.algorithms, NamedAlgorithms(absl::StrSplit(flags.algorithms, ',')));
   }
-  if (flags.seconds <= 0 || flags.timeout <= 0) return absl::InvalidArgumentError("--seconds, --timeout: above 0");
+  ASSIGN_OR_RETURN(bench.counts, ReadCounts(flags));
+  if (!(flags.seconds > 0)) return absl::InvalidArgumentError("--seconds: above 0");
+  if (!(flags.timeout > 0)) return absl::InvalidArgumentError("--timeout: above 0");
   bench.seconds = flags.seconds;
   bench.timeout = flags.timeout;
   bench.json = flags.json;
-  bench.break_sum = flags.break_sum;
   RETURN_IF_ERROR(ReadSize(flags.segment, "--segment-bytes", &bench.mpi.segment_bytes));
   return bench;
 }
@@ -76,21 +90,39 @@ void AddBenchFlags(CLI::App* app, BenchFlags* flags) {
   add("--factor", &flags->factor, "… each so many times the one before (default 2)", "X");
   add("--seconds", &flags->seconds, "Calls of each algorithm and size take at least this long (default 0.5)", "S");
   add("--timeout", &flags->timeout, "Deadline of a call (default 60)", "S");
-  // For tuning and for tests.
+  // For tuning.
   add("--segment-bytes", &flags->segment, "", "SIZE")->group("");
-  app->add_flag("--break-sum", flags->break_sum)->group("");
+  // From `lockstep bench`, before it starts mpirun.
+  app->add_flag("--check-only", flags->check_only)->group("");
 }
 
 void RunBench(const BenchFlags& flags, int* argc, char*** argv) {
-  const absl::StatusOr<AllReduceBench> bench = Read(flags);
+  absl::StatusOr<AllReduceBench> bench = Read(flags);
   if (!bench.ok()) Leave(bench.status());
+  if (flags.check_only) Exit(0);
+  bench->print = [](const std::string& text) {
+    std::fputs(text.c_str(), stdout);
+    std::fflush(stdout);
+  };
+  bench->note = Say;
+  CallWatch watch(absl::Seconds(bench->timeout) + kWatchLater, [](const std::string& what) {
+    Say(what);
+    Exit(kFailed);
+  });
+  watch.Begin("MPI_Init_thread");
   absl::StatusOr<std::unique_ptr<MpiSession>> session = MpiSession::Create(argc, argv);
   if (!session.ok()) Leave(session.status());
-  const absl::Status status = RunAllReduceBench(*bench, session->get());
-  if (!status.ok()) Leave(status);
+  const absl::Status status = RunAllReduceBench(*bench, session->get(), &watch);
+  if (!status.ok()) {
+    if (!absl::IsAborted(status)) Say(std::string(status.message()));
+    // mpirun ends all ranks once one has left.
+    if (absl::IsAborted(status) || absl::IsDataLoss(status)) (*session)->OnAllRanks(true, kTellTimeout).IgnoreError();
+    Exit(absl::IsInvalidArgument(status) ? kUsage : kFailed);
+  }
+  watch.Begin("MPI_Finalize");
   session->reset();
-  std::fflush(nullptr);
-  _exit(0);
+  watch.End();
+  Exit(0);
 }
 
 }  // namespace lockstep

@@ -19,6 +19,7 @@ namespace {
 struct Arguments {
   int workers = 2;
   std::string algorithms, sizes = "deepbench", min, max;
+  std::string segment;  // for tuning
   double factor = 2, seconds = 0.5, timeout = 60;
   bool json = false;
 };
@@ -35,11 +36,12 @@ std::vector<std::string> WorkerArguments(const Arguments& a) {
   add("--algorithms", a.algorithms);
   add("--min", a.min);
   add("--max", a.max);
+  add("--segment-bytes", a.segment);
   if (a.json) arguments.push_back("--json");
   return arguments;
 }
 
-// Becomes mpirun, so that its end and signals are this program's.
+// Becomes mpirun, so that its end and signals are this program's. Returns only if that is impossible.
 absl::Status BecomeMpirun(const Arguments& a) {
   MpirunOptions options;
   options.workers = a.workers;
@@ -54,6 +56,15 @@ absl::Status BecomeMpirun(const Arguments& a) {
   std::cout << std::flush;
   execvp(argv[0], argv.data());
   return ErrnoStatus(errno, "starting mpirun (Debian's openmpi-bin)");
+}
+
+// What is wrong with the flags is told by one worker instead of by all.
+int RunBench(const Arguments& a) {
+  std::vector<std::string> check = WorkerArguments(a);
+  check.push_back("--check-only");
+  const absl::StatusOr<Captured> checked = RunWorker(check, "");
+  if (!checked.ok()) return Fail(checked.status());
+  return checked->exit_code == 0 ? Fail(BecomeMpirun(a)) : checked->exit_code;
 }
 
 }  // namespace
@@ -78,10 +89,12 @@ void AddBench(CLI::App* app, Action* action) {
       ->type_name("S");
   allreduce->add_option("--timeout", arguments->timeout, "Deadline of a call (default 60)")->type_name("S");
   allreduce->add_flag("--json", arguments->json, "As JSON");
+  allreduce->add_option("--segment-bytes", arguments->segment)->group("");
   allreduce->footer(
-      "Over several hosts, and with a hostfile, by hand: mpirun … lockstep-worker --bench allreduce [the same "
-      "options].");
-  allreduce->callback([=] { *action = [arguments] { return Fail(BecomeMpirun(*arguments)); }; });
+      "Over several hosts by hand: mpirun … lockstep-worker --bench allreduce, with the same options. Exit code 1: a "
+      "sum "
+      "was wrong, or a rank did not come in time.");
+  allreduce->callback([=] { *action = [arguments] { return RunBench(*arguments); }; });
 }
 
 }  // namespace lockstep

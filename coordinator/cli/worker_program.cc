@@ -11,7 +11,6 @@
 #include "absl/strings/str_join.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
-#include "coordinator/supervise/process.h"
 
 namespace lockstep {
 namespace {
@@ -43,16 +42,21 @@ std::string WorkerProgram() {
   return access(beside.c_str(), X_OK) == 0 ? beside : kName;
 }
 
-absl::StatusOr<std::string> AskWorker(const std::vector<std::string>& arguments, const std::string& input) {
+absl::StatusOr<Captured> RunWorker(const std::vector<std::string>& arguments, const std::string& input) {
   ChildOptions child;
   child.argv = arguments;
   child.argv.insert(child.argv.begin(), WorkerProgram());
-  const absl::StatusOr<Captured> captured = RunAndCapture(child, input, kTimeout);
+  absl::StatusOr<Captured> captured = RunAndCapture(child, input, kTimeout);
   if (!captured.ok()) return Mend(captured.status());
-  if (captured->exit_code == 0) return captured->output;
+  return captured;
+}
+
+absl::StatusOr<std::string> AskWorker(const std::vector<std::string>& arguments, const std::string& input) {
+  ASSIGN_OR_RETURN(const Captured captured, RunWorker(arguments, input));
+  if (captured.exit_code == 0) return captured.output;
   const std::string what =
-      absl::StrCat(kName, " ", absl::StrJoin(arguments, " "), " ended with exit code ", captured->exit_code);
-  return captured->exit_code == 2 ? absl::FailedPreconditionError(what) : absl::InternalError(what);
+      absl::StrCat(kName, " ", absl::StrJoin(arguments, " "), " ended with exit code ", captured.exit_code);
+  return captured.exit_code == 2 ? absl::FailedPreconditionError(what) : absl::InternalError(what);
 }
 
 absl::Status BecomeWorker(const std::vector<std::string>& arguments) {

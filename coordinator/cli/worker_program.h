@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "coordinator/supervise/process.h"
 
 namespace lockstep {
 
@@ -14,7 +15,10 @@ std::string OwnProgram();
 // lockstep-worker: $LOCKSTEP_WORKER, else beside this program, else in PATH (the bare name).
 std::string WorkerProgram();
 
-// Runs lockstep-worker on its own, without MPI, and returns what it printed. FailedPrecondition: it ended with 2 (bad
+// Runs lockstep-worker on its own, without MPI, to its end.
+absl::StatusOr<Captured> RunWorker(const std::vector<std::string>& arguments, const std::string& input);
+
+// The same, and returns what it printed. FailedPrecondition: it ended with 2 (bad
 // config or input, it said why on standard error).
 absl::StatusOr<std::string> AskWorker(const std::vector<std::string>& arguments, const std::string& input);
 

@@ -1,46 +1,60 @@
 #include "worker/bench/allreduce.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
+#include <array>
 #include <cstring>
 #include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "common/base/clock.h"
 #include "common/base/status.h"
-#include "worker/bench/bench_algorithms.h"
 
 namespace lockstep {
 namespace {
 
 constexpr int kFewestBatches = 5;
+// Of calls on a slow link, so that the algorithms' turns come round.
+constexpr double kLongestBatchSeconds = 0.5;
 constexpr absl::Duration kLinkTime = absl::Seconds(1);
-constexpr int64_t kCopyBytes = 64 << 20;
 constexpr int kCopyRounds = 7;
 
-// Calls that follow each other without a gap, each summing what the one before left: sum · world^k. Small whole
-// numbers, so that all of it is exact, and a wrong element stays wrong to the end.
+// Calls that may follow the first one of a batch while sums, which grow to world^calls of its, stay exact in float32.
 constexpr int kLargestValue = 16;
-int BatchCalls(int world) {
+int MostCalls(int world) {
   int calls = 1;
   for (double largest = kLargestValue * static_cast<double>(world) * world; largest < (1 << 24); largest *= world)
     ++calls;
   return calls;
 }
 
-float Value(int rank, int64_t i) { return static_cast<float>((i * 7 + rank * 5 + i / 1021) % kLargestValue); }
+// What a rank brings to an element depends on the element by its phase alone, so that sums come from a small table.
+int Phase(int64_t i) { return static_cast<int>((i * 7 + i / 1021) % kLargestValue); }
+float Value(int rank, int phase) { return static_cast<float>((phase + rank * 5) % kLargestValue); }
+
+// Sums by phase, after the first of a batch's calls and `calls` more.
+std::array<float, kLargestValue> ExactSums(int world, int calls) {
+  std::array<float, kLargestValue> sums = {};
+  for (int phase = 0; phase < kLargestValue; ++phase) {
+    for (int rank = 0; rank < world; ++rank) sums[phase] += Value(rank, phase);
+    for (int call = 0; call < calls; ++call) sums[phase] *= static_cast<float>(world);
+  }
+  return sums;
+}
 
 class Runner {
  public:
-  Runner(const AllReduceBench& bench, MpiSession* session)
+  Runner(const AllReduceBench& bench, MpiSession* session, CallWatch* watch)
       : bench_(bench),
         session_(session),
+        watch_(watch),
         timeout_(absl::Seconds(bench.timeout)),
-        batch_calls_(BatchCalls(session->world())) {}
+        most_calls_(MostCalls(session->world())),
+        buffer_(*std::max_element(bench.counts.begin(), bench.counts.end())) {}
 
   absl::Status Open() {
+    watch_->Begin("measuring the limit");
     ASSIGN_OR_RETURN(meeting_, session_->NewCollectives());
     ASSIGN_OR_RETURN(const MpiSession::Host host, session_->FindHost(timeout_));
     limit_.world = session_->world();
@@ -51,42 +65,49 @@ class Runner {
   }
 
   absl::Status Run() {
-    if (Speaks() && !bench_.json) Print(LimitText(limit_) + TableHeader());
+    if (!bench_.json) Print(LimitText(limit_) + TableHeader());
     std::vector<AllReduceFigures> all;
     for (const int64_t count : bench_.counts) {
       ASSIGN_OR_RETURN(const std::vector<AllReduceFigures> figures, RunSize(count));
       all.insert(all.end(), figures.begin(), figures.end());
-      if (!Speaks() || bench_.json) continue;
+      if (bench_.json) continue;
       for (const AllReduceFigures& row : figures) Print(TableRow(row));
     }
-    if (Speaks() && bench_.json) Print(BenchJson(limit_, all));
+    if (bench_.json) Print(BenchJson(limit_, all));
     return absl::OkStatus();
   }
 
  private:
+  struct Algorithm {
+    std::string name;
+    std::unique_ptr<BenchAlgorithm> runs;
+    std::vector<double> times;    // of calls
+    std::vector<double> batches;  // means of their calls
+    double total = 0;
+  };
+
   bool Speaks() const { return session_->rank() == 0; }
-  static void Print(const std::string& text) {
-    std::fputs(text.c_str(), stdout);
-    std::fflush(stdout);
+  void Print(const std::string& text) const {
+    if (Speaks()) bench_.print(text);
   }
 
   // What only some ranks can have is left out by all of them.
   absl::Status OpenAlgorithms() {
-    const bool all = bench_.algorithms.empty();
-    std::vector<std::string> names = bench_.algorithms;
-    if (all) names = {"mpi", "ring", limit_.hosts > 1 ? "hierarchical" : "shared"};
-    names.insert(names.begin(), kReference);
-    const int64_t most = *std::max_element(bench_.counts.begin(), bench_.counts.end());
-    for (const std::string& name : names) {
-      absl::StatusOr<std::unique_ptr<BenchAlgorithm>> made =
-          NewBenchAlgorithm(name, session_, bench_.mpi, most, timeout_);
+    const bool usual = bench_.algorithms.empty();
+    std::vector<BenchAlgorithmKind> kinds = usual ? BenchAlgorithms() : bench_.algorithms;
+    kinds.insert(kinds.begin(), ReferenceAlgorithm());
+    const BenchGround ground = {session_, bench_.mpi, timeout_, &buffer_};
+    for (const BenchAlgorithmKind& kind : kinds) {
+      if (usual && (kind.usual == nullptr || !kind.usual(limit_.hosts))) continue;
+      watch_->Begin(absl::StrCat("making ", kind.name));
+      absl::StatusOr<std::unique_ptr<BenchAlgorithm>> made = kind.make(ground);
       if (made.ok()) {
-        algorithms_.push_back(*std::move(made));
-        continue;
+        algorithms_.push_back({kind.name, *std::move(made), {}, {}, 0});
+      } else if (!usual) {
+        return Annotate(made.status(), kind.name);
+      } else if (Speaks()) {
+        bench_.note(absl::StrCat(kind.name, " is left out: ", made.status().message()));
       }
-      if (!all || absl::IsInvalidArgument(made.status())) return Annotate(made.status(), name);
-      if (Speaks())
-        std::fprintf(stderr, "%s is left out: %s\n", name.c_str(), std::string(made.status().message()).c_str());
     }
     return absl::OkStatus();
   }
@@ -100,92 +121,100 @@ class Runner {
   }
 
   absl::Status MeasureCopy(int ranks_of_host) {
-    std::vector<char> from(kCopyBytes, 1), to(kCopyBytes, 2);
+    std::vector<char> from(bench_.copy_bytes, 1), to(bench_.copy_bytes, 2);
     std::vector<double> seconds;
     for (int round = 0; round < kCopyRounds; ++round) {
       RETURN_IF_ERROR(Meet());
       const int64_t start_ns = MonotonicNanos();
-      std::memcpy(to.data(), from.data(), kCopyBytes);
+      std::memcpy(to.data(), from.data(), bench_.copy_bytes);
       ASSIGN_OR_RETURN(const std::vector<double> slowest, Slowest({Since(start_ns)}));
       seconds.push_back(slowest[0]);
     }
-    limit_.copy = 2.0 * ranks_of_host * kCopyBytes / Quantile(seconds, 0.5);
+    limit_.copy = 2.0 * ranks_of_host * static_cast<double>(bench_.copy_bytes) / Quantile(seconds, 0.5);
     return absl::OkStatus();
   }
 
   // Batches of the algorithms in turn, until each has had its time.
   absl::StatusOr<std::vector<AllReduceFigures>> RunSize(int64_t count) {
-    std::vector<std::vector<double>> times(algorithms_.size()), batches(algorithms_.size());
+    for (Algorithm& algorithm : algorithms_) {
+      algorithm.times.clear();
+      algorithm.batches.clear();
+      algorithm.total = 0;
+    }
     double least = 0;
     for (int round = 0; round < kFewestBatches || least < bench_.seconds; ++round) {
       for (size_t k = 0; k < algorithms_.size(); ++k) {
-        const size_t which = round % 2 == 0 ? k : algorithms_.size() - 1 - k;
-        ASSIGN_OR_RETURN(const std::vector<double> batch, RunBatch(algorithms_[which].get(), count));
-        double sum = 0;
-        for (const double seconds : batch) sum += seconds;
-        batches[which].push_back(sum);
-        times[which].insert(times[which].end(), batch.begin(), batch.end());
+        RETURN_IF_ERROR(RunBatch(count, &algorithms_[round % 2 == 0 ? k : algorithms_.size() - 1 - k]));
       }
-      least = 1e9;
-      for (const std::vector<double>& of_one : batches) {
-        double sum = 0;
-        for (const double seconds : of_one) sum += seconds;
-        least = std::min(least, sum);
-      }
+      const auto less = [](const Algorithm& a, const Algorithm& b) { return a.total < b.total; };
+      least = std::min_element(algorithms_.begin(), algorithms_.end(), less)->total;
     }
     std::vector<AllReduceFigures> figures;
-    for (size_t k = 0; k < algorithms_.size(); ++k) {
-      figures.push_back(Figures(*algorithms_[k], count, times[k]));
-      figures.back().to_reference = RatioOf(batches[k], batches[0]);
+    for (const Algorithm& algorithm : algorithms_) {
+      figures.push_back(Figures(algorithm, count));
+      figures.back().to_reference = RatioOf(algorithm.batches, algorithms_[0].batches);
     }
     return figures;
   }
 
-  // The slowest rank's times of a batch's calls but the first, which starts the link and finds the ranks apart.
-  absl::StatusOr<std::vector<double>> RunBatch(BenchAlgorithm* algorithm, int64_t count) {
-    float* const data = algorithm->buffer();
-    for (int64_t i = 0; i < count; ++i) data[i] = Value(session_->rank(), i);
+  // As many as most_calls_, and not for longer than kLongestBatchSeconds. The same on all ranks, as times are.
+  int BatchCalls(const Algorithm& algorithm) const {
+    if (algorithm.batches.empty()) return 1;
+    const double last = algorithm.batches.back();
+    return last * most_calls_ <= kLongestBatchSeconds ? most_calls_ : 1 + static_cast<int>(kLongestBatchSeconds / last);
+  }
+
+  // Times its calls but the first, which starts the link and finds the ranks apart.
+  absl::Status RunBatch(int64_t count, Algorithm* algorithm) {
+    const int calls = BatchCalls(*algorithm);
+    float* const data = algorithm->runs->buffer();
+    for (int64_t i = 0; i < count; ++i) data[i] = Value(session_->rank(), Phase(i));
+    watch_->Begin(absl::StrCat(algorithm->name, " of ", count * sizeof(float), " bytes"));
     RETURN_IF_ERROR(Meet());
     std::vector<double> seconds;
-    for (int call = 0; call <= batch_calls_; ++call) {
+    for (int call = 0; call <= calls; ++call) {
       const int64_t start_ns = MonotonicNanos();
-      RETURN_IF_ERROR(Annotate(algorithm->Run(count), algorithm->name()));
+      watch_->Renew(start_ns);
+      RETURN_IF_ERROR(Annotate(algorithm->runs->Run(count), algorithm->name));
       if (call > 0) seconds.push_back(Since(start_ns));
     }
-    if (bench_.break_sum && session_->rank() == session_->world() - 1) data[count / 2] += 1;
-    RETURN_IF_ERROR(Check(*algorithm, data, count));
-    return Slowest(std::move(seconds));
+    watch_->Begin(absl::StrCat("checking ", algorithm->name));
+    RETURN_IF_ERROR(Check(algorithm->name, data, count, calls));
+    ASSIGN_OR_RETURN(const std::vector<double> slowest, Slowest(std::move(seconds)));
+    double sum = 0;
+    for (const double one : slowest) sum += one;
+    algorithm->times.insert(algorithm->times.end(), slowest.begin(), slowest.end());
+    algorithm->batches.push_back(sum / calls);
+    algorithm->total += sum;
+    return absl::OkStatus();
   }
 
-  // On every rank; where one is wrong, all of them end.
-  absl::Status Check(const BenchAlgorithm& algorithm, const float* data, int64_t count) {
-    absl::Status status;
-    const double grown = std::pow(session_->world(), batch_calls_);
-    for (int64_t i = 0; i < count && status.ok(); ++i) {
-      double expected = 0;
-      for (int rank = 0; rank < session_->world(); ++rank) expected += Value(rank, i);
-      expected *= grown;
-      if (data[i] == expected) continue;
-      status = absl::DataLossError(absl::StrCat(algorithm.name(), ", ", count * 4, " bytes: element ", i, " on rank ",
-                                                session_->rank(), " is ", data[i], ", not ", expected, " after ",
-                                                batch_calls_ + 1, " calls"));
-    }
-    ASSIGN_OR_RETURN(const bool right, session_->OnAllRanks(status.ok(), timeout_));
-    if (!status.ok()) return status;
-    return right ? absl::OkStatus() : absl::AbortedError("another rank has found a wrong sum");
+  // On every rank; where one is wrong, all of them end, and the first of those that have found it tells.
+  absl::Status Check(const std::string& name, const float* data, int64_t count, int calls) {
+    const std::array<float, kLargestValue> exact = ExactSums(session_->world(), calls);
+    int64_t wrong = 0;
+    while (wrong < count && data[wrong] == exact[Phase(wrong)]) ++wrong;
+    const double none = -session_->world();
+    ASSIGN_OR_RETURN(const std::vector<double> found, Slowest({wrong < count ? -session_->rank() : none}));
+    if (found[0] == none) return absl::OkStatus();
+    const int teller = static_cast<int>(-found[0]);
+    if (teller != session_->rank()) return absl::AbortedError(absl::StrCat("rank ", teller, " has found a wrong sum"));
+    return absl::DataLossError(absl::StrFormat("%s, %d bytes: element %d is %.9g on rank %d after %d calls, not %.9g",
+                                               name, count * sizeof(float), wrong, data[wrong], teller, calls + 1,
+                                               exact[Phase(wrong)]));
   }
 
-  AllReduceFigures Figures(const BenchAlgorithm& algorithm, int64_t count, const std::vector<double>& times) const {
-    const double world = session_->world();
+  AllReduceFigures Figures(const Algorithm& algorithm, int64_t count) const {
+    const std::vector<double>& times = algorithm.times;
     AllReduceFigures figures;
-    figures.algorithm = algorithm.name();
+    figures.algorithm = algorithm.name;
     figures.bytes = count * static_cast<int64_t>(sizeof(float));
     figures.calls = static_cast<int64_t>(times.size());
     figures.p10_s = Quantile(times, 0.1);
     figures.p50_s = Quantile(times, 0.5);
     figures.p90_s = Quantile(times, 0.9);
     figures.algbw = static_cast<double>(figures.bytes) / figures.p50_s;
-    figures.busbw = figures.algbw * 2 * (world - 1) / world;
+    figures.busbw = BusBandwidth(figures.algbw, session_->world());
     figures.of_limit = limit_.Seconds(figures.bytes) / figures.p50_s;
     return figures;
   }
@@ -209,11 +238,13 @@ class Runner {
 
   const AllReduceBench bench_;
   MpiSession* const session_;
+  CallWatch* const watch_;
   const absl::Duration timeout_;
-  const int batch_calls_;
+  const int most_calls_;
+  std::vector<float> buffer_;
   BenchLimit limit_;
   std::unique_ptr<Collectives> meeting_;
-  std::vector<std::unique_ptr<BenchAlgorithm>> algorithms_;  // the reference first
+  std::vector<Algorithm> algorithms_;  // the reference first
 };
 
 }  // namespace
@@ -224,11 +255,16 @@ double BenchLimit::Seconds(int64_t bytes) const {
   return 2 * world * size / copy;
 }
 
-absl::Status RunAllReduceBench(const AllReduceBench& bench, MpiSession* session) {
-  if (session->world() < 2) return absl::InvalidArgumentError("an all-reduce needs at least 2 ranks: mpirun -np 2 …");
-  Runner runner(bench, session);
-  RETURN_IF_ERROR(runner.Open());
-  return runner.Run();
+absl::Status RunAllReduceBench(const AllReduceBench& bench, MpiSession* session, CallWatch* watch) {
+  if (session->world() < 2) {
+    return absl::InvalidArgumentError("an all-reduce needs at least 2 ranks: mpirun -np 2 lockstep-worker --bench …");
+  }
+  auto runner = std::make_unique<Runner>(bench, session, watch);
+  absl::Status status = runner->Open();
+  if (status.ok()) status = runner->Run();
+  watch->End();
+  if (!status.ok()) runner.release();  // peers may still write into its buffers
+  return status;
 }
 
 }  // namespace lockstep

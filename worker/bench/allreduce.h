@@ -1,23 +1,28 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "worker/bench/bench_algorithms.h"
+#include "worker/bench/call_watch.h"
 #include "worker/bench/statistics.h"
 #include "worker/comm/mpi.h"
 
 namespace lockstep {
 
 struct AllReduceBench {
-  std::vector<std::string> algorithms;  // beside the reference; empty: all that are to be had
-  std::vector<int64_t> counts;          // of float32
-  double seconds = 0.5;                 // of calls, for each algorithm and size
-  double timeout = 60;                  // of a call, in seconds
+  std::vector<BenchAlgorithmKind> algorithms;  // beside the reference; empty: the usual ones that are to be had
+  std::vector<int64_t> counts;                 // of float32
+  double seconds = 0.5;                        // of calls, for each algorithm and size
+  double timeout = 60;                         // of a call, in seconds
   MpiOptions mpi;
+  int64_t copy_bytes = 64 << 20;  // that a rank copies to find the memory's limit: more than caches hold
   bool json = false;
-  bool break_sum = false;  // adds 1 to one element after one call: the check has to notice
+  std::function<void(const std::string& text)> print;  // rank 0's results
+  std::function<void(const std::string& line)> note;   // what else is to be said, on rank 0
 };
 
 // One algorithm at one size. Times are of the slowest rank, in seconds.
@@ -42,8 +47,14 @@ struct BenchLimit {
   double Seconds(int64_t bytes) const;
 };
 
-// All ranks run it. Every call's sums are checked against exact values: DataLoss names size, algorithm and element.
-absl::Status RunAllReduceBench(const AllReduceBench& bench, MpiSession* session);
+// Measures the limit, then each algorithm at each size, and says what it found. All ranks run it with the same, but for
+// print and note. The algorithms take turns, a batch of calls back to back each; of a call counts the slowest rank.
+//
+// Every call's sums are checked against exact values, between batches: the calls of a batch each sum what the one
+// before left, in small whole numbers, so that an element which any call got wrong on some rank is wrong in the end,
+// unless the ranks' errors in it add up to nothing. DataLoss names size, algorithm, element, both values, on the first
+// rank that has found one; Aborted on the others. `watch` knows what is under way.
+absl::Status RunAllReduceBench(const AllReduceBench& bench, MpiSession* session, CallWatch* watch);
 
 // What rank 0 prints: as lines of at most 100 columns, or as JSON.
 std::string LimitText(const BenchLimit& limit);

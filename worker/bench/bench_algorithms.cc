@@ -1,110 +1,154 @@
 #include "worker/bench/bench_algorithms.h"
 
-#include <sched.h>
-
-#include <thread>
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/types/span.h"
 #include "common/base/clock.h"
 #include "common/base/status.h"
+#include "worker/comm/poll_pace.h"
+#include "worker/comm/ways.h"
 
 namespace lockstep {
 namespace {
 
 class Reference : public BenchAlgorithm {
  public:
-  Reference(MpiSession* session, int64_t most_floats) : session_(session), buffer_(most_floats) {}
-  const std::string& name() const override { return name_; }
-  float* buffer() override { return buffer_.data(); }
-  absl::Status Run(int64_t count) override { return session_->BlockingAllReduce({buffer_.data(), size_t(count)}); }
+  explicit Reference(const BenchGround& ground) : session_(ground.session), buffer_(ground.buffer) {}
+  float* buffer() override { return buffer_->data(); }
+  absl::Status Run(int64_t count) override {
+    return session_->BlockingAllReduce({buffer_->data(), static_cast<size_t>(count)});
+  }
 
  private:
   MpiSession* const session_;
-  const std::string name_ = kReference;
-  std::vector<float> buffer_;
+  std::vector<float>* const buffer_;
 };
 
-// Ours, driven as the communication thread does while the trainer stands still for it: without a nap, and without
-// holding up the other ranks where there are more of them than cores.
+// Polls as the communication thread does while the trainer stands still for it. Past the deadline the operation is
+// never freed: peers may still write there.
+absl::Status Drive(std::unique_ptr<Operation> operation, absl::Duration timeout) {
+  int64_t before_ns = MonotonicNanos(), idle_polls = 0;
+  const int64_t until_ns = before_ns + absl::ToInt64Nanoseconds(timeout);
+  while (true) {
+    ASSIGN_OR_RETURN(const bool done, operation->Poll());
+    if (done) return absl::OkStatus();
+    int64_t now_ns = MonotonicNanos();
+    if (now_ns > until_ns) {
+      operation.release();
+      return absl::DeadlineExceededError(
+          absl::StrCat("the other ranks did not come within ", absl::FormatDuration(timeout)));
+    }
+    idle_polls = now_ns - before_ns > kBusyPollNanos ? 0 : idle_polls + 1;
+    if (idle_polls > 0) {
+      PauseBetweenPolls(idle_polls);
+      now_ns = MonotonicNanos();
+    }
+    before_ns = now_ns;
+  }
+}
+
+// Ours, over one collectives object.
 class Ours : public BenchAlgorithm {
  public:
-  Ours(std::string name, absl::Duration timeout) : name_(std::move(name)), timeout_(timeout) {}
+  static absl::StatusOr<std::unique_ptr<BenchAlgorithm>> Anywhere(const BenchGround& ground,
+                                                                  const MpiOptions& options) {
+    std::unique_ptr<Ours> ours(new Ours(ground.timeout));
+    ASSIGN_OR_RETURN(ours->all_, ground.session->NewCollectives(options));
+    ours->collectives_ = ours->all_.get();
+    ours->buffer_ = ground.buffer->data();
+    return ours;
+  }
 
-  absl::Status Open(MpiSession* session, const MpiOptions& options, int64_t most_floats) {
-    ASSIGN_OR_RETURN(all_, session->NewCollectives(options));
-    ASSIGN_OR_RETURN(const MpiSession::Host host, session->FindHost(timeout_));
-    crowded_ = host.ranks().size() > std::thread::hardware_concurrency();
-    if (name_ != "shared" && name_ != "hierarchical") {
-      own_.resize(most_floats);
-      return absl::OkStatus();
-    }
-    if ((name_ == "shared") != (host.hosts.size() == 1)) {
+  // With the buffer in the host's window, where what is reduced has to lie.
+  static absl::StatusOr<std::unique_ptr<BenchAlgorithm>> InWindow(const BenchGround& ground, bool one_host) {
+    std::unique_ptr<Ours> ours(new Ours(ground.timeout));
+    MpiOptions options = ground.options;
+    options.ways = RingWays(ground.session->world());
+    ASSIGN_OR_RETURN(const MpiSession::Host host, ground.session->FindHost(ground.timeout));
+    if (one_host && host.hosts.size() > 1) {
       return absl::FailedPreconditionError(absl::StrCat("the ranks are on ", host.hosts.size(), " hosts"));
     }
+    ASSIGN_OR_RETURN(ours->all_, ground.session->NewCollectives(options));
     WindowOptions sizes;
-    sizes.rank_bytes = most_floats * static_cast<int64_t>(sizeof(float));
-    sizes.timeout = timeout_;
-    ASSIGN_OR_RETURN(share_, session->ShareHost(host, sizes, options, all_.get()));
-    return absl::OkStatus();
+    sizes.rank_bytes = static_cast<int64_t>(ground.buffer->size() * sizeof(float));
+    sizes.timeout = ground.timeout;
+    ASSIGN_OR_RETURN(ours->share_, ground.session->ShareHost(host, sizes, options, ours->all_.get()));
+    ours->collectives_ = ours->share_.collectives.get();
+    ours->buffer_ = reinterpret_cast<float*>(ours->share_.window->of(ours->share_.window->index()).data());
+    return ours;
   }
 
-  const std::string& name() const override { return name_; }
-
-  float* buffer() override {
-    if (share_.window == nullptr) return own_.data();
-    return reinterpret_cast<float*>(share_.window->of(share_.window->index()).data());
-  }
+  float* buffer() override { return buffer_; }
 
   absl::Status Run(int64_t count) override {
-    Collectives* const collectives = share_.collectives != nullptr ? share_.collectives.get() : all_.get();
-    const absl::Span<std::byte> data(reinterpret_cast<std::byte*>(buffer()), count * sizeof(float));
-    ASSIGN_OR_RETURN(std::unique_ptr<Operation> operation, collectives->AllReduce(data, DType::kF32, ReduceOp::kSum));
-    const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(timeout_);
-    while (true) {
-      ASSIGN_OR_RETURN(const bool done, operation->Poll());
-      if (done) return absl::OkStatus();
-      if (crowded_) sched_yield();
-      if (MonotonicNanos() < until_ns) continue;
-      operation.release();  // peers may write there still
-      return absl::DeadlineExceededError(
-          absl::StrCat("the other ranks did not come within ", absl::FormatDuration(timeout_)));
-    }
+    const absl::Span<std::byte> data(reinterpret_cast<std::byte*>(buffer_), count * sizeof(float));
+    ASSIGN_OR_RETURN(std::unique_ptr<Operation> operation, collectives_->AllReduce(data, DType::kF32, ReduceOp::kSum));
+    return Drive(std::move(operation), timeout_);
   }
 
  private:
-  const std::string name_;
+  explicit Ours(absl::Duration timeout) : timeout_(timeout) {}
+
   const absl::Duration timeout_;
-  bool crowded_ = false;
-  std::vector<float> own_;
   std::unique_ptr<Collectives> all_;
   MpiSession::Share share_;
+  Collectives* collectives_ = nullptr;  // of the two above
+  float* buffer_ = nullptr;
 };
+
+BenchAlgorithmKind Anywhere(std::string name, bool usual, std::function<WayTable(int world)> ways) {
+  BenchAlgorithmKind kind;
+  kind.name = std::move(name);
+  if (usual) kind.usual = [](int) { return true; };
+  kind.make = [ways = std::move(ways)](const BenchGround& ground) {
+    MpiOptions options = ground.options;
+    options.ways = ways(ground.session->world());
+    return Ours::Anywhere(ground, options);
+  };
+  return kind;
+}
+
+// A part of `ring`, to see from which sizes on it pays.
+BenchAlgorithmKind Part(std::string name, Way way) {
+  return Anywhere(std::move(name), false, [way](int) { return WayTable{{kAnySize, way}}; });
+}
 
 }  // namespace
 
-std::vector<std::string> BenchAlgorithmNames() {
-  return {"mpi", "ring", "shared", "hierarchical", "gather", "direct", "ring-only"};
+BenchAlgorithmKind ReferenceAlgorithm() {
+  return {"MPI_Allreduce", [](int) { return true; },
+          [](const BenchGround& ground) { return std::make_unique<Reference>(ground); }};
 }
 
-absl::StatusOr<std::unique_ptr<BenchAlgorithm>> NewBenchAlgorithm(const std::string& name, MpiSession* session,
-                                                                  const MpiOptions& options, int64_t most_floats,
-                                                                  absl::Duration timeout) {
-  if (name == kReference) return std::make_unique<Reference>(session, most_floats);
-  const std::vector<std::string> names = BenchAlgorithmNames();
-  if (std::find(names.begin(), names.end(), name) == names.end()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--algorithms: no '", name, "'; choose from ", absl::StrJoin(names, ", ")));
+std::vector<BenchAlgorithmKind> BenchAlgorithms() {
+  return {Anywhere("mpi", true, [](int) { return LibraryWays(); }),
+          Anywhere("ring", true, RingWays),
+          {"shared", [](int hosts) { return hosts == 1; },
+           [](const BenchGround& ground) { return Ours::InWindow(ground, /*one_host=*/true); }},
+          {"hierarchical", [](int hosts) { return hosts > 1; },
+           [](const BenchGround& ground) { return Ours::InWindow(ground, /*one_host=*/false); }},
+          Part("gather", Way::kGather),
+          Part("direct", Way::kDirect),
+          Part("ring-only", Way::kRing)};
+}
+
+absl::StatusOr<std::vector<BenchAlgorithmKind>> NamedAlgorithms(const std::vector<std::string>& names) {
+  const std::vector<BenchAlgorithmKind> all = BenchAlgorithms();
+  std::vector<BenchAlgorithmKind> named;
+  for (const std::string& name : names) {
+    const auto found =
+        std::find_if(all.begin(), all.end(), [&](const BenchAlgorithmKind& kind) { return kind.name == name; });
+    if (found == all.end()) {
+      const auto append_name = [](std::string* out, const BenchAlgorithmKind& kind) { out->append(kind.name); };
+      return absl::InvalidArgumentError(
+          absl::StrCat("--algorithms: no '", name, "'; choose from ", absl::StrJoin(all, ", ", append_name)));
+    }
+    named.push_back(*found);
   }
-  MpiOptions own = options;
-  own.ways = name == "mpi" ? LibraryWays() : RingWays(session->world());
-  if (name == "gather") own.ways = {{kAnySize, Way::kGather}};
-  if (name == "direct") own.ways = {{kAnySize, Way::kDirect}};
-  if (name == "ring-only") own.ways = {{kAnySize, Way::kRing}};
-  auto ours = std::make_unique<Ours>(name, timeout);
-  RETURN_IF_ERROR(ours->Open(session, own, most_floats));
-  return ours;
+  return named;
 }
 
 }  // namespace lockstep

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -8,31 +9,41 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "worker/comm/mpi.h"
 
 namespace lockstep {
 
-// One way of all-reducing, with a buffer of its own.
+// One way of all-reducing float32.
 class BenchAlgorithm {
  public:
   virtual ~BenchAlgorithm() = default;
-  virtual const std::string& name() const = 0;
   // At least as many floats as the largest call.
   virtual float* buffer() = 0;
   // Sums the first `count` floats of all ranks' buffers, in place. DeadlineExceeded.
   virtual absl::Status Run(int64_t count) = 0;
 };
 
-// The reference that every other is measured against: the library's own, blocking.
-constexpr char kReference[] = "MPI_Allreduce";
-// All others, in the order of the table.
-std::vector<std::string> BenchAlgorithmNames();
+// What algorithms are made from. The session and the buffer outlive them.
+struct BenchGround {
+  MpiSession* session = nullptr;
+  MpiOptions options;
+  absl::Duration timeout;                // of a call
+  std::vector<float>* buffer = nullptr;  // used by all that can work anywhere, one at a time; as large as any call
+};
 
-// All ranks call it together, with the same. InvalidArgument: no such name. FailedPrecondition, ResourceExhausted,
-// Unavailable: not to be had here, says why.
-absl::StatusOr<std::unique_ptr<BenchAlgorithm>> NewBenchAlgorithm(const std::string& name, MpiSession* session,
-                                                                  const MpiOptions& options, int64_t most_floats,
-                                                                  absl::Duration timeout);
+struct BenchAlgorithmKind {
+  std::string name;
+  // Whether it is there for such a number of hosts when nobody named it; null: never.
+  std::function<bool(int hosts)> usual;
+  // All ranks call it together. FailedPrecondition, ResourceExhausted, Unavailable: not to be had here, says why.
+  std::function<absl::StatusOr<std::unique_ptr<BenchAlgorithm>>(const BenchGround& ground)> make;
+};
+
+// The reference that every other is measured against: the library's own, blocking, which has no deadline of its own.
+BenchAlgorithmKind ReferenceAlgorithm();
+// All others, in the order of the table.
+std::vector<BenchAlgorithmKind> BenchAlgorithms();
+// Those of them with these names. InvalidArgument: no such name.
+absl::StatusOr<std::vector<BenchAlgorithmKind>> NamedAlgorithms(const std::vector<std::string>& names);
 
 }  // namespace lockstep

@@ -27,7 +27,8 @@ std::string TableRow(const AllReduceFigures& f) {
       absl::StrFormat("%12d  %-13s %9.3f %9.3f %9.3f %7.3f %7.3f %5.1f%%", f.bytes, f.algorithm, f.p10_s * 1e3,
                       f.p50_s * 1e3, f.p90_s * 1e3, f.algbw * 1e-9, f.busbw * 1e-9, f.of_limit * 100);
   const Ratio& r = f.to_reference;
-  if (r.low < r.high) absl::StrAppendFormat(&row, "  %.2f (%.2f…%.2f)", r.mean, r.low, r.high);
+  const int digits = r.high < 10 ? 2 : r.high < 100 ? 1 : 0;
+  if (r.low < r.high) absl::StrAppendFormat(&row, "  %.*f (%.*f…%.*f)", digits, r.mean, digits, r.low, digits, r.high);
   return row + "\n";
 }
 

@@ -7,6 +7,9 @@ namespace lockstep {
 // The value below which `fraction` of `values` lie, interpolated between the two nearest. `values` is not empty.
 double Quantile(std::vector<double> values, double fraction);
 
+// What nccl-tests call bus bandwidth: what each rank's link carries, whatever their number, if nothing is sent in vain.
+inline double BusBandwidth(double algbw, int world) { return algbw * 2 * (world - 1) / world; }
+
 // A ratio and the interval that holds it with a probability of 95%.
 struct Ratio {
   double mean = 0, low = 0, high = 0;

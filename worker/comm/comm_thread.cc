@@ -1,7 +1,6 @@
 #include "worker/comm/comm_thread.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <sys/prctl.h>
 
 #include <algorithm>
@@ -11,12 +10,11 @@
 #include "common/base/clock.h"
 #include "common/base/stable_random.h"
 #include "common/base/status.h"
+#include "worker/comm/poll_pace.h"
 
 namespace lockstep {
 namespace {
 
-// A poll that took longer moved data, and the next one will probably too: an idle one takes about 0.3 us an operation.
-constexpr int64_t kBusyPollNanos = 4'000;
 constexpr absl::Duration kShortestNap = absl::Microseconds(20);
 constexpr absl::Duration kLongestNap = absl::Microseconds(100);
 // Linux rounds a nap up by the thread's timer slack, 50 us unless told otherwise.
@@ -24,16 +22,6 @@ constexpr unsigned long kTimerSlackNanos = 1'000;
 constexpr int64_t kNone = -1;
 // How much longer than an operation's deadline the trainer waits for the thread to notice it.
 constexpr absl::Duration kStuck = absl::Seconds(3);
-
-void SpinBriefly() {
-  for (int i = 0; i < 32; ++i) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-  }
-}
 
 // Never destroyed: see the class comment.
 void KeepForever(std::unique_ptr<Operation> operation) {
@@ -388,8 +376,7 @@ void CommThread::Rest(bool moved) {
       return;
     }
   }
-  SpinBriefly();
-  if (idle_polls_ % 16 == 0) sched_yield();
+  PauseBetweenPolls(idle_polls_);
 }
 
 }  // namespace lockstep

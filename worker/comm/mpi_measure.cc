@@ -26,7 +26,7 @@ constexpr int kUnderWay = 8;  // messages, each way
 class Stream {
  public:
   Stream(int peer, bool sends, bool receives)
-      : peer_(peer), sends_(sends), receives_(receives), data_(2 * kUnderWay * int64_t{kMessageBytes}, 1) {}
+      : peer_(peer), sends_(sends), receives_(receives), data_(2 * kUnderWay * int64_t{kMessageBytes}, std::byte{1}) {}
 
   // Bytes that came in, per second, from the first to the last; 0 if it does not receive.
   absl::StatusOr<double> Run(int64_t until_ns, int64_t deadline_ns) {

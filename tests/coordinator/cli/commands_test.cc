@@ -65,6 +65,24 @@ TEST(DatasetTest, ASampleThatIsNotThereIsAnErrorOfUse) {
   EXPECT_EQ(outcome.err, "lockstep: --sample 100: there are training samples 0 to 99\n");
 }
 
+TEST(BenchTest, EndsAsMpirunDoes) {
+  for (const int code : {0, 1}) {
+    Program program;
+    program.SetVariable("FAKE_MPIRUN", absl::StrCat("exit-", code));
+    EXPECT_EQ(program.Run({"bench", "allreduce", "--workers", "3"}).exit_code, code);
+  }
+}
+
+TEST(BenchTest, WhatIsWrongWithItsFlagsIsToldOnceBeforeMpirunStarts) {
+  Program program;
+  program.SetVariable("FAKE_MPIRUN", "exit-0");
+  program.SetVariable("FAKE_WORKER", "--min: 'x' is no size");
+  const Outcome outcome = program.Run({"bench", "allreduce", "--min", "x", "--max", "1G"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_EQ(outcome.err, "lockstep-worker: --min: 'x' is no size\n");
+  EXPECT_EQ(outcome.out, "");
+}
+
 // A run's folder as a coordinator would have left it: two epochs of ten samples.
 class TrainedRunTest : public ::testing::Test {
  protected:

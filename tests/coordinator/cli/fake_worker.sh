@@ -1,5 +1,6 @@
 #!/bin/bash
-# fake_worker.sh: stands for lockstep-worker in tests that are about lockstep itself.
+# fake_worker.sh: stands for lockstep-worker in tests that are about lockstep itself. FAKE_WORKER: what it finds wrong.
+if [[ ${FAKE_WORKER:-} ]]; then echo "lockstep-worker: $FAKE_WORKER" >&2; exit 2; fi
 case $1 in
   --probe) echo '{"torch":"1.13.0","cuda":false,"cuda_devices":0,"blas":"openblas"}' ;;
   --describe) cat > /dev/null; echo '{"parameters":7850,"grad_bytes":31400,"buffers":0}' ;;

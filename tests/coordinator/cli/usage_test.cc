@@ -53,6 +53,10 @@ INSTANTIATE_TEST_SUITE_P(
         UsageError{{"dataset", "mke"}, "unknown command 'mke' of lockstep dataset; did you mean 'make'?"},
         UsageError{{"dataset", "make", "letters"}, "KIND: letters not in {digits}; see lockstep dataset make --help"},
         UsageError{{"bench"}, "A subcommand is required; see lockstep bench --help"},
+        UsageError{{"bench", "allreduce", "--algorithm", "ring"},
+                   "unknown option '--algorithm' of lockstep bench allreduce; did you mean '--algorithms'?"},
+        UsageError{{"bench", "allreduce", "--workers", "1"},
+                   "--workers: Value 1 not in range 2 to 1024; see lockstep bench allreduce --help"},
         UsageError{{"bench", "alreduce"}, "unknown command 'alreduce' of lockstep bench; did you mean 'allreduce'?"},
         UsageError{{"evaluate", "x", "--split", "test"},
                    "--split: test not in {val,train}; see lockstep evaluate --help"}));
@@ -76,7 +80,7 @@ TEST(HelpTest, OfACommandListsItsOptionsButNotThoseBetweenProcesses) {
            {{"predict"}, {"RUN", "--checkpoint", "--data", "--split", "--output", "--json"}},
            {{"dataset", "make"}, {"KIND", "--out", "--train", "--val", "--seed"}},
            {{"dataset", "show"}, {"PATH", "--sample", "--json"}},
-           {{"bench", "allreduce"}, {"--workers", "--algorithms", "--sizes", "--min", "--seconds", "--json"}}}) {
+           {{"bench", "allreduce"}, {"--workers", "--algorithms", "--sizes", "--min", "--max", "--factor", "--seconds", "--json"}}}) {
     std::vector<std::string> arguments = command;
     arguments.push_back("--help");
     const Outcome outcome = program.Run(arguments);

@@ -1,5 +1,5 @@
 #!/bin/bash
-# allreduce.sh RANKS LOCKSTEP-WORKER: the benchmark's table has every algorithm at every size, and a wrong sum is noticed.
+# allreduce.sh RANKS LOCKSTEP-WORKER: the benchmark's table and its JSON have every algorithm at every size; wrong flags are named.
 set -euo pipefail
 ranks=$1 worker=$2
 run() { "$(dirname "$0")/../../support/mpirun.sh" "$ranks" "$worker" --bench allreduce --sizes 4,1K,300000 --seconds 0.001 "$@"; }
@@ -27,7 +27,5 @@ for row in bench["results"]:
     assert abs(row["busbw"] / row["algbw"] - 2 * (world - 1) / world) < 1e-9, row
 ' "$ranks"
 
-if words=$(run --break-sum 2>&1); then fail "a wrong sum was not noticed"; fi
-grep -q "MPI_Allreduce, 4 bytes: element 0 on rank $((ranks - 1)) is " <<<"$words" || fail "a wrong sum was not named: $words"
 if words=$(run --algorithms rnig 2>&1); then fail "an unknown algorithm was taken"; fi
 grep -q "no 'rnig'; choose from mpi, ring, shared, hierarchical" <<<"$words" || fail "an unknown algorithm was not named: $words"

@@ -15,6 +15,12 @@ TEST(SizesTest, BytesMayHaveASuffixOfPowersOf1024) {
   }
 }
 
+TEST(SizesTest, AListHasCommas) {
+  EXPECT_EQ(*ListedCounts("4,1K,25M"), (std::vector<int64_t>{1, 256, 25 << 18}));
+  EXPECT_EQ(ListedCounts("1K,").status().message(), "--sizes: '' is no size; write bytes, as 65536, 64K, 25M or 1G");
+  EXPECT_EQ(ListedCounts("3").status().message(), "--sizes: at least 4 bytes, one float32");
+}
+
 TEST(SizesTest, ASweepGoesFromTheFirstSizeToTheLastByTheFactor) {
   EXPECT_EQ(*SweepCounts("1K", "8K", 2), (std::vector<int64_t>{256, 512, 1024, 2048}));
   EXPECT_EQ(*SweepCounts("100", "100", 2), (std::vector<int64_t>{25}));

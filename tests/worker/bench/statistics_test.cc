@@ -14,6 +14,11 @@ TEST(StatisticsTest, QuantilesAreInterpolated) {
   EXPECT_DOUBLE_EQ(Quantile({7}, 0.9), 7);
 }
 
+TEST(StatisticsTest, BusBandwidthIsWhatEachLinkCarries) {
+  EXPECT_DOUBLE_EQ(BusBandwidth(10, 2), 10);
+  EXPECT_DOUBLE_EQ(BusBandwidth(10, 4), 15);
+}
+
 TEST(StatisticsTest, StudentsTIsThatOfTheTables) {
   EXPECT_NEAR(StudentT95(1), 12.706, 1e-3);
   EXPECT_NEAR(StudentT95(10), 2.228, 1e-3);

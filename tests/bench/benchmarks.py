@@ -1,0 +1,169 @@
+"""The benchmarks' own machinery, and each of them once over with little data: they run, and say what they have to."""
+import json
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "support"))
+
+from lab import Lab, LabError, labs, sweep, why_not  # noqa: E402
+from rounds import Ratio, alternate, student_t95, table  # noqa: E402
+
+BIN = pathlib.Path(os.environ.get("LOCKSTEP_BIN", HERE.parents[1] / "build" / "bin"))
+SECONDS = 120  # that anything here may take
+
+
+def call(*command, code=0, **options):
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=SECONDS, **options)
+    if done.returncode != code:
+        raise AssertionError(f"{' '.join(map(str, command))}: exit code {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def wait_for(condition, what):
+    until = time.monotonic() + SECONDS
+    while not (value := condition()):
+        if time.monotonic() > until:
+            raise AssertionError(f"{what}: not within {SECONDS} s")
+        time.sleep(0.02)  # between two looks at a condition that has a deadline
+    return value
+
+
+class Rounds(unittest.TestCase):
+    def test_a_ratio_is_the_geometric_mean_of_pairs_with_its_interval(self):
+        ratio = Ratio([1, 4], [1, 1])
+        self.assertAlmostEqual(ratio.mean, 2)
+        self.assertAlmostEqual(math.log(ratio.high / 2), 12.706 * math.log(4) / 2)
+        self.assertAlmostEqual(ratio.low * ratio.high, 4)
+        self.assertEqual(str(Ratio([2, 4, 6], [1, 2, 3])), "2.000 (2.000 … 2.000)")
+        with self.assertRaises(ValueError):
+            Ratio([1], [1])
+
+    def test_students_t_goes_on_beyond_its_table(self):
+        self.assertAlmostEqual(student_t95(30), 2.042)
+        self.assertAlmostEqual(student_t95(31), 2.0395, delta=2e-4)
+        self.assertAlmostEqual(student_t95(120), 1.9799, delta=2e-4)
+
+    def test_sides_take_turns_and_every_other_round_goes_backwards(self):
+        order = []
+        results = alternate(3, {name: lambda name=name: order.append(name) or len(order) for name in "abc"})
+        self.assertEqual("".join(order), "abccbaabc")
+        self.assertEqual(results, {"a": [1, 6, 7], "b": [2, 5, 8], "c": [3, 4, 9]})
+
+    def test_a_table_is_for_people_or_for_a_readme(self):
+        self.assertEqual(table(["a", "long"], [["name", 1]]), "a     long\nname     1")
+        self.assertEqual(table(["a", "b"], [["c", 1]], markdown=True), "| a | b |\n| --- | --- |\n| c | 1 |")
+
+
+@unittest.skipIf(why_not(), why_not())
+class Cluster(unittest.TestCase):
+    def lab(self, hosts, rate="none", **options):
+        lab = Lab(hosts, rate, **options)
+        self.addCleanup(lab.down)
+        lab.up()
+        return lab
+
+    def test_links_carry_no_more_than_their_rate(self):
+        lab = self.lab(2, "40mbit")
+        self.assertTrue(0 < lab.goodput(1) < 1.05 * 5e6)
+        lab.set_rate("8mbit")
+        self.assertTrue(0 < lab.goodput(1, both_ways=True) < 1.05 * 1e6)
+        with self.assertRaisesRegex(LabError, "rate fast: .*; write it as 1gbit, 200mbit or none"):
+            lab.set_rate("fast")
+
+    def test_a_link_is_cut_and_mended(self):
+        lab = self.lab(2)
+        state = lambda: json.loads(lab.run(2, "ip", "-j", "link", "show", "e0", stdout=subprocess.PIPE).stdout)[0]["operstate"]
+        wait_for(lambda: state() == "UP", "the link to be up")
+        lab.cut(2)
+        wait_for(lambda: state() != "UP", "the link to be down")
+        lab.mend(2)
+        wait_for(lambda: state() == "UP", "the link to be up again")
+        with self.assertRaisesRegex(LabError, r"has hosts 1, 2, no 3\Z"):
+            lab.cut(3)
+
+    def test_labs_stand_side_by_side_and_what_runs_in_one_ends_with_it(self):
+        one, other = self.lab(1), self.lab(2, name="other.lab")
+        sleepers = [lab.start(1, "sleep", "1000") for lab in (one, other)]
+        job = subprocess.Popen(other.mpirun(2, "sleep", "1000"), env=Lab.mpirun_environment(), stderr=subprocess.DEVNULL)
+        wait_for(lambda: len(other.processes(2)) >= 2, "a rank on the second host")
+        everyone = other.processes()
+        other.down()
+        self.assertEqual((sleepers[1].wait(SECONDS), job.wait(SECONDS) != 0), (-signal.SIGKILL, True))
+        self.assertEqual([pid for pid in everyone if pathlib.Path(f"/proc/{pid}/exe").exists()], [])
+        self.assertNotIn("other.lab", labs())
+        self.assertFalse(other.scratch.exists())
+        self.assertIsNone(sleepers[0].poll())
+        one.down()
+        sleepers[0].wait(SECONDS)
+
+    def test_the_lab_of_a_program_that_died_is_swept_away(self):
+        code = "import os, lab\nl = lab.Lab(1)\nl.up()\nl.start(1, 'sleep', '1000', stdout=-3, stderr=-3)\nprint(l.name, flush=True)\nos._exit(1)"
+        name = call(sys.executable, "-c", code, code=1, cwd=HERE.parent / "support").stdout.strip()
+        self.assertIn(name, labs())
+        sweep()
+        self.assertNotIn(name, labs())
+
+    def test_the_command_says_what_is_wrong(self):
+        lab = HERE / "lab"
+        self.assertEqual(call(lab, "cutt", code=2).stderr, "lab: 'cutt' is no command of it; see tests/bench/lab --help\n")
+        self.assertEqual(call(lab, "--name", "nope", "cut", "1", code=2).stderr,
+                         "lab: there is no lab 'nope': tests/bench/lab --name nope up HOSTS RATE\n")
+
+    def test_an_all_reduce_is_measured_against_the_link_between_hosts(self):
+        lab = self.lab(2, "100mbit")
+        command = lab.mpirun(4, BIN / "lockstep-worker", "--bench", "allreduce", "--sizes", "1K,100000", "--seconds", "0.001", "--json")
+        bench = json.loads(call(*command, env=Lab.mpirun_environment()).stdout)
+        self.assertEqual((bench["world"], bench["hosts"]), (4, 2))
+        self.assertTrue(0 < bench["link_bytes_per_s"] < 1.05 * 12.5e6, bench)
+        self.assertEqual([row["algorithm"] for row in bench["results"][:4]], ["MPI_Allreduce", "mpi", "ring", "hierarchical"])
+
+    def test_vs_ddp_launches_ours_by_hand_on_a_lab(self):
+        rows = json.loads(call(HERE / "vs_ddp", "--bin", BIN, "--peer", "none", "--places", "2@1gbit", "--models", "logistic", "--rounds", "2",
+                               "--steps", "5", "--json").stdout)
+        self.assertGreater(rows[0]["of_link"]["low"], 0)
+        self.assertEqual((rows[0]["place"], rows[0]["ranks"]), ("2 hosts, 1gbit", 2))
+
+
+class Benchmarks(unittest.TestCase):
+    def test_a_rank_that_stops_ends_the_bench_with_an_error_in_time(self):
+        for algorithm, words in (("mpi", r"MPI_Allreduce of 1024 bytes has not come back within|not all ranks have come|did not come within"),):
+            bench = subprocess.Popen([BIN / "lockstep", "bench", "allreduce", "--algorithms", algorithm, "--sizes", "1K", "--seconds", "100000",
+                                      "--timeout", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(bench.kill)
+            self.assertIn("2 ranks on 1 host", bench.stdout.readline())
+            ranks = [int(pid) for pid in pathlib.Path(f"/proc/{bench.pid}/task/{bench.pid}/children").read_text().split()]
+            os.kill(ranks[-1], signal.SIGSTOP)
+            _, said = bench.communicate(timeout=SECONDS)
+            self.assertEqual(bench.returncode, 1, said)
+            self.assertRegex(said, words)
+
+    def test_wrong_flags_are_told_once(self):
+        done = call(BIN / "lockstep", "bench", "allreduce", "--sizes", "1K,big", code=2)
+        self.assertEqual((done.stdout, done.stderr),
+                         ("", "lockstep-worker: --sizes: 'big' is no size; write bytes, as 65536, 64K, 25M or 1G\n"))
+
+    def test_vs_allreduce_compares_with_gloo_and_the_library(self):
+        flags = ("--bin", BIN, "--ranks", "2", "--bytes", "4096", "--rounds", "2", "--seconds", "0.001", "--algorithms", "ring")
+        rows = json.loads(call(HERE / "vs_allreduce", *flags, "--json").stdout)["results"]
+        self.assertEqual([row["algorithm"] for row in rows], ["MPI_Allreduce", "ring"])
+        for row in rows:
+            self.assertTrue(0 < row["to_gloo"]["low"] <= row["to_gloo"]["mean"] <= row["to_gloo"]["high"], row)
+        self.assertGreater(rows[1]["to_reference"]["mean"], 0)
+
+    def test_vs_ddp_tells_step_time_efficiency_and_variants(self):
+        flags = ("--bin", BIN, "--peer", "none", "--models", "logistic", "--rounds", "2", "--steps", "5", "--variant", "communication.algorithm=ring")
+        rows = json.loads(call(HERE / "vs_ddp", *flags, "--json").stdout)
+        self.assertEqual(set(rows[0]["ms"]), {"ours", "alone", "communication.algorithm=ring"})
+        self.assertGreater(rows[0]["efficiency"]["mean"], 0)
+        self.assertIn("logistic", call(HERE / "vs_ddp", *flags).stdout)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

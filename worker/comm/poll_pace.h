@@ -1,0 +1,16 @@
+#pragma once
+
+#include <cstdint>
+
+namespace lockstep {
+
+// How operations are polled while somebody stands still for them.
+
+// A poll that took longer moved data, and the next one will probably too: an idle one takes about 0.3 us an operation.
+inline constexpr int64_t kBusyPollNanos = 4'000;
+
+// Between two polls, the last `idle_polls` of which moved nothing: some hundred nanoseconds, and now and then the core
+// is given away, without which ranks that outnumber the cores would sit out each other's time slices.
+void PauseBetweenPolls(int64_t idle_polls);
+
+}  // namespace lockstep
