@@ -157,7 +157,7 @@ class Worker {
     Leave(end.step, end.why, kLeaveTimeout);
     watchdog_.Unwatch();
     trainer_.reset();
-    communication_ = Communication();
+    communication_ = CommunicationSetup();
     session_.reset();  // MPI_Finalize
     Exit(0);
   }
