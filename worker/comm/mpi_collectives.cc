@@ -14,6 +14,8 @@
 //
 // The step's tail goes by MPI_Iallgather, then every rank adds up in rank order: one round; at 1,024 ranks a tail
 // gathers 128 KiB.
+//
+// What the library is asked for in sizes that a caller chooses goes through CheckedCalls.
 #include <mpi.h>
 
 #include <algorithm>
@@ -27,6 +29,7 @@
 #include "common/base/status.h"
 #include "worker/comm/local_collectives.h"
 #include "worker/comm/mpi_check.h"
+#include "worker/comm/mpi_checked.h"
 #include "worker/comm/mpi_group.h"
 #include "worker/comm/mpi_words.h"
 #include "worker/comm/reduce.h"
@@ -101,7 +104,8 @@ MPI_Datatype TypeOf(DType dtype) {
 
 class MpiCollectives : public Collectives {
  public:
-  MpiCollectives(std::unique_ptr<MpiGroup> group, MPI_Comm words) : group_(std::move(group)), words_(words) {}
+  MpiCollectives(std::unique_ptr<MpiGroup> group, MPI_Comm words, MPI_Comm calls)
+      : group_(std::move(group)), words_(words), library_(words, calls) {}
   int rank() const override { return group_->rank; }
   int world() const override { return group_->world; }
   std::string algorithm() const override { return group_->options.ring ? "ring" : "mpi"; }
@@ -118,11 +122,16 @@ class MpiCollectives : public Collectives {
 
  private:
   bool OneShot(int64_t bytes) const { return bytes * group_->world <= group_->options.one_shot_bytes; }
-  absl::StatusOr<std::unique_ptr<Operation>> StartLibrary(const Reduction& reduction);
+  absl::StatusOr<std::unique_ptr<Operation>> Checked(LibraryCall::Kind kind, int64_t bytes, int64_t detail,
+                                                     CheckedCalls::StartFn start) {
+    return library_.Start({0, kind, bytes, detail}, group_->rank, group_->world, std::move(start));
+  }
+  absl::StatusOr<std::unique_ptr<Operation>> StartLibrary(const Reduction& reduction, MPI_Comm comm) const;
   absl::StatusOr<std::unique_ptr<Operation>> StartOneShot(const Reduction& reduction);
 
   const std::unique_ptr<MpiGroup> group_;
   MpiWords words_;
+  CheckedCalls library_;
   int64_t tagged_ = 0;  // operations started, for tags
 };
 
@@ -131,9 +140,12 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduce(absl::Span<
   if (data.empty()) return std::make_unique<RequestList>(0);
   const Reduction reduction = {data, dtype, op, wire};
   const MpiOptions& options = group_->options;
-  // What MPI makes of a minimum with a NaN is its own affair; ours is defined.
-  if (!options.ring && op == ReduceOp::kSum) return StartLibrary(reduction);
   const int64_t bytes = static_cast<int64_t>(data.size());
+  // What MPI makes of a minimum with a NaN is its own affair; ours is defined.
+  if (!options.ring && op == ReduceOp::kSum) {
+    return Checked(LibraryCall::kAllReduce, bytes, static_cast<int64_t>(dtype),
+                   [this, reduction](MPI_Comm comm) { return StartLibrary(reduction, comm); });
+  }
   if (OneShot(bytes)) return StartOneShot(reduction);
   const int tag = static_cast<int>(tagged_++ % kTagged * kTagsEach);
   return bytes < options.ring_from_bytes ? StartDirectAllReduce(group_.get(), reduction, tag)
@@ -141,7 +153,8 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduce(absl::Span<
 }
 
 // In as many calls as MPI's counts, which are int, ask for.
-absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartLibrary(const Reduction& reduction) {
+absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartLibrary(const Reduction& reduction,
+                                                                        MPI_Comm comm) const {
   // What a library sends is its own affair: this is the least that an all-reduce needs.
   const int64_t bytes = static_cast<int64_t>(reduction.data.size());
   auto operation = std::make_unique<RequestList>(2 * bytes * (group_->world - 1) / group_->world);
@@ -149,7 +162,7 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartLibrary(const Re
   for (int64_t first = 0; first < reduction.count(); first += most) {
     const int count = static_cast<int>(std::min(most, reduction.count() - first));
     RETURN_IF_ERROR(CheckMpi(MPI_Iallreduce(MPI_IN_PLACE, reduction.data.data() + first * reduction.size(), count,
-                                            TypeOf(reduction.dtype), MPI_SUM, group_->comm, operation->Add()),
+                                            TypeOf(reduction.dtype), MPI_SUM, comm, operation->Add()),
                              "MPI_Iallreduce"));
   }
   return operation;
@@ -185,13 +198,17 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduceTail(StepTai
 
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::Broadcast(absl::Span<std::byte> data, int root) {
   const int64_t bytes = static_cast<int64_t>(data.size());
-  auto operation = std::make_unique<RequestList>(bytes);
-  for (int64_t at = 0; at < bytes; at += group_->options.library_bytes) {
-    const int count = static_cast<int>(std::min(group_->options.library_bytes, bytes - at));
-    RETURN_IF_ERROR(
-        CheckMpi(MPI_Ibcast(data.data() + at, count, MPI_BYTE, root, group_->comm, operation->Add()), "MPI_Ibcast"));
-  }
-  return operation;
+  auto start = [data, bytes, root,
+                most = group_->options.library_bytes](MPI_Comm comm) -> absl::StatusOr<std::unique_ptr<Operation>> {
+    auto operation = std::make_unique<RequestList>(bytes);
+    for (int64_t at = 0; at < bytes; at += most) {
+      const int count = static_cast<int>(std::min(most, bytes - at));
+      RETURN_IF_ERROR(
+          CheckMpi(MPI_Ibcast(data.data() + at, count, MPI_BYTE, root, comm, operation->Add()), "MPI_Ibcast"));
+    }
+    return operation;
+  };
+  return Checked(LibraryCall::kBroadcast, bytes, root, std::move(start));
 }
 
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::Barrier() {
@@ -206,12 +223,16 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<
   if (bytes > std::numeric_limits<int>::max()) {
     return absl::InvalidArgumentError(absl::StrCat("an all-gather of ", bytes, " bytes a rank; MPI counts in int"));
   }
-  auto operation = std::make_unique<RequestList>(bytes * (group_->world - 1));
-  const int count = static_cast<int>(bytes);
-  RETURN_IF_ERROR(
-      CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, group_->comm, operation->Add()),
-               "MPI_Iallgather"));
-  return operation;
+  auto start = [own, all, bytes,
+                peers = group_->world - 1](MPI_Comm comm) -> absl::StatusOr<std::unique_ptr<Operation>> {
+    auto operation = std::make_unique<RequestList>(bytes * peers);
+    const int count = static_cast<int>(bytes);
+    RETURN_IF_ERROR(
+        CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, comm, operation->Add()),
+                 "MPI_Iallgather"));
+    return operation;
+  };
+  return Checked(LibraryCall::kAllGather, bytes, 0, std::move(start));
 }
 
 // A communicator like MPI's world.
@@ -246,7 +267,8 @@ absl::StatusOr<std::unique_ptr<Collectives>> NewMpiCollectives(const MpiOptions&
   if (group->world == 1) return NewLocalCollectives();
   ASSIGN_OR_RETURN(group->comm, DuplicateWorld(*group));
   ASSIGN_OR_RETURN(const MPI_Comm words, DuplicateWorld(*group));
-  return std::make_unique<MpiCollectives>(std::move(group), words);
+  ASSIGN_OR_RETURN(const MPI_Comm calls, DuplicateWorld(*group));
+  return std::make_unique<MpiCollectives>(std::move(group), words, calls);
 }
 
 }  // namespace lockstep
