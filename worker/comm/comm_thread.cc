@@ -227,6 +227,7 @@ void CommThread::Loop() {
     if (status.ok()) ExplainIfAsked();
     if (status.ok()) Rest(moved);
   }
+  if (!status.ok()) roll_call_.SayLast(Standing());
   Abandon();
   MutexLock lock(&mutex_);
   if (status_.ok()) status_ = status.ok() ? absl::CancelledError("the communication thread was ended") : status;

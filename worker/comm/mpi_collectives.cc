@@ -17,6 +17,8 @@
 //
 // The step's tail goes by MPI_Iallgather, then every rank adds up in rank order: one round; at 1,024 ranks a tail
 // gathers 128 KiB.
+//
+// What the library is asked for in sizes that a caller chooses goes through CheckedCalls.
 #include <mpi.h>
 
 #include <algorithm>
@@ -35,6 +37,7 @@
 #include "common/base/status.h"
 #include "worker/comm/local_collectives.h"
 #include "worker/comm/mpi_check.h"
+#include "worker/comm/mpi_checked.h"
 #include "worker/comm/mpi_group.h"
 #include "worker/comm/mpi_words.h"
 #include "worker/comm/reduce.h"
@@ -109,7 +112,8 @@ MPI_Datatype TypeOf(DType dtype) {
 
 class MpiCollectives : public Collectives {
  public:
-  MpiCollectives(std::unique_ptr<MpiGroup> group, MPI_Comm words) : group_(std::move(group)), words_(words) {}
+  MpiCollectives(std::unique_ptr<MpiGroup> group, MPI_Comm words, MPI_Comm calls)
+      : group_(std::move(group)), words_(words), library_(words, calls) {}
   int rank() const override { return group_->rank; }
   int world() const override { return group_->world; }
   std::string algorithm() const override { return "mpi"; }
@@ -132,11 +136,16 @@ class MpiCollectives : public Collectives {
  private:
   Way WayOf(const Reduction& reduction) const;
   int NextTag() { return static_cast<int>(tagged_++ % kTagged * kTagsEach); }
-  absl::StatusOr<std::unique_ptr<Operation>> StartLibrary(const Reduction& reduction);
+  absl::StatusOr<std::unique_ptr<Operation>> Checked(LibraryCall::Kind kind, int64_t bytes, int64_t detail,
+                                                     CheckedCalls::StartFn start) {
+    return library_.Start({0, kind, bytes, detail}, group_->rank, group_->world, std::move(start));
+  }
+  absl::StatusOr<std::unique_ptr<Operation>> StartLibrary(const Reduction& reduction, MPI_Comm comm) const;
   absl::StatusOr<std::unique_ptr<Operation>> StartGather(const Reduction& reduction);
 
   const std::unique_ptr<MpiGroup> group_;
   MpiWords words_;
+  CheckedCalls library_;
   int64_t tagged_ = 0;  // operations started, for tags
 };
 
@@ -151,25 +160,29 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduce(absl::Span<
                                                                      ReduceOp op, Wire wire) {
   if (data.empty()) return std::make_unique<RequestList>(0);
   const Reduction reduction = {data, dtype, op, wire};
+  const int64_t bytes = static_cast<int64_t>(data.size());
   if (reduction.shortened()) {
     if (dtype != DType::kF32 || op != ReduceOp::kSum) {
       return absl::InvalidArgumentError("only a float32 sum can have a shorter format on the wire");
     }
-    const int64_t bytes = static_cast<int64_t>(data.size());
     if (bytes >= group_->options.shorten_from_bytes * group_->world) {
       return StartRingAllReduce(group_.get(), reduction, NextTag());
     }
   }
   const Reduction exact = {data, dtype, op};
   const Way way = WayOf(exact);
-  if (way == Way::kLibrary) return StartLibrary(exact);
+  if (way == Way::kLibrary) {
+    return Checked(LibraryCall::kAllReduce, bytes, static_cast<int64_t>(dtype),
+                   [this, exact](MPI_Comm comm) { return StartLibrary(exact, comm); });
+  }
   if (way == Way::kGather) return StartGather(exact);
   return way == Way::kDirect ? StartDirectAllReduce(group_.get(), exact, NextTag())
                              : StartRingAllReduce(group_.get(), exact, NextTag());
 }
 
 // In as many calls as MPI's counts, which are int, ask for.
-absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartLibrary(const Reduction& reduction) {
+absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartLibrary(const Reduction& reduction,
+                                                                        MPI_Comm comm) const {
   // What a library sends is its own affair: this is the least that an all-reduce needs.
   const int64_t bytes = static_cast<int64_t>(reduction.data.size());
   auto operation = std::make_unique<RequestList>(2 * bytes * (group_->world - 1) / group_->world);
@@ -177,7 +190,7 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::StartLibrary(const Re
   for (int64_t first = 0; first < reduction.count(); first += most) {
     const int count = static_cast<int>(std::min(most, reduction.count() - first));
     RETURN_IF_ERROR(CheckMpi(MPI_Iallreduce(MPI_IN_PLACE, reduction.data.data() + first * reduction.size(), count,
-                                            TypeOf(reduction.dtype), MPI_SUM, group_->comm, operation->Add()),
+                                            TypeOf(reduction.dtype), MPI_SUM, comm, operation->Add()),
                              "MPI_Iallreduce"));
   }
   return operation;
@@ -213,13 +226,17 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduceTail(StepTai
 
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::Broadcast(absl::Span<std::byte> data, int root) {
   const int64_t bytes = static_cast<int64_t>(data.size());
-  auto operation = std::make_unique<RequestList>(bytes);
-  for (int64_t at = 0; at < bytes; at += group_->options.library_bytes) {
-    const int count = static_cast<int>(std::min(group_->options.library_bytes, bytes - at));
-    RETURN_IF_ERROR(
-        CheckMpi(MPI_Ibcast(data.data() + at, count, MPI_BYTE, root, group_->comm, operation->Add()), "MPI_Ibcast"));
-  }
-  return operation;
+  auto start = [data, bytes, root,
+                most = group_->options.library_bytes](MPI_Comm comm) -> absl::StatusOr<std::unique_ptr<Operation>> {
+    auto operation = std::make_unique<RequestList>(bytes);
+    for (int64_t at = 0; at < bytes; at += most) {
+      const int count = static_cast<int>(std::min(most, bytes - at));
+      RETURN_IF_ERROR(
+          CheckMpi(MPI_Ibcast(data.data() + at, count, MPI_BYTE, root, comm, operation->Add()), "MPI_Ibcast"));
+    }
+    return operation;
+  };
+  return Checked(LibraryCall::kBroadcast, bytes, root, std::move(start));
 }
 
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::Transfer(absl::Span<std::byte> data, int from, int to) {
@@ -250,12 +267,16 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<
   if (bytes > std::numeric_limits<int>::max()) {
     return absl::InvalidArgumentError(absl::StrCat("an all-gather of ", bytes, " bytes a rank; MPI counts in int"));
   }
-  auto operation = std::make_unique<RequestList>(bytes * (group_->world - 1));
-  const int count = static_cast<int>(bytes);
-  RETURN_IF_ERROR(
-      CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, group_->comm, operation->Add()),
-               "MPI_Iallgather"));
-  return operation;
+  auto start = [own, all, bytes,
+                peers = group_->world - 1](MPI_Comm comm) -> absl::StatusOr<std::unique_ptr<Operation>> {
+    auto operation = std::make_unique<RequestList>(bytes * peers);
+    const int count = static_cast<int>(bytes);
+    RETURN_IF_ERROR(
+        CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, comm, operation->Add()),
+                 "MPI_Iallgather"));
+    return operation;
+  };
+  return Checked(LibraryCall::kAllGather, bytes, 0, std::move(start));
 }
 
 // A communicator of all ranks. Past the deadline MPI may still write to it: it is then never freed.
@@ -316,13 +337,14 @@ absl::StatusOr<std::vector<int>> Names(MPI_Comm comm) {
   return names;
 }
 
-absl::StatusOr<std::unique_ptr<MpiGroup>> MakeGroup(const MpiOptions& options, MPI_Comm* words) {
+absl::StatusOr<std::unique_ptr<MpiGroup>> MakeGroup(const MpiOptions& options, MPI_Comm* words, MPI_Comm* calls) {
   const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(options.setup_timeout);
   auto group = std::make_unique<MpiGroup>();
   group->options = options;
   ASSIGN_OR_RETURN(group->comm, MakeComm(options, until_ns));
   ASSIGN_OR_RETURN(group->tails, MakeComm(options, until_ns));
   ASSIGN_OR_RETURN(*words, MakeComm(options, until_ns));
+  ASSIGN_OR_RETURN(*calls, MakeComm(options, until_ns));
   if (group->comm == MPI_COMM_NULL) return group;
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(group->comm, &group->rank), "MPI_Comm_rank"));
   ASSIGN_OR_RETURN(group->names, Names(group->comm));
@@ -336,14 +358,14 @@ absl::StatusOr<std::unique_ptr<Collectives>> NewMpiCollectives(const MpiOptions&
   int world = 1;
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_size(MPI_COMM_WORLD, &world), "MPI_Comm_size"));
   if (world == 1) return NewLocalCollectives();
-  MPI_Comm words = MPI_COMM_NULL;
-  absl::StatusOr<std::unique_ptr<MpiGroup>> group = MakeGroup(options, &words);
+  MPI_Comm words = MPI_COMM_NULL, calls = MPI_COMM_NULL;
+  absl::StatusOr<std::unique_ptr<MpiGroup>> group = MakeGroup(options, &words, &calls);
   if (!group.ok()) {
     return Annotate(group.status(), absl::StrCat("within ", absl::FormatDuration(options.setup_timeout)));
   }
   if ((*group)->comm == MPI_COMM_NULL) return std::unique_ptr<Collectives>();
   if ((*group)->world == 1) return NewLocalCollectives();
-  return std::make_unique<MpiCollectives>(*std::move(group), words);
+  return std::make_unique<MpiCollectives>(*std::move(group), words, calls);
 }
 
 }  // namespace lockstep

@@ -11,11 +11,11 @@
 // Inside worker/comm.
 namespace lockstep {
 
-// Collectives::Tell and Hear over messages of MPI, on a communicator of their own. A word is far below every limit up
-// to which MPI sends at once (eagerly), so that it leaves whether or not its receiver is listening.
+// Collectives::Tell and Hear over messages of MPI, on a communicator without other messages. A word is far below every
+// limit up to which MPI sends at once (eagerly), so that it leaves whether or not its receiver is listening.
 class MpiWords {
  public:
-  // `comm` is used for nothing else.
+  // No other messages between two ranks go over `comm`.
   explicit MpiWords(MPI_Comm comm);
   // What MPI still uses is never freed.
   ~MpiWords();

@@ -92,11 +92,8 @@ absl::Status RollCall::TakeWord(int from, const RollWord& word, const Standing& 
     answer.about = Find(word.at.number);
     RETURN_IF_ERROR(collectives_->Tell(from, answer));
   }
-  absl::Status different = Compare(from, word.at);
-  if (different.ok()) different = Compare(from, word.about);
-  // This rank is about to leave: whoever else waits for it is to know as well.
-  if (!different.ok()) RETURN_IF_ERROR(AskAll(own));
-  return different;
+  RETURN_IF_ERROR(Compare(from, word.at));
+  return Compare(from, word.about);
 }
 
 absl::Status RollCall::Compare(int from, const Place& theirs) const {
@@ -116,11 +113,11 @@ absl::Status RollCall::Compare(int from, const Place& theirs) const {
                    {first, second});
 }
 
-absl::Status RollCall::AskAll(const Standing& own) {
-  RollWord question = Word(own);
-  question.asks = 1;
+absl::Status RollCall::TellAll(const Standing& own, bool asks) {
+  RollWord word = Word(own);
+  word.asks = asks ? 1 : 0;
   for (int rank = 0; rank < collectives_->world(); ++rank) {
-    if (rank != collectives_->rank()) RETURN_IF_ERROR(collectives_->Tell(rank, question));
+    if (rank != collectives_->rank()) RETURN_IF_ERROR(collectives_->Tell(rank, word));
   }
   return absl::OkStatus();
 }
@@ -128,7 +125,7 @@ absl::Status RollCall::AskAll(const Standing& own) {
 absl::Status RollCall::AskIfLong(const Standing& own, absl::Duration waited, int64_t now_ns) {
   if (absl::ToInt64Nanoseconds(waited) < timeout_ns_ / 2 || now_ns < ask_at_ns_) return absl::OkStatus();
   ask_at_ns_ = now_ns + timeout_ns_ / 8;
-  return AskAll(own);
+  return TellAll(own, /*asks=*/true);
 }
 
 std::string RollCall::Describe(int rank) const {
@@ -168,7 +165,7 @@ absl::Status RollCall::Missing(const Standing& own, absl::Duration waited, int64
 }
 
 absl::Status RollCall::Assemble(const Standing& own, int64_t start_ns) {
-  RETURN_IF_ERROR(AskAll(own));
+  RETURN_IF_ERROR(TellAll(own, /*asks=*/true));
   const int64_t until_ns = start_ns + std::min(timeout_ns_ / 4, absl::ToInt64Nanoseconds(kLongestExplanation));
   const auto all_answered = [&] {
     int answered = 0;
@@ -183,7 +180,8 @@ absl::Status RollCall::Assemble(const Standing& own, int64_t start_ns) {
 }
 
 absl::Status RollCall::Explain(const Standing& own, const absl::Status& error) {
-  if (collectives_->world() == 1) return error;
+  const bool both_sides_known = absl::IsFailedPrecondition(error) && !NamedRanks(error).empty();
+  if (collectives_->world() == 1 || both_sides_known) return error;
   const int64_t start_ns = MonotonicNanos();
   if (const absl::Status different = Assemble(own, start_ns); absl::IsFailedPrecondition(different)) return different;
   std::vector<int> silent, late;

@@ -49,6 +49,8 @@ class RollCall {
   // `error` names are there. Takes a moment: until all have answered, or a quarter of the deadline has passed, two
   // seconds at most.
   absl::Status Explain(const Standing& own, const absl::Status& error);
+  // This rank is about to leave, and will not answer any more: all others hear where it stands.
+  void SayLast(const Standing& own) { TellAll(own, /*asks=*/false).IgnoreError(); }
 
  private:
   using Place = RollWord::Place;
@@ -64,7 +66,7 @@ class RollCall {
   absl::Status ListenNow(const Standing& own, int64_t now_ns);
   absl::Status TakeWord(int from, const RollWord& word, const Standing& own, int64_t now_ns);
   absl::Status Compare(int from, const Place& theirs) const;
-  absl::Status AskAll(const Standing& own);
+  absl::Status TellAll(const Standing& own, bool asks);
   std::string Describe(int rank) const;
   // Asks all and listens until all have said something since `start_ns`, or patience is at its end.
   absl::Status Assemble(const Standing& own, int64_t start_ns);
