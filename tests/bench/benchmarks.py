@@ -121,28 +121,28 @@ class Cluster(unittest.TestCase):
         command = lab.mpirun(4, BIN / "lockstep-worker", "--bench", "allreduce", "--sizes", "1K,100000", "--seconds", "0.001", "--json")
         bench = json.loads(call(*command, env=Lab.mpirun_environment()).stdout)
         self.assertEqual((bench["world"], bench["hosts"]), (4, 2))
-        self.assertTrue(0 < bench["link_bytes_per_s"] < 1.05 * 12.5e6, bench)
+        self.assertTrue(0 < bench["link_bytes_per_s"] < 1.2 * 12.5e6, bench)
         self.assertEqual([row["algorithm"] for row in bench["results"][:4]], ["MPI_Allreduce", "mpi", "ring", "hierarchical"])
 
     def test_vs_ddp_launches_ours_by_hand_on_a_lab(self):
-        rows = json.loads(call(HERE / "vs_ddp", "--bin", BIN, "--peer", "none", "--places", "2@1gbit", "--models", "logistic", "--rounds", "2",
+        rows = json.loads(call(HERE / "vs_ddp", "--bin", BIN, "--peer", "none", "--places", "2x2@1gbit", "--models", "logistic", "--rounds", "2",
                                "--steps", "5", "--json").stdout)
         self.assertGreater(rows[0]["of_link"]["low"], 0)
-        self.assertEqual((rows[0]["place"], rows[0]["ranks"]), ("2 hosts, 1gbit", 2))
+        self.assertEqual((rows[0]["place"], rows[0]["ranks"]), ("2 hosts, 4 ranks, 1gbit", 4))
 
 
 class Benchmarks(unittest.TestCase):
     def test_a_rank_that_stops_ends_the_bench_with_an_error_in_time(self):
-        for algorithm, words in (("mpi", r"MPI_Allreduce of 1024 bytes has not come back within|not all ranks have come|did not come within"),):
-            bench = subprocess.Popen([BIN / "lockstep", "bench", "allreduce", "--algorithms", algorithm, "--sizes", "1K", "--seconds", "100000",
-                                      "--timeout", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            self.addCleanup(bench.kill)
-            self.assertIn("2 ranks on 1 host", bench.stdout.readline())
-            ranks = [int(pid) for pid in pathlib.Path(f"/proc/{bench.pid}/task/{bench.pid}/children").read_text().split()]
-            os.kill(ranks[-1], signal.SIGSTOP)
-            _, said = bench.communicate(timeout=SECONDS)
-            self.assertEqual(bench.returncode, 1, said)
-            self.assertRegex(said, words)
+        bench = subprocess.Popen([BIN / "lockstep", "bench", "allreduce", "--algorithms", "mpi", "--sizes", "1K", "--seconds", "100000",
+                                  "--timeout", "3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(bench.kill)
+        self.assertIn("2 ranks on 1 host", bench.stdout.readline())
+        children = [task.read_text().split() for task in pathlib.Path(f"/proc/{bench.pid}/task").glob("*/children")]
+        os.kill(int(sum(children, [])[-1]), signal.SIGSTOP)
+        _, said = bench.communicate(timeout=SECONDS)
+        self.assertEqual(bench.returncode, 1, said)
+        # In the library's call, in ours, or between: wherever it was stopped.
+        self.assertRegex(said, r"lockstep-worker: .*(MPI_Allreduce of 1024 bytes has not come back within|the other ranks did not come within) ")
 
     def test_wrong_flags_are_told_once(self):
         done = call(BIN / "lockstep", "bench", "allreduce", "--sizes", "1K,big", code=2)

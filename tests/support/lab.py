@@ -173,13 +173,20 @@ class Lab:
         """Shapes the links, both directions: as tc takes it (1gbit, 200mbit), or none."""
         for one in self.all_hosts() if host is None else [self._check(host)]:
             for space, device in ((self.space(one), "e0"), (self.space(SWITCH), self.port(one))):
-                shaped = "tbf" in subprocess.run(["tc", "-n", space, "qdisc", "show", "dev", device], check=True, stdout=subprocess.PIPE, text=True).stdout
-                if rate == "none" and not shaped:
-                    continue
-                change = ["del", "dev", device, "root"] if rate == "none" else ["replace", "dev", device, "root", "tbf", "rate", rate, "burst", "256kb", "latency", "50ms"]
-                done = subprocess.run(["tc", "-n", space, "qdisc", *change], stderr=subprocess.PIPE, text=True)
-                if done.returncode != 0:
-                    raise LabError(f"rate {rate}: {' '.join(done.stderr.split())}; write it as 1gbit, 200mbit or none")
+                self._shape(space, device, rate)
+
+    @staticmethod
+    def _shape(space, device, rate):
+        show = ["tc", "-n", space, "qdisc", "show", "dev", device]
+        shaped = "tbf" in subprocess.run(show, check=True, stdout=subprocess.PIPE, text=True).stdout
+        if rate == "none" and not shaped:
+            return
+        change = ["replace", "dev", device, "root", "tbf", "rate", rate, "burst", "256kb", "latency", "50ms"]
+        if rate == "none":
+            change = ["del", "dev", device, "root"]
+        done = subprocess.run(["tc", "-n", space, "qdisc", *change], stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            raise LabError(f"rate {rate}: {' '.join(done.stderr.split())}; write it as 1gbit, 200mbit or none")
 
     def cut(self, host):
         """Takes the host's link down: nothing passes any more, and no connection is ended by it."""
@@ -232,8 +239,9 @@ class Lab:
         *_if_include     Open MPI tries every interface that is up, and hangs on the wrong one
         """
         net = f"{NETWORK}.0/24"
-        mca = {"plm_rsh_agent": f"{PROGRAM} --name {self.name} rsh", "oob_tcp_if_include": net, "btl_tcp_if_include": net, "pml": "ob1",
-               "btl": "tcp,vader,self", "mpi_yield_when_idle": 1, "orte_tmpdir_base": self.scratch, "btl_vader_backing_directory": self.scratch}
+        mca = {"plm_rsh_agent": f"{PROGRAM} --name {self.name} rsh", "oob_tcp_if_include": net, "btl_tcp_if_include": net,
+               "pml": "ob1", "btl": "tcp,vader,self", "mpi_yield_when_idle": 1,
+               "orte_tmpdir_base": self.scratch, "btl_vader_backing_directory": self.scratch}
         hosts = ",".join(f"{self.address(host)}:{ranks}" for host in self.all_hosts())
         flags = [word for name, value in mca.items() for word in ("--mca", name, value)]
         return self.command(1, "mpirun", "-np", ranks, "--host", hosts, "--map-by", "node", "--bind-to", "none", *flags, *words)
@@ -248,7 +256,8 @@ class Lab:
         """Bytes per second of one TCP stream between two hosts; with both_ways of the slower of two, one each way at once. The
         first quarter of the time, in which the link lets a burst through and TCP finds its rate, does not count."""
         ways = [(one, other), (other, one)] if both_ways else [(one, other)]
-        receivers = [self.start(to, sys.executable, __file__, "receive", self.address(to), seconds, stdout=subprocess.PIPE, text=True) for _, to in ways]
+        receivers = [self.start(to, sys.executable, __file__, "receive", self.address(to), seconds, stdout=subprocess.PIPE, text=True)
+                     for _, to in ways]
         senders = []
         try:
             for receiver in receivers:

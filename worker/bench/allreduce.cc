@@ -54,12 +54,13 @@ class Runner {
         buffer_(*std::max_element(bench.counts.begin(), bench.counts.end())) {}
 
   absl::Status Open() {
-    watch_->Begin("measuring the limit");
+    watch_->Begin("measuring the link");
     ASSIGN_OR_RETURN(meeting_, session_->NewCollectives());
     ASSIGN_OR_RETURN(const MpiSession::Host host, session_->FindHost(timeout_));
     limit_.world = session_->world();
     limit_.hosts = static_cast<int>(host.hosts.size());
     if (limit_.hosts > 1) RETURN_IF_ERROR(MeasureLink(host));
+    watch_->Begin("measuring memory copies");
     RETURN_IF_ERROR(MeasureCopy(static_cast<int>(host.ranks().size())));
     return OpenAlgorithms();
   }
@@ -81,6 +82,7 @@ class Runner {
   struct Algorithm {
     std::string name;
     std::unique_ptr<BenchAlgorithm> runs;
+    int calls = 0;                // of the next batch; 0: the first of a size, which warms up and is not counted
     std::vector<double> times;    // of calls
     std::vector<double> batches;  // means of their calls
     double total = 0;
@@ -102,7 +104,7 @@ class Runner {
       watch_->Begin(absl::StrCat("making ", kind.name));
       absl::StatusOr<std::unique_ptr<BenchAlgorithm>> made = kind.make(ground);
       if (made.ok()) {
-        algorithms_.push_back({kind.name, *std::move(made), {}, {}, 0});
+        algorithms_.push_back({kind.name, *std::move(made), 0, {}, {}, 0});
       } else if (!usual) {
         return Annotate(made.status(), kind.name);
       } else if (Speaks()) {
@@ -134,15 +136,16 @@ class Runner {
     return absl::OkStatus();
   }
 
-  // Batches of the algorithms in turn, until each has had its time.
+  // Batches of the algorithms in turn, until each has had its time; the first one to warm up.
   absl::StatusOr<std::vector<AllReduceFigures>> RunSize(int64_t count) {
     for (Algorithm& algorithm : algorithms_) {
+      algorithm.calls = 0;
       algorithm.times.clear();
       algorithm.batches.clear();
       algorithm.total = 0;
     }
     double least = 0;
-    for (int round = 0; round < kFewestBatches || least < bench_.seconds; ++round) {
+    for (int round = 0; round <= kFewestBatches || least < bench_.seconds; ++round) {
       for (size_t k = 0; k < algorithms_.size(); ++k) {
         RETURN_IF_ERROR(RunBatch(count, &algorithms_[round % 2 == 0 ? k : algorithms_.size() - 1 - k]));
       }
@@ -157,16 +160,15 @@ class Runner {
     return figures;
   }
 
-  // As many as most_calls_, and not for longer than kLongestBatchSeconds. The same on all ranks, as times are.
-  int BatchCalls(const Algorithm& algorithm) const {
-    if (algorithm.batches.empty()) return 1;
-    const double last = algorithm.batches.back();
-    return last * most_calls_ <= kLongestBatchSeconds ? most_calls_ : 1 + static_cast<int>(kLongestBatchSeconds / last);
+  // Of a batch whose calls take `seconds` each. The same on all ranks, as times are.
+  int BatchCalls(double seconds) const {
+    if (seconds * most_calls_ <= kLongestBatchSeconds) return most_calls_;
+    return 1 + static_cast<int>(kLongestBatchSeconds / seconds);
   }
 
   // Times its calls but the first, which starts the link and finds the ranks apart.
   absl::Status RunBatch(int64_t count, Algorithm* algorithm) {
-    const int calls = BatchCalls(*algorithm);
+    const int calls = std::max(1, algorithm->calls);
     float* const data = algorithm->runs->buffer();
     for (int64_t i = 0; i < count; ++i) data[i] = Value(session_->rank(), Phase(i));
     watch_->Begin(absl::StrCat(algorithm->name, " of ", count * sizeof(float), " bytes"));
@@ -183,6 +185,8 @@ class Runner {
     ASSIGN_OR_RETURN(const std::vector<double> slowest, Slowest(std::move(seconds)));
     double sum = 0;
     for (const double one : slowest) sum += one;
+    const bool warm = std::exchange(algorithm->calls, BatchCalls(sum / calls)) > 0;
+    if (!warm) return absl::OkStatus();
     algorithm->times.insert(algorithm->times.end(), slowest.begin(), slowest.end());
     algorithm->batches.push_back(sum / calls);
     algorithm->total += sum;
@@ -226,14 +230,10 @@ class Runner {
   absl::StatusOr<std::vector<double>> Slowest(std::vector<double> values) {
     const absl::Span<std::byte> bytes(reinterpret_cast<std::byte*>(values.data()), values.size() * sizeof(double));
     ASSIGN_OR_RETURN(std::unique_ptr<Operation> operation, meeting_->AllReduce(bytes, DType::kF64, ReduceOp::kMax));
-    const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(timeout_);
-    while (true) {
-      ASSIGN_OR_RETURN(const bool done, operation->Poll());
-      if (done) return values;
-      if (MonotonicNanos() < until_ns) continue;
-      operation.release();
-      return absl::DeadlineExceededError("not all ranks have come to the next call");
-    }
+    const absl::Status status = Drive(std::move(operation), timeout_);
+    if (status.ok()) return values;
+    new std::vector<double>(std::move(values));  // for good, as the operation
+    return Annotate(status, "between two batches");
   }
 
   const AllReduceBench bench_;

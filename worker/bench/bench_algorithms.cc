@@ -27,29 +27,6 @@ class Reference : public BenchAlgorithm {
   std::vector<float>* const buffer_;
 };
 
-// Polls as the communication thread does while the trainer stands still for it. Past the deadline the operation is
-// never freed: peers may still write there.
-absl::Status Drive(std::unique_ptr<Operation> operation, absl::Duration timeout) {
-  int64_t before_ns = MonotonicNanos(), idle_polls = 0;
-  const int64_t until_ns = before_ns + absl::ToInt64Nanoseconds(timeout);
-  while (true) {
-    ASSIGN_OR_RETURN(const bool done, operation->Poll());
-    if (done) return absl::OkStatus();
-    int64_t now_ns = MonotonicNanos();
-    if (now_ns > until_ns) {
-      operation.release();
-      return absl::DeadlineExceededError(
-          absl::StrCat("the other ranks did not come within ", absl::FormatDuration(timeout)));
-    }
-    idle_polls = now_ns - before_ns > kBusyPollNanos ? 0 : idle_polls + 1;
-    if (idle_polls > 0) {
-      PauseBetweenPolls(idle_polls);
-      now_ns = MonotonicNanos();
-    }
-    before_ns = now_ns;
-  }
-}
-
 // Ours, over one collectives object.
 class Ours : public BenchAlgorithm {
  public:
@@ -117,6 +94,27 @@ BenchAlgorithmKind Part(std::string name, Way way) {
 }
 
 }  // namespace
+
+absl::Status Drive(std::unique_ptr<Operation> operation, absl::Duration timeout) {
+  int64_t before_ns = MonotonicNanos(), idle_polls = 0;
+  const int64_t until_ns = before_ns + absl::ToInt64Nanoseconds(timeout);
+  while (true) {
+    ASSIGN_OR_RETURN(const bool done, operation->Poll());
+    if (done) return absl::OkStatus();
+    int64_t now_ns = MonotonicNanos();
+    if (now_ns > until_ns) {
+      operation.release();
+      return absl::DeadlineExceededError(
+          absl::StrCat("the other ranks did not come within ", absl::FormatDuration(timeout)));
+    }
+    idle_polls = now_ns - before_ns > kBusyPollNanos ? 0 : idle_polls + 1;
+    if (idle_polls > 0) {
+      PauseBetweenPolls(idle_polls);
+      now_ns = MonotonicNanos();
+    }
+    before_ns = now_ns;
+  }
+}
 
 BenchAlgorithmKind ReferenceAlgorithm() {
   return {"MPI_Allreduce", [](int) { return true; },

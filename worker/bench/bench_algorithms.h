@@ -31,6 +31,10 @@ struct BenchGround {
   std::vector<float>* buffer = nullptr;  // used by all that can work anywhere, one at a time; as large as any call
 };
 
+// Polls as the communication thread does while the trainer stands still for it. DeadlineExceeded: the operation is then
+// never freed, since peers may still write to its data, which has to live as long.
+absl::Status Drive(std::unique_ptr<Operation> operation, absl::Duration timeout);
+
 struct BenchAlgorithmKind {
   std::string name;
   // Whether it is there for such a number of hosts when nobody named it; null: never.

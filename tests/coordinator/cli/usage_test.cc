@@ -65,8 +65,8 @@ TEST(HelpTest, ListsEveryCommand) {
   Program program;
   const Outcome outcome = program.Run({"--help"});
   EXPECT_EQ(outcome.exit_code, 0);
-  for (const char* command :
-       {"run", "serve", "status", "watch", "stop", "checkpoint", "runs", "evaluate", "predict", "verify", "dataset", "bench"}) {
+  for (const char* command : {"run", "serve", "status", "watch", "stop", "checkpoint", "runs", "evaluate", "predict",
+                              "verify", "dataset", "bench"}) {
     EXPECT_THAT(outcome.out, HasSubstr(absl::StrCat("\n  ", command, "  ")));
   }
 }
@@ -80,7 +80,8 @@ TEST(HelpTest, OfACommandListsItsOptionsButNotThoseBetweenProcesses) {
            {{"predict"}, {"RUN", "--checkpoint", "--data", "--split", "--output", "--json"}},
            {{"dataset", "make"}, {"KIND", "--out", "--train", "--val", "--seed"}},
            {{"dataset", "show"}, {"PATH", "--sample", "--json"}},
-           {{"bench", "allreduce"}, {"--workers", "--algorithms", "--sizes", "--min", "--max", "--factor", "--seconds", "--json"}}}) {
+           {{"bench", "allreduce"},
+            {"--workers", "--algorithms", "--sizes", "--min", "--max", "--factor", "--seconds", "--json"}}}) {
     std::vector<std::string> arguments = command;
     arguments.push_back("--help");
     const Outcome outcome = program.Run(arguments);
