@@ -47,9 +47,8 @@ def measure(a, size, torch, dist):
     mine = (index + a.rank) % LARGEST
     total = sum((index + rank) % LARGEST for rank in range(world))
     data, times = torch.empty(count), []
-    calls = most_calls(world)
-    batches = 0
-    while batches < FEWEST_BATCHES or sum(times) < a.seconds:
+    calls, batches = 1, 0  # the first batch warms up and is not counted
+    while batches <= FEWEST_BATCHES or sum(times) < a.seconds:
         data.copy_(mine)
         dist.barrier()
         batch = []
@@ -62,9 +61,9 @@ def measure(a, size, torch, dist):
             sys.exit(f"gloo_allreduce: rank {a.rank}, {size} bytes: element {wrong[0].item()} is {data[wrong[0]].item()}")
         slowest = torch.tensor(batch[1:], dtype=torch.float64)
         dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
-        times += slowest.tolist()
+        times += slowest.tolist() if batches > 0 else []
         batches += 1
-        calls = max(1, min(most_calls(world), int(LONGEST_BATCH / min(times))))
+        calls = min(most_calls(world), 1 + int(LONGEST_BATCH / slowest.mean().item()))
     times.sort()
     at = lambda fraction: times[round(fraction * (len(times) - 1))]
     return {"algorithm": "gloo", "bytes": size, "calls": len(times), "p10_s": at(0.1), "p50_s": at(0.5), "p90_s": at(0.9)}
