@@ -48,6 +48,7 @@ const std::map<std::string, int>& Floors() {
       {"coordinator/supervise", 7},
       {"coordinator/cli", 8},
       {"worker/comm", 3},
+      {"worker/bench", 4},
       {"worker/coordinator_client", 4},
       {"worker/model", 5},
       {"worker/train", 6},

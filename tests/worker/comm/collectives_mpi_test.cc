@@ -200,7 +200,7 @@ std::vector<float> RoundedSumInOrder(int first, int world, size_t size, const Ha
 }
 
 TEST(CollectivesTest, AShorterFormatRoundsAtEveryHopAndAllRanksHoldTheSameBits) {
-  MpiOptions small = Always(true), large = Always(true);
+  MpiOptions small = Always(Way::kRing), large = Always(Way::kRing);
   small.shorten_from_bytes = large.shorten_from_bytes = 0;
   large.segment_bytes = MpiOptions().segment_bytes;
   for (const Wire wire : {Wire::kF16, Wire::kBF16}) {
