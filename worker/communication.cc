@@ -34,9 +34,6 @@ class SetUp {
     ASSIGN_OR_RETURN(made_.collectives, session_->NewCollectives(options));
     ASSIGN_OR_RETURN(host_, session_->FindHost(timeout_));
     made_.hosts = static_cast<int>(host_.hosts.size());
-    MpiOptions options;
-    options.ways = asked_ == ALGORITHM_MPI ? LibraryWays() : RingWays(session_->world());
-    ASSIGN_OR_RETURN(made_.collectives, session_->NewCollectives(options));
     CommunicationFacts facts;
     facts.asked = asked_;
     facts.period = run_.config().communication().period();

@@ -187,7 +187,7 @@ std::optional<Violation> CheckCommunication(const RunConfig& config) {
                                 ", but with communication.algorithm ", EnumWord(Algorithm_descriptor(), algorithm),
                                 algorithm == ALGORITHM_MPI ? " the MPI library sends gradients as they are"
                                                            : " nothing is sent between hosts",
-                                "; set the algorithm to ring, or take compression away")};
+                                "; set the algorithm to auto, ring or hierarchical, or take compression away")};
 }
 
 // A setting that nothing obeys unless another one is as `needs` says. At its default it was not meant.

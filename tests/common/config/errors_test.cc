@@ -190,12 +190,12 @@ const std::vector<Case>& FileCases() {
        "c.yaml:2: optimizer.momentum is set, but nothing obeys it without optimizer.name sgd; take it away"},
       {"BetasForSgd", With("optimizer: {beta2: 0.5}\n"),
        "c.yaml:2: optimizer.beta2 is set, but nothing obeys it without optimizer.name adamw; take it away"},
-      {"CompressionByTheLibrary", With("communication:\n  compression: bf16\n"),
-       "c.yaml:3: communication.compression is bf16, but with communication.algorithm mpi the MPI library sends "
-       "gradients as they are; set the algorithm to ring, or take compression away"},
+      {"CompressionByTheLibrary", With("communication: {algorithm: mpi, compression: bf16}\n"),
+       "c.yaml:2: communication.compression is bf16, but with communication.algorithm mpi the MPI library sends "
+       "gradients as they are; set the algorithm to auto, ring or hierarchical, or take compression away"},
       {"CompressionOfWhatIsNotSent", With("communication: {algorithm: shared, compression: topk}\n"),
        "c.yaml:2: communication.compression is topk, but with communication.algorithm shared nothing is sent between "
-       "hosts; set the algorithm to ring, or take compression away"},
+       "hosts; set the algorithm to auto, ring or hierarchical, or take compression away"},
       {"RatioWithoutTopK", With("communication: {algorithm: ring, compression: fp16, topk_ratio: 0.1}\n"),
        "c.yaml:2: communication.topk_ratio is set, but nothing obeys it without communication.compression topk; take "
        "it away"},

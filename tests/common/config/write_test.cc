@@ -118,6 +118,18 @@ void KeepToTheRules(RunConfig* config) {
   if (schedule->name() == SCHEDULE_NAME_CONSTANT) schedule->set_decay_epochs(0);
   Communication* communication = config->mutable_communication();
   if (communication->algorithm() != ALGORITHM_RING) communication->set_compression(COMPRESSION_NONE);
+  if (communication->period() > 1 || communication->algorithm() == ALGORITHM_SHARED ||
+      communication->algorithm() == ALGORITHM_HIERARCHICAL || communication->compression() == COMPRESSION_TOPK ||
+      communication->compression() == COMPRESSION_POWERSGD) {
+    communication->set_bucket_tuning(BUCKET_TUNING_OFF);
+  }
+  if (communication->period() > 1) {
+    communication->set_compression(COMPRESSION_NONE);
+  } else {
+    communication->set_period_rule(PERIOD_RULE_FIXED);
+    communication->set_average_momentum(false);
+  }
+  if (communication->period_rule() != PERIOD_RULE_POST_LOCAL) communication->set_post_local_steps(0);
   if (communication->compression() != COMPRESSION_TOPK) communication->set_topk_ratio(0.01);
   if (communication->compression() != COMPRESSION_POWERSGD) communication->set_powersgd_rank(4);
   for (auto& inject : *config->mutable_inject()) inject.set_last_step(0);

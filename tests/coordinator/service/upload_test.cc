@@ -193,7 +193,7 @@ TEST_F(UploadTest, WhatWasUploadedIsDownloadedTheSame) {
 TEST_F(UploadTest, StatesOfTheRanksComeBackTooIfThereAreSome) {
   CheckpointChunk header = Header(0);
   AddFile(header.mutable_header(), kRanksFile, 4);
-  ASSERT_EQ(Upload({header, Data("modeloptrank")}).status(), absl::OkStatus());
+  ASSERT_EQ(Upload({header, Data("modeloptirank")}).status(), absl::OkStatus());
   EXPECT_EQ(Read("latest/ranks.safetensors"), "rank");
   const std::optional<FoundCheckpoint> found = *FindLastCheckpoint(&disk_, folder_.path());
   CheckpointDownload download(2, &found);
@@ -203,7 +203,7 @@ TEST_F(UploadTest, StatesOfTheRanksComeBackTooIfThereAreSome) {
   EXPECT_EQ(chunk.header().files(2).name(), kRanksFile);
   std::string all;
   while (*download.Next(&chunk)) all += chunk.data();
-  EXPECT_EQ(all, "modeloptrank");
+  EXPECT_EQ(all, "modeloptirank");
 }
 
 TEST_F(UploadTest, AFreshRunHasNothingToDownload) {

@@ -115,8 +115,8 @@ TEST_F(CommunicationTest, OneHostSharesAWindowAndNothingIsMeasured) {
   EXPECT_EQ(made.chosen.structure(), "shared");
   EXPECT_EQ(made.chosen.source(), "setting");
   EXPECT_EQ(made.chosen.measured_size() + made.chosen.ways_size(), 0);
-  ASSERT_NE(made.window, nullptr);
-  EXPECT_EQ(made.window->count(), TestSession().world());
+  ASSERT_NE(made.share.window, nullptr);
+  EXPECT_EQ(made.share.window->count(), TestSession().world());
   ExpectTheSameAndRight(&made);
 }
 
@@ -126,7 +126,7 @@ TEST_F(CommunicationTest, WhereNoWindowFitsMessagesGoAndTheLineSaysWhatMendsIt) 
   for (const Algorithm asked : {ALGORITHM_AUTO, ALGORITHM_SHARED}) {
     run_.mutable_config()->mutable_communication()->set_algorithm(asked);
     CommunicationSetup made = Choose();
-    EXPECT_EQ(made.window, nullptr);
+    EXPECT_EQ(made.share.window, nullptr);
     EXPECT_EQ(made.chosen.structure(), "replicated");
     EXPECT_EQ(made.chosen.source(), asked == ALGORITHM_AUTO ? "measured" : "setting");
     EXPECT_THAT(made.chosen.said(), HasSubstr("no window is to be had: the ranks' shared window needs"));
@@ -140,7 +140,7 @@ TEST_F(CommunicationTest, APinnedAlgorithmIsNotMeasured) {
   for (const Algorithm asked : {ALGORITHM_MPI, ALGORITHM_RING}) {
     run_.mutable_config()->mutable_communication()->set_algorithm(asked);
     CommunicationSetup made = Choose();
-    EXPECT_EQ(made.window, nullptr);
+    EXPECT_EQ(made.share.window, nullptr);
     EXPECT_EQ(made.chosen.source(), "setting");
     EXPECT_EQ(made.chosen.measured_size(), 0);
     EXPECT_EQ(made.chosen.ways_size(), asked == ALGORITHM_MPI ? 1 : 3);

@@ -46,7 +46,7 @@ class CompressedTrainingTest : public testing::TestWithParam<Compression> {
  protected:
   CompressedTrainingTest() : rank_(TestSession().rank()), world_(TestSession().world()) {
     MpiOptions mpi;
-    mpi.ring = true;
+    mpi.ways = RingWays(TestSession().world());
     mpi.shorten_from_bytes = 0;
     if (world_ > 1) collectives_ = *TestSession().NewCollectives(mpi);
     config_ = ToyConfig(128);

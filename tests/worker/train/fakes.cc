@@ -55,6 +55,7 @@ RunConfig ToyConfig(int64_t batch) {
   RunConfig config;
   config.mutable_run()->set_seed(3);
   config.set_threads(1);
+  config.set_accumulate(1);
   config.mutable_data()->set_global_batch_size(batch);
   config.mutable_data()->set_prefetch(2);
   config.mutable_data()->set_shuffle(true);

@@ -37,6 +37,9 @@ class Counting : public Collectives {
                                                        absl::Span<std::byte> all) override {
     return inner_->AllGather(own, all);
   }
+  absl::StatusOr<std::unique_ptr<Operation>> Transfer(absl::Span<std::byte> data, int from, int to) override {
+    return inner_->Transfer(data, from, to);
+  }
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override { return inner_->Barrier(); }
 
  private:
