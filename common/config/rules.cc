@@ -203,8 +203,7 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
   const Optimizer& optimizer = config.optimizer();
   const Schedule& schedule = config.schedule();
   const Communication& communication = config.communication();
-  const bool windowed =
-      communication.algorithm() == ALGORITHM_SHARED || communication.algorithm() == ALGORITHM_HIERARCHICAL;
+  const bool windowed = communication.algorithm() == ALGORITHM_SHARED;
   const Compression compression = communication.compression();
   const bool local = communication.period() > 1;
   const bool sgd = optimizer.name() == OPTIMIZER_NAME_SGD, drops = schedule.name() == SCHEDULE_NAME_STEP;
@@ -219,7 +218,7 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
       {optimizer, "optimizer.eps", !sgd, "optimizer.name adamw"},
       {schedule, "schedule.decay_epochs", drops || decays, "schedule.name step, cosine or linear"},
       {schedule, "schedule.gamma", drops, "schedule.name step"},
-      {communication, "communication.bucket_tuning", !windowed, "communication.algorithm auto, ring or mpi"},
+      {communication, "communication.bucket_tuning", !windowed, "communication.algorithm auto, ring, hierarchical or mpi"},
       {schedule, "schedule.min_lr", decays, "schedule.name cosine or linear"},
       {communication, "communication.period_rule", local, "communication.period above 1"},
       {communication, "communication.average_momentum", local, "communication.period above 1"},

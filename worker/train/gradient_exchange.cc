@@ -74,10 +74,16 @@ void PiecewiseExchange::StartBucket(int bucket, const BucketRange& range) {
 }
 
 void PiecewiseExchange::StartTail(StepTail* tail) {
+  tail_ = tail;
   if (comm_ != nullptr) tail_number_ = comm_->StartTail(tail);
 }
 
-absl::Status PiecewiseExchange::Wait() { return comm_ != nullptr ? comm_->Wait(tail_number_) : absl::OkStatus(); }
+absl::Status PiecewiseExchange::Wait() {
+  if (comm_ == nullptr) return absl::OkStatus();
+  RETURN_IF_ERROR(comm_->Wait(tail_number_));
+  // Nobody updates, so nobody would wait for the gradients that are on their way.
+  return tail_->non_finite_rank >= 0 ? comm_->Wait() : absl::OkStatus();
+}
 
 template <typename Body>
 absl::Status PiecewiseExchange::Late(Body body) {

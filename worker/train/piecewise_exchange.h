@@ -56,6 +56,7 @@ class PiecewiseExchange : public GradientExchange {
   absl::Status Late(Body body);
 
   std::vector<Piece> pieces_;  // of the step under way
+  StepTail* tail_ = nullptr;
   int64_t tail_number_ = 0;
   int64_t late_comm_ns_ = 0;
 };

@@ -98,7 +98,7 @@ absl::Status Trainer::Prepare() {
 // As the coordinator's state expects it: from the first step on, or not at all.
 void Trainer::StartTuning() {
   if (!leads() || options_.config.communication().bucket_tuning() != BUCKET_TUNING_AUTO || cursor_.step() > 0) return;
-  if (comm_ == nullptr || options_.window != nullptr) {
+  if (!HasBuckets()) {
     return options_.log("communication.bucket_tuning has nothing to do: gradients do not go by messages in buckets");
   }
   bucket_times_.Begin(bucket_mb_, kFirstBlockSteps);
@@ -114,7 +114,7 @@ void Trainer::SetBuckets(const lockstep::SetBuckets& buckets) {
 // buckets stay whole stretches of the flat array. Without messages there are no buckets, and any order will do.
 absl::Status Trainer::AgreeOnOrder() {
   gradient_order_ = options_.gradient_order.value_or(std::vector<int>());
-  if (comm_ == nullptr || options_.window != nullptr || options_.gradient_order.has_value()) return absl::OkStatus();
+  if (!HasBuckets() || options_.gradient_order.has_value()) return absl::OkStatus();
   std::vector<int> order(options_.network->parameters().size() + 1);  // first: whether it was found
   RETURN_IF_ERROR(DoOnRank0(options_.rank, comm_.get(), beat(), [&] {
     torch::set_num_threads(options_.config.threads());  // of this thread

@@ -121,6 +121,8 @@ class Trainer {
   absl::Duration control_timeout() const { return absl::Seconds(options_.config.control().timeout()); }
   absl::Duration beat() const;
   bool leads() const { return options_.rank == 0; }
+  // Whether gradients travel, in buckets: not alone, and not among ranks that all share one window.
+  bool HasBuckets() const { return comm_ != nullptr && (options_.window == nullptr || options_.hosts > 1); }
 
   TrainerOptions options_;
   const MinibatchPlan plan_;

@@ -119,8 +119,7 @@ void KeepToTheRules(RunConfig* config) {
   Communication* communication = config->mutable_communication();
   if (communication->algorithm() != ALGORITHM_RING) communication->set_compression(COMPRESSION_NONE);
   if (communication->period() > 1 || communication->algorithm() == ALGORITHM_SHARED ||
-      communication->algorithm() == ALGORITHM_HIERARCHICAL || communication->compression() == COMPRESSION_TOPK ||
-      communication->compression() == COMPRESSION_POWERSGD) {
+      communication->compression() == COMPRESSION_TOPK || communication->compression() == COMPRESSION_POWERSGD) {
     communication->set_bucket_tuning(BUCKET_TUNING_OFF);
   }
   if (communication->period() > 1) {
