@@ -75,7 +75,7 @@ class MainJob(Case):
         for bad, words in ((good.replace("batch_size", "batchsize"), ("batchsize", "did you mean 'batch_size'")),
                            (good.replace("lr: 0.05", "lr: fast"), ("lr", "fast")),
                            (good.replace("path: /", "path: /nowhere/"), ("nowhere",)),
-                           (good + "accumulate: 4\n", ("accumulate",))):
+                           (good + "accumulate: 0\n", ("accumulate", "from 1 to"))):
             done = run("run", self.config(bad, "bad.yaml"), "--workers", 2, "--out", self.folder / "out", code=2)
             line = done.stderr.strip()
             self.assertEqual(len(line.splitlines()), 1, line)

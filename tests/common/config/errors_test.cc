@@ -217,8 +217,8 @@ const std::vector<Case>& FileCases() {
       {"DecayUpwards", With("optimizer: {lr: 0.01}\nschedule: {name: cosine, min_lr: 0.1}\n"),
        "c.yaml:3: schedule.min_lr must be at most optimizer.lr, 0.01, where the decay begins, not 0.1"},
       {"TuningWithoutBuckets", With("communication: {algorithm: shared, bucket_tuning: auto}\n"),
-       "c.yaml:2: communication.bucket_tuning is set, but nothing obeys it without communication.algorithm auto, ring "
-       "or mpi; take it away"},
+       "c.yaml:2: communication.bucket_tuning is set, but nothing obeys it without communication.algorithm auto, ring, "
+       "hierarchical or mpi; take it away"},
       {"InjectBackwards", With("inject:\n- {part: other, delay: 1, first_step: 5, last_step: 4}\n"),
        "c.yaml:3: inject[0].last_step must be 0 or at least first_step, 5, not 4"},
   };
