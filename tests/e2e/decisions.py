@@ -54,11 +54,11 @@ class Decisions(Case):
         self.assertGreaterEqual(len(decisions), 5)
         self.assertTrue(all(" is measured, " in d["reason"] for d in decisions[:-1]))
         self.assertRegex(decisions[-1]["reason"], r"^bucket_mb 0\.1 (is kept, no other was faster|→ .* ± ).*")
-        kept = json.loads((checkpoint(out) / "state.json").read_text())["bucketMb"]
+        kept = json.loads((checkpoint(out) / "state.json").read_text())["bucket_mb"]
         self.assertIn(kept, [0.1 * 2 ** n for n in range(-4, 5)])
         run("verify", out)
         run("run", "--resume", out, "--set", "convergence.max_steps=2060")
-        self.assertEqual(json.loads((checkpoint(out) / "state.json").read_text())["bucketMb"], kept)
+        self.assertEqual(json.loads((checkpoint(out) / "state.json").read_text())["bucket_mb"], kept)
         buckets = "select count(*) as n from collective where name like 'bucket.%' and step = ?"
         self.assertEqual(rows(out, buckets, 2050), rows(out, buckets, 2000))
         self.assertEqual(len(rows(out, "select * from decision where kind = 'buckets'")), len(decisions))
