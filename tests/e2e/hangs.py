@@ -20,6 +20,7 @@ SEED = 20261125
 TIMEOUT = 3  # communication.timeout
 BOUND = TIMEOUT + 5  # from the moment of the signal to the run's end
 WORKERS = 3
+GO_ON = r"last checkpoint: step \d+; go on with: lockstep run --resume \S+\n"
 
 
 def sockets():
@@ -66,7 +67,7 @@ class OneHost(Case):
         if number == signal.SIGKILL:
             self.assertRegex(said, rf"worker {rank} \(pid {pids[rank]}\) was killed by SIGKILL")
         else:
-            self.assertRegex(said, rf"rank {rank} does not answer; rank {rank} is on \S+ \(pid {pids[rank]}\)\n")
+            self.assertRegex(said, rf"rank {rank} does not answer; rank {rank} is on \S+ \(pid {pids[rank]}\); {GO_ON}")
         wait_for(lambda: not (everyone & processes().keys()), f"the processes to be gone: {said}", 5)
         self.assertEqual((traces() - before[0], sockets() - before[1]), (set(), set()), said)
         print(f"{algorithm:7} {number.name} rank {rank} after {took:4.1f} s: {said.strip()}", flush=True)
@@ -90,7 +91,7 @@ class OneHost(Case):
             config = self.settings(algorithm, inject="[{part: forward, rank: 1, delay: 60, first_step: 30}]")
             with self.subTest(algorithm):
                 done = run("run", config, "--workers", WORKERS, "--out", self.folder / algorithm, code=1)
-                self.assertRegex(done.stderr, r"\Alockstep: rank [02] failed at step \d+: .*rank 1 is there but .*; rank 1 is on \S+ \(pid \d+\)\n\Z")
+                self.assertRegex(done.stderr, r"\Alockstep: rank [02] failed at step \d+: .*rank 1 is there but .*; rank 1 is on \S+ \(pid \d+\); " + GO_ON + r"\Z")
 
 
 class Lab:
@@ -223,4 +224,4 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=SEED)
     arguments, rest = parser.parse_known_args()
     MOMENTS, SEED = arguments.moments, arguments.seed
-    unittest.main(argv=[sys.argv[0], *rest], verbosity=2)
+    unittest.main(argv=[sys.argv[0], *(rest or os.environ.get("LOCKSTEP_HANGS", "").split())], verbosity=2)
