@@ -20,6 +20,10 @@ class Algorithms(Case):
     def test_all_give_the_parameters_of_mpi_after_20_steps_and_repeat_bitwise(self):
         for model, optimizer, workers in (("mlp", "sgd", 2), ("cnn", "adamw", 4), ("mlp", "adamw", 3)):
             settings = dict(model__name=model, optimizer__name=optimizer, optimizer__lr=0.001)
+            if optimizer == "adamw":
+                # Algorithms add up in other orders, and AdamW makes lr / (gradient + eps) of each last bit: with eps 1e-8
+                # the cnn is 4e-5 apart after 20 steps. As in tests/peer, eps stands above rounding.
+                settings.update(optimizer__lr=0.0001, optimizer__eps=0.001)
             with self.subTest(model=model, optimizer=optimizer, workers=workers):
                 expected = None
                 for algorithm in ALGORITHMS:
