@@ -75,7 +75,7 @@ absl::Status SendAnswer(int socket, int fd, const absl::Status& outcome) {
   Answer answer;
   answer.code = static_cast<int32_t>(outcome.code());
   const size_t words = std::min(outcome.message().size(), kMostWords - 1);
-  std::memcpy(answer.words, outcome.message().data(), words);
+  if (words > 0) std::memcpy(answer.words, outcome.message().data(), words);  // no message has no address either
   iovec data = {&answer, sizeof(answer)};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr message = {};
