@@ -30,7 +30,7 @@ class SetUp {
   absl::StatusOr<CommunicationSetup> Run(const WindowOptions& sizes) {
     // First, since ranks may come here late, and this alone has a deadline for that.
     MpiOptions options;
-    options.ways = asked_ == ALGORITHM_MPI ? LibraryWays() : RingWays(session_->world());
+    options.ways = asked_ == ALGORITHM_MPI ? LibraryWays() : RingWays();
     ASSIGN_OR_RETURN(made_.collectives, session_->NewCollectives(options));
     ASSIGN_OR_RETURN(host_, session_->FindHost(timeout_));
     made_.hosts = static_cast<int>(host_.hosts.size());

@@ -45,7 +45,7 @@ class Bench {
 
   absl::Status Prepare() {
     MpiOptions options;
-    options.ways = RingWays(session_->world());
+    options.ways = RingWays();
     ASSIGN_OR_RETURN(collectives_, session_->NewCollectives(options));
     ASSIGN_OR_RETURN(const MpiSession::Host host, session_->FindHost(kTimeout));
     if (host.hosts.size() > 1) return absl::InvalidArgumentError("all ranks have to be on one host");
@@ -127,6 +127,7 @@ class Bench {
 };
 
 absl::Status Measure(MpiSession* session, int64_t megabytes, int rounds) {
+  if (session->world() < 2) return absl::InvalidArgumentError("one rank has nothing to reduce: mpirun -np 2 …");
   Bench bench(session, megabytes);
   RETURN_IF_ERROR(bench.Prepare());
   const double world = session->world(), size = bench.bytes();

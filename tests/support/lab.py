@@ -25,6 +25,7 @@ PREFIX = "lockstep-"
 NETWORK = "10.77.0"
 SWITCH = 0  # the namespace of the bridge
 PORT = 47077  # of goodput's listener, in a namespace of its own
+CONGESTION_CONTROL = "cubic"  # Linux's own choice
 DEADLINE = 10  # s, for what takes milliseconds
 PROGRAM = pathlib.Path(__file__).resolve().parents[1] / "bench" / "lab"
 
@@ -135,6 +136,8 @@ class Lab:
         _ip("-n", space, "addr", "add", f"{self.address(host)}/24", "dev", "e0")
         _ip("-n", space, "link", "set", "e0", "up")
         _ip("-n", space, "link", "set", "lo", "up")
+        # Not what this machine happens to use among the internet's hosts: bbr gets half of a shaped link that is busy both ways.
+        _ip("-n", space, "route", "replace", f"{NETWORK}.0/24", "dev", "e0", "scope", "link", "src", self.address(host), "congctl", CONGESTION_CONTROL)
 
     def down(self):
         """With every process that runs in it, however it was started, and the files of Open MPI. Fine if there is none."""

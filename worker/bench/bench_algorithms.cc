@@ -43,7 +43,7 @@ class Ours : public BenchAlgorithm {
   static absl::StatusOr<std::unique_ptr<BenchAlgorithm>> InWindow(const BenchGround& ground, bool one_host) {
     std::unique_ptr<Ours> ours(new Ours(ground.timeout));
     MpiOptions options = ground.options;
-    options.ways = RingWays(ground.session->world());
+    options.ways = RingWays();
     ASSIGN_OR_RETURN(const MpiSession::Host host, ground.session->FindHost(ground.timeout));
     if (one_host && host.hosts.size() > 1) {
       return absl::FailedPreconditionError(absl::StrCat("the ranks are on ", host.hosts.size(), " hosts"));
@@ -76,22 +76,20 @@ class Ours : public BenchAlgorithm {
   float* buffer_ = nullptr;
 };
 
-BenchAlgorithmKind Anywhere(std::string name, bool usual, std::function<WayTable(int world)> ways) {
+BenchAlgorithmKind Anywhere(std::string name, bool usual, WayTable ways) {
   BenchAlgorithmKind kind;
   kind.name = std::move(name);
   if (usual) kind.usual = [](int) { return true; };
   kind.make = [ways = std::move(ways)](const BenchGround& ground) {
     MpiOptions options = ground.options;
-    options.ways = ways(ground.session->world());
+    options.ways = ways;
     return Ours::Anywhere(ground, options);
   };
   return kind;
 }
 
 // A part of `ring`, to see from which sizes on it pays.
-BenchAlgorithmKind Part(std::string name, Way way) {
-  return Anywhere(std::move(name), false, [way](int) { return WayTable{{kAnySize, way}}; });
-}
+BenchAlgorithmKind Part(std::string name, Way way) { return Anywhere(std::move(name), false, {{kAnySize, way}}); }
 
 }  // namespace
 
@@ -122,13 +120,14 @@ BenchAlgorithmKind ReferenceAlgorithm() {
 }
 
 std::vector<BenchAlgorithmKind> BenchAlgorithms() {
-  return {Anywhere("mpi", true, [](int) { return LibraryWays(); }),
-          Anywhere("ring", true, RingWays),
+  return {Anywhere("mpi", true, LibraryWays()),
+          Anywhere("ring", true, RingWays()),
           {"shared", [](int hosts) { return hosts == 1; },
            [](const BenchGround& ground) { return Ours::InWindow(ground, /*one_host=*/true); }},
           {"hierarchical", [](int hosts) { return hosts > 1; },
            [](const BenchGround& ground) { return Ours::InWindow(ground, /*one_host=*/false); }},
           Part("gather", Way::kGather),
+          Part("doubling", Way::kDoubling),
           Part("direct", Way::kDirect),
           Part("ring-only", Way::kRing)};
 }

@@ -86,7 +86,7 @@ DirectAllReduce::DirectAllReduce(MpiGroup* group, Reduction reduction, int tag)
   const int64_t even = (r_.count() + group->world - 1) / group->world;
   slice_ = (even + kSliceElements - 1) / kSliceElements * kSliceElements;
   const MpiOptions& options = group->options;
-  const int64_t bytes = std::min(options.segment_bytes, options.scratch_bytes / (kWindow * peers_));
+  const int64_t bytes = std::min(group->segment_bytes, options.scratch_bytes / (kWindow * peers_));
   segment_ = std::min(slice_, std::max<int64_t>(kSliceElements, bytes / r_.size()));
   scratch_bytes_ = kWindow * peers_ * segment_ * r_.size();
   scratch_ = group->pool.Take(scratch_bytes_);

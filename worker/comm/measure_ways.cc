@@ -55,7 +55,7 @@ class WayMeter {
   }
 
   absl::Status TakeSlowest() {
-    ways_ = RingWays(collectives_->world());
+    ways_ = RingWays();
     comm_.StartOperation(
         "measured times", static_cast<int64_t>(seconds_.size() * sizeof(double)), [this](Collectives* collectives) {
           collectives->SetWays(ways_);

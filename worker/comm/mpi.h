@@ -20,12 +20,19 @@ struct MpiPart {
   int group = 0, order = 0;
 };
 
+// Segments of a message: what fits a core's second-level cache, and what Open MPI's TCP transport sends without asking
+// first (64 KiB with its header). Beyond that sender and receiver shake hands, and their words queue behind the data
+// that goes the other way: two hosts then got 53% of a link that is busy both ways.
+inline constexpr int64_t kHostSegmentBytes = 256 << 10;
+inline constexpr int64_t kLinkSegmentBytes = 60 << 10;
+
 // The defaults are for use; tests make them small.
 struct MpiOptions {
   std::optional<MpiPart> part;                       // unset: all ranks together
   absl::Duration setup_timeout = absl::Seconds(60);  // until all ranks have come to make the communicator
   WayTable ways = LibraryWays();                     // of an all-reduce
-  int64_t segment_bytes = 256 << 10;                 // of one message; fits a core's second-level cache
+  // Of one message; 0: kHostSegmentBytes where all ranks are on one host, else kLinkSegmentBytes.
+  int64_t segment_bytes = 0;
   // A sum with a shorter format on the wire travels in it, and in a ring, from this size times the world on; what is
   // smaller goes exact. A ring has 2(n-2) latencies more than the two rounds of a direct reduction; at 0.1 ms and
   // 1 Gbit the bytes saved outweigh them from 2 n 12.5 KB on.

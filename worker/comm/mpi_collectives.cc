@@ -1,17 +1,18 @@
 // Collectives by non-blocking calls of MPI alone.
 //
-// An all-reduce goes one of four ways, by its size: by MPI_Iallreduce, whatever the library makes of it, or by ours,
-// over messages: gathered whole (one round), reduced directly (two rounds) or in a ring. Median milliseconds of an
-// all-reduce of float32 on 2 ranks of one 2-core host (shared memory), 15 to 300 rounds each, by `mpirun -np 2` of a
-// loop over barrier and call:
+// An all-reduce goes one of five ways, by its size: by MPI_Iallreduce, whatever the library makes of it, or by ours,
+// over messages: gathered whole (one round), by recursive doubling (log2(n) rounds), reduced directly (two rounds) or
+// in a ring (2(n-1) rounds). Median milliseconds of an all-reduce of float32, by `lockstep bench allreduce`, on 4
+// emulated hosts with links of 1 Gbit (119 MB/s), all on one 2-core machine, and on 2 ranks of that machine alone:
 //
-//      bytes    MPI_Allreduce   MPI_Iallreduce   direct, 256 KiB segments
-//       64 K        0.032            0.034            0.024
-//      512 K        0.110            0.156            0.102
-//        1 M        0.204            0.254            0.124
-//        4 M        0.431            2.117            0.500
-//       25 M        6.144           14.841            6.380
-//       80 M       35.813           95.444           19.885
+//              4 hosts                                      2 ranks of one host
+//      bytes   MPI_Allreduce  doubling   direct    ring     MPI_Allreduce  doubling   direct     ring
+//        1 K           0.168     0.172    0.273     0.446           0.001     0.003    0.005    0.005
+//       16 K           0.303     0.254    0.323     0.859           0.016     0.012    0.018    0.012
+//       64 K           0.855     1.142    0.878     0.996           0.027     0.026    0.027    0.062
+//      256 K           3.337     5.067    3.369     3.386           0.067     0.071    0.068    0.101
+//        1 M          17.846    35.149   12.705    12.639           0.201     0.254    0.209    0.235
+//        4 M          98.203         -        -    52.759           0.787     1.091    0.914    0.799
 //
 // A sum with a shorter format on the wire goes in a ring, if it is not so small that only latency counts.
 //
@@ -39,6 +40,7 @@
 #include "worker/comm/mpi_check.h"
 #include "worker/comm/mpi_checked.h"
 #include "worker/comm/mpi_group.h"
+#include "worker/comm/mpi_hosts.h"
 #include "worker/comm/mpi_words.h"
 #include "worker/comm/reduce.h"
 
@@ -153,7 +155,7 @@ Way MpiCollectives::WayOf(const Reduction& reduction) const {
   const int64_t bytes = static_cast<int64_t>(reduction.data.size());
   const Way way = FindWay(group_->options.ways, bytes);
   // What MPI makes of a minimum with a NaN is its own affair; ours is defined.
-  return way == Way::kLibrary && reduction.op != ReduceOp::kSum ? FindWay(RingWays(group_->world), bytes) : way;
+  return way == Way::kLibrary && reduction.op != ReduceOp::kSum ? FindWay(RingWays(), bytes) : way;
 }
 
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduce(absl::Span<std::byte> data, DType dtype,
@@ -176,6 +178,7 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduce(absl::Span<
                    [this, exact](MPI_Comm comm) { return StartLibrary(exact, comm); });
   }
   if (way == Way::kGather) return StartGather(exact);
+  if (way == Way::kDoubling) return StartDoublingAllReduce(group_.get(), exact, NextTag());
   return way == Way::kDirect ? StartDirectAllReduce(group_.get(), exact, NextTag())
                              : StartRingAllReduce(group_.get(), exact, NextTag());
 }
@@ -337,6 +340,14 @@ absl::StatusOr<std::vector<int>> Names(MPI_Comm comm) {
   return names;
 }
 
+absl::StatusOr<bool> OnOneHost(const MpiGroup& group, int64_t until_ns) {
+  const HostIdentity own = OwnHostIdentity();
+  const absl::Duration left = absl::Nanoseconds(until_ns - MonotonicNanos());
+  ASSIGN_OR_RETURN(const std::vector<HostIdentity> all, GatherEach(own, group.world, group.comm, left));
+  return std::all_of(all.begin(), all.end(),
+                     [&](const HostIdentity& one) { return one.text == absl::string_view(own.text); });
+}
+
 absl::StatusOr<std::unique_ptr<MpiGroup>> MakeGroup(const MpiOptions& options, MPI_Comm* words, MPI_Comm* calls) {
   const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(options.setup_timeout);
   auto group = std::make_unique<MpiGroup>();
@@ -349,6 +360,10 @@ absl::StatusOr<std::unique_ptr<MpiGroup>> MakeGroup(const MpiOptions& options, M
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(group->comm, &group->rank), "MPI_Comm_rank"));
   ASSIGN_OR_RETURN(group->names, Names(group->comm));
   group->world = static_cast<int>(group->names.size());
+  group->segment_bytes = options.segment_bytes;
+  if (group->segment_bytes > 0) return group;
+  ASSIGN_OR_RETURN(const bool one_host, OnOneHost(*group, until_ns));
+  group->segment_bytes = one_host ? kHostSegmentBytes : kLinkSegmentBytes;
   return group;
 }
 

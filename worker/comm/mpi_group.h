@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "worker/comm/collectives.h"
 #include "worker/comm/mpi.h"
 
@@ -45,6 +46,7 @@ struct MpiGroup {
   MPI_Comm comm = MPI_COMM_NULL;
   MPI_Comm tails = MPI_COMM_NULL;  // theirs, since MPI matches a communicator's collectives by their order
   MpiOptions options;
+  int64_t segment_bytes = 0;  // of the options, or what fits
   ScratchPool pool;
 };
 
@@ -73,9 +75,10 @@ class RequestSet {
   absl::Status CheckReceived(int k, int peer, int64_t bytes) const;
 
  private:
-  std::vector<MPI_Request> requests_;
-  std::vector<int> completed_;
-  std::vector<MPI_Status> statuses_;
+  // Small messages take some microseconds: no memory for two requests.
+  absl::InlinedVector<MPI_Request, 2> requests_;
+  absl::InlinedVector<int, 2> completed_;
+  absl::InlinedVector<MPI_Status, 2> statuses_;
 };
 
 // Slices and chunks begin at multiples of this many elements, so that no cache line has two owners.
@@ -88,6 +91,7 @@ constexpr int64_t kTagged = 32768 / kTagsEach;
 
 // Exact on the wire, whatever the reduction says.
 absl::StatusOr<std::unique_ptr<Operation>> StartDirectAllReduce(MpiGroup* group, Reduction reduction, int tag);
+absl::StatusOr<std::unique_ptr<Operation>> StartDoublingAllReduce(MpiGroup* group, Reduction reduction, int tag);
 absl::StatusOr<std::unique_ptr<Operation>> StartRingAllReduce(MpiGroup* group, Reduction reduction, int tag);
 
 }  // namespace lockstep

@@ -18,8 +18,8 @@ namespace lockstep {
 namespace {
 
 constexpr int kStreamTag = 2;
-constexpr int kMessageBytes = 1 << 20;
-constexpr int kUnderWay = 8;  // messages, each way
+constexpr int kMessageBytes = static_cast<int>(kLinkSegmentBytes);
+constexpr int kUnderWay = 16;  // messages, each way
 
 // One end of a stream of messages for some time. The sender says with its last message, which is empty, that it is
 // over.

@@ -1,21 +1,18 @@
 #include <mpi.h>
 #include <sched.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <limits>
 #include <map>
 #include <random>
-#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
-#include "common/base/file.h"
 #include "common/base/status.h"
 #include "worker/comm/mpi.h"
 #include "worker/comm/mpi_check.h"
+#include "worker/comm/mpi_hosts.h"
 
 namespace lockstep {
 namespace {
@@ -67,49 +64,16 @@ absl::Status AnswerWithTime(int peer, int64_t until_ns) {
   return absl::OkStatus();
 }
 
-// Everyone's bytes, by rank. Past the deadline MPI may still write there, so what it has is never freed.
-template <typename T>
-absl::StatusOr<std::vector<T>> Gather(const T& own, int world, absl::Duration deadline) {
-  static_assert(std::is_trivially_copyable_v<T>);
-  struct Buffers {
-    T own;
-    std::vector<T> all;
-  };
-  auto* const buffers = new Buffers{own, std::vector<T>(world)};
-  MPI_Request request = MPI_REQUEST_NULL;
-  const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(deadline);
-  RETURN_IF_ERROR(CheckMpi(MPI_Iallgather(&buffers->own, sizeof(T), MPI_BYTE, buffers->all.data(), sizeof(T), MPI_BYTE,
-                                          MPI_COMM_WORLD, &request),
-                           "MPI_Iallgather"));
-  for (int done = 0; !done; sched_yield()) {
-    RETURN_IF_ERROR(CheckMpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
-    if (!done && MonotonicNanos() > until_ns) {
-      return absl::DeadlineExceededError(absl::StrCat("not all ", world, " ranks have come within ",
-                                                      absl::FormatDuration(deadline), " of setting up communication"));
-    }
-  }
-  std::vector<T> all = std::move(buffers->all);
-  delete buffers;
-  return all;
-}
-
-// What ranks of one host have in common, and a token of each rank's own.
+// Of a rank, with a token of its own.
 struct Identity {
-  char host[192] = "";
+  HostIdentity host;
   char token[32] = "";
 };
 
 Identity OwnIdentity() {
-  char name[65] = "";
-  gethostname(name, sizeof(name) - 1);
-  struct stat network = {};
-  stat("/proc/self/ns/net", &network);
-  const absl::StatusOr<std::string> boot = FileSystem::Real()->Read("/proc/sys/kernel/random/boot_id", 64);
-  const std::string host = absl::StrCat(name, "/", boot.ok() ? *boot : "", "/", network.st_ino);
   std::random_device random;
   const std::string token = absl::StrCat(absl::Hex(random(), absl::kZeroPad8), absl::Hex(random(), absl::kZeroPad8));
-  Identity identity;
-  std::copy_n(host.begin(), std::min(host.size(), sizeof(identity.host) - 1), identity.host);
+  Identity identity = {OwnHostIdentity()};
   std::copy_n(token.begin(), std::min(token.size(), sizeof(identity.token) - 1), identity.token);
   return identity;
 }
@@ -151,11 +115,11 @@ absl::StatusOr<std::unique_ptr<Collectives>> MpiSession::NewCollectives(const Mp
 }
 
 absl::StatusOr<MpiSession::Host> MpiSession::FindHost(absl::Duration deadline) {
-  ASSIGN_OR_RETURN(const std::vector<Identity> all, Gather(OwnIdentity(), world_, deadline));
+  ASSIGN_OR_RETURN(const std::vector<Identity> all, GatherEach(OwnIdentity(), world_, MPI_COMM_WORLD, deadline));
   Host host;
   std::map<std::string, int> numbers;
   for (int rank = 0; rank < world_; ++rank) {
-    const std::string identity = all[rank].host;
+    const std::string identity = all[rank].host.text;
     const auto [number, first] = numbers.emplace(identity, static_cast<int>(numbers.size()));
     if (first) {
       host.hosts.emplace_back();
@@ -201,12 +165,12 @@ absl::StatusOr<MpiSession::Share> MpiSession::ShareHost(const Host& host, const 
 }
 
 absl::StatusOr<bool> MpiSession::OnAllRanks(bool own, absl::Duration deadline) {
-  ASSIGN_OR_RETURN(const std::vector<char> all, Gather<char>(own ? 1 : 0, world_, deadline));
+  ASSIGN_OR_RETURN(const std::vector<char> all, GatherEach<char>(own ? 1 : 0, world_, MPI_COMM_WORLD, deadline));
   return std::find(all.begin(), all.end(), 0) == all.end();
 }
 
 absl::StatusOr<std::vector<double>> MpiSession::GatherDoubles(double own, absl::Duration deadline) {
-  return Gather(own, world_, deadline);
+  return GatherEach(own, world_, MPI_COMM_WORLD, deadline);
 }
 
 absl::StatusOr<int64_t> MpiSession::MeasureClockOffset(absl::Duration deadline, int64_t* error_ns) {

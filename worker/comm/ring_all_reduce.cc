@@ -88,7 +88,7 @@ RingAllReduce::RingAllReduce(MpiGroup* group, Reduction reduction, int tag)
   const auto round_up = [](int64_t value, int64_t to) { return (value + to - 1) / to * to; };
   chunk_ = round_up((r_.count() + group->world - 1) / group->world, kSliceElements);
   // Rounds overlap only if a chunk has segments for it, so that small chunks get small ones.
-  const int64_t most = std::max(kSliceElements, group->options.segment_bytes / r_.size());
+  const int64_t most = std::max(kSliceElements, group->segment_bytes / r_.size());
   segment_ = std::min(most, round_up((chunk_ + kDepth / 2 - 1) / (kDepth / 2), kSliceElements));
   segments_ = (chunk_ + segment_ - 1) / segment_;
   messages_ = 2 * (group->world - 1) * segments_;

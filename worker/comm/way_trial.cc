@@ -7,7 +7,7 @@
 namespace lockstep {
 namespace {
 
-constexpr std::array<Way, 4> kAllWays = {Way::kGather, Way::kDirect, Way::kRing, Way::kLibrary};
+constexpr std::array<Way, 5> kAllWays = {Way::kGather, Way::kDoubling, Way::kDirect, Way::kRing, Way::kLibrary};
 // So far ahead of the next that more rounds would tell nothing new.
 constexpr double kClearlyFaster = 1.1;
 // So far behind the best that more rounds would not help it.
@@ -72,9 +72,10 @@ void WayTrial::NextSize() {
   }
   measured_.emplace_back();
   in_question_.clear();
-  gathers_ = gathers_ && options_.sizes[measured_.size() - 1] * options_.world <= kMostGatheredBytes;
+  const bool fits = options_.sizes[measured_.size() - 1] * options_.world <= kMostGatheredBytes;
   for (const Way way : kAllWays) {
-    if (way != Way::kGather || gathers_) in_question_.push_back(way);
+    const bool lost = std::find(lost_.begin(), lost_.end(), way) != lost_.end();
+    if (!lost && (way != Way::kGather || fits)) in_question_.push_back(way);
   }
   size_began_s_ = elapsed_s_;
   if (elapsed_s_ + Predicted(in_question_) <= options_.budget_s) return;
@@ -97,7 +98,9 @@ void WayTrial::Took(const std::vector<double>& seconds, double elapsed_s) {
   const size_t rounds = measured_[size].seconds[static_cast<size_t>(best)].size();
   if (rounds >= 2) {
     const auto hopeless = [&](Way way) { return way != best && Median(size, way) > kHopeless * Median(size, best); };
-    for (const Way way : in_question_) gathers_ = gathers_ && !(way == Way::kGather && hopeless(way));
+    for (const Way way : {Way::kGather, Way::kDoubling}) {
+      if (measured_[size].seconds[static_cast<size_t>(way)].size() == rounds && hopeless(way)) lost_.push_back(way);
+    }
     in_question_.erase(std::remove_if(in_question_.begin(), in_question_.end(), hopeless), in_question_.end());
   }
   const double left_s = options_.budget_s - size_began_s_;
@@ -129,7 +132,7 @@ WayTable WayTrial::Table() const {
     if (!table.empty() && table.back().way == *best) table.pop_back();
     table.push_back({up_to, *best});
   }
-  if (table.empty()) return RingWays(options_.world);
+  if (table.empty()) return RingWays();
   if (table.back().bytes == kAnySize) return table;
   if (table.back().way == Way::kRing) table.pop_back();
   table.push_back({kAnySize, Way::kRing});

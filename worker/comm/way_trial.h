@@ -22,8 +22,8 @@ struct WayTime {
 //
 // A size is measured in rounds, in each of which every way that is still in question is taken once. Of a way's rounds
 // the lower median counts: what the first one pays for connections and fresh memory is left out as soon as there is a
-// second. Ways far behind are dropped; the gather, which sends n/2 times what the others send, for all larger sizes
-// too.
+// second. Ways far behind are dropped; the gather and the doubling, which send more than the others, for all larger
+// sizes too.
 //
 // Time bounds it: a round begins only if what it will take, by the last one, fits. So the sizes on a slow link are
 // those that fit, and what is larger than all of them goes in a ring: where a MiB takes a tenth of a second nothing but
@@ -34,7 +34,7 @@ struct WayTime {
 class WayTrial {
  public:
   struct Options {
-    std::vector<int64_t> sizes = {16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20};  // ascending
+    std::vector<int64_t> sizes = {2 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20};  // ascending
     double budget_s = 0.8;
     int world = 2;
   };
@@ -56,10 +56,10 @@ class WayTrial {
   WayTable Table() const;
 
  private:
-  static constexpr size_t kLeastRounds = 3, kMostRounds = 9;
+  static constexpr size_t kLeastRounds = 3, kMostRounds = 9, kWays = 5;
 
   struct Measured {  // of one size, by way
-    std::array<std::vector<double>, 4> seconds;
+    std::array<std::vector<double>, kWays> seconds;
   };
   double Median(size_t size, Way way) const;
   std::optional<Way> Best(size_t size) const;
@@ -70,7 +70,7 @@ class WayTrial {
   Options options_;
   std::vector<Measured> measured_;  // by size, those begun
   std::vector<Way> in_question_;    // at the last of them
-  bool gathers_ = true;
+  std::vector<Way> lost_;           // for all larger sizes
   bool over_ = false;
   double elapsed_s_ = 0;
   double size_began_s_ = 0;

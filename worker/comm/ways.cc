@@ -9,11 +9,14 @@
 namespace lockstep {
 namespace {
 
-constexpr std::array<std::pair<Way, absl::string_view>, 4> kNames = {
-    {{Way::kLibrary, "mpi"}, {Way::kGather, "gather"}, {Way::kDirect, "direct"}, {Way::kRing, "ring"}}};
+constexpr std::array<std::pair<Way, absl::string_view>, 5> kNames = {{{Way::kLibrary, "mpi"},
+                                                                      {Way::kGather, "gather"},
+                                                                      {Way::kDoubling, "doubling"},
+                                                                      {Way::kDirect, "direct"},
+                                                                      {Way::kRing, "ring"}}};
 
-constexpr int64_t kGatheredBytes = 64 << 10;
-constexpr int64_t kRingFromBytes = 4 << 20;
+constexpr int64_t kDoubledBytes = 32 << 10;
+constexpr int64_t kRingFromBytes = 2 << 20;
 
 }  // namespace
 
@@ -35,8 +38,8 @@ Way FindWay(const WayTable& ways, int64_t bytes) {
   return ways.back().way;
 }
 
-WayTable RingWays(int world) {
-  return {{kGatheredBytes / world, Way::kGather}, {kRingFromBytes - 1, Way::kDirect}, {kAnySize, Way::kRing}};
+WayTable RingWays() {
+  return {{kDoubledBytes, Way::kDoubling}, {kRingFromBytes - 1, Way::kDirect}, {kAnySize, Way::kRing}};
 }
 
 std::string DescribeBytes(int64_t bytes) {

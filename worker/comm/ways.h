@@ -13,10 +13,11 @@ namespace lockstep {
 // The ways in which an all-reduce between processes can go; see mpi_collectives.cc. All but the library's are ours and
 // add up in an order that follows from sizes and ranks alone.
 enum class Way {
-  kLibrary,  // "mpi": MPI_Iallreduce, whatever the library makes of it
-  kGather,   // "gather": everyone's data to everyone, one round
-  kDirect,   // "direct": every slice to its owner and back, two rounds
-  kRing,     // "ring": segmented and pipelined, 2(n-1) rounds
+  kLibrary,   // "mpi": MPI_Iallreduce, whatever the library makes of it
+  kGather,    // "gather": everyone's data to everyone, one round
+  kDoubling,  // "doubling": all of it in pairs, log2(n) rounds
+  kDirect,    // "direct": every slice to its owner and back, two rounds
+  kRing,      // "ring": segmented and pipelined, 2(n-1) rounds
 };
 absl::string_view WayName(Way way);
 std::optional<Way> WayOfName(absl::string_view name);
@@ -35,9 +36,9 @@ Way FindWay(const WayTable& ways, int64_t bytes);
 std::string DescribeWays(const WayTable& ways);
 
 inline WayTable LibraryWays() { return {{kAnySize, Way::kLibrary}}; }
-// `communication.algorithm: ring`, ours without measuring: gathered whole while the data of all ranks together is at
-// most 64 KiB, reduced directly below 4 MiB, else in a ring. The bounds are those of the table in mpi_collectives.cc.
-WayTable RingWays(int world);
+// `communication.algorithm: ring`, ours without measuring: doubled up to 32 KiB, reduced directly below 2 MiB, else in
+// a ring. The bounds are those of the table in mpi_collectives.cc.
+WayTable RingWays();
 
 // "64 KiB", "1.5 MiB".
 std::string DescribeBytes(int64_t bytes);

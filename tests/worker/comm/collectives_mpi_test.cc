@@ -17,7 +17,7 @@ namespace {
 
 MpiOptions Library() { return {}; }
 
-// Segments so small that modest data has many, and limits that leave all three ways in use.
+// Segments so small that modest data has many, and limits that leave three ways in use.
 MpiOptions SmallRing() {
   MpiOptions options;
   options.ways = {{1024 / TestSession().world(), Way::kGather}, {99'999, Way::kDirect}, {kAnySize, Way::kRing}};
@@ -42,8 +42,15 @@ MpiOptions Mixed() {
 
 std::vector<MpiOptions> AllWays() {
   MpiOptions ring;
-  ring.ways = RingWays(TestSession().world());
-  return {Library(), ring, SmallRing(), Mixed(), Always(Way::kRing), Always(Way::kDirect), Always(Way::kGather)};
+  ring.ways = RingWays();
+  return {Library(),
+          ring,
+          SmallRing(),
+          Mixed(),
+          Always(Way::kRing),
+          Always(Way::kDirect),
+          Always(Way::kGather),
+          Always(Way::kDoubling)};
 }
 
 std::unique_ptr<Collectives> NewCollectives(const MpiOptions& options = MpiOptions()) {

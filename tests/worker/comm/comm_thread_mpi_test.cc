@@ -51,7 +51,7 @@ TEST(CommThreadTest, StepsOfSeveralBucketsAndATailRunOnMpi) {
 // The thread drives an all-reduce to its end while the trainer does not call it at all.
 TEST(CommThreadTest, CommunicationGoesForwardWhileTheTrainerComputes) {
   MpiOptions options;
-  options.ways = RingWays(TestSession().world());
+  options.ways = RingWays();
   absl::StatusOr<std::unique_ptr<Collectives>> collectives = TestSession().NewCollectives(options);
   ASSERT_TRUE(collectives.ok()) << collectives.status();
   CommThread thread(collectives->get(), absl::Seconds(60));
@@ -88,7 +88,7 @@ void StartWithUnequalSizes(bool ring, size_t size) {
   const int rank = TestSession().rank(), world = TestSession().world();
   if (world == 1) return;
   MpiOptions options;
-  if (ring) options.ways = RingWays(world);
+  if (ring) options.ways = RingWays();
   // Used by what is under way still, so never freed.
   auto* const collectives = TestSession().NewCollectives(options)->release();
   auto* const data = new std::vector<float>(rank == world - 1 ? size - size / 3 : size, 1.0f);

@@ -46,7 +46,7 @@ class CompressedTrainingTest : public testing::TestWithParam<Compression> {
  protected:
   CompressedTrainingTest() : rank_(TestSession().rank()), world_(TestSession().world()) {
     MpiOptions mpi;
-    mpi.ways = RingWays(TestSession().world());
+    mpi.ways = RingWays();
     mpi.shorten_from_bytes = 0;
     if (world_ > 1) collectives_ = *TestSession().NewCollectives(mpi);
     config_ = ToyConfig(128);

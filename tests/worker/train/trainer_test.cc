@@ -126,7 +126,7 @@ class TrainerTest : public testing::TestWithParam<Algorithm> {
 
   static MpiOptions MpiOptionsOf(Algorithm algorithm) {
     MpiOptions mpi;
-    if (algorithm != ALGORITHM_MPI) mpi.ways = RingWays(TestSession().world());
+    if (algorithm != ALGORITHM_MPI) mpi.ways = RingWays();
     return mpi;
   }
 
