@@ -47,6 +47,9 @@ constexpr absl::Duration kLeaveTimeout = absl::Seconds(10);
 constexpr absl::Duration kFailedLeaveTimeout = absl::Seconds(2);
 // For the rank that knows best what went wrong to tell the coordinator, and for that to tell the others.
 constexpr absl::Duration kAbortTimeout = absl::Seconds(2);
+// When nobody has said a word in that time: beyond a cut link nothing will come of it, and all have to be gone within
+// 5 s of communication.timeout.
+constexpr absl::Duration kUnheardLeaveTimeout = absl::Milliseconds(500);
 
 std::string HostName() {
   char name[256] = "";
@@ -242,6 +245,7 @@ class Worker {
     const std::string what(end.status.message());
     voice_->Say(what);
     if (link_ != nullptr) {
+      absl::Duration leave_timeout = kFailedLeaveTimeout;
       if (end.tell && link_->Alive().ok()) {
         Failed failed;
         failed.set_step(end.step);
@@ -254,9 +258,9 @@ class Worker {
         link_->SendFailed(failed);
       } else {
         // Whoever leaves before the coordinator has heard why looks like the one that was lost.
-        link_->WaitForAbort(kAbortTimeout);
+        if (!link_->WaitForAbort(kAbortTimeout)) leave_timeout = kUnheardLeaveTimeout;
       }
-      Leave(end.step, what, kFailedLeaveTimeout);
+      Leave(end.step, what, leave_timeout);
     }
     Exit(kFailed);
   }

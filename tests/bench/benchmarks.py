@@ -3,9 +3,11 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -160,9 +162,23 @@ class Benchmarks(unittest.TestCase):
     def test_vs_ddp_tells_step_time_efficiency_and_variants(self):
         flags = ("--bin", BIN, "--peer", "none", "--models", "logistic", "--rounds", "2", "--steps", "5", "--variant", "communication.algorithm=ring")
         rows = json.loads(call(HERE / "vs_ddp", *flags, "--json").stdout)
-        self.assertEqual(set(rows[0]["ms"]), {"ours", "alone", "communication.algorithm=ring"})
+        self.assertEqual(set(rows[0]["ms"]), {"ours", "alone", "apart", "communication.algorithm=ring"})
         self.assertGreater(rows[0]["efficiency"]["mean"], 0)
+        self.assertGreater(rows[0]["apart"]["mean"], 0)
         self.assertIn("logistic", call(HERE / "vs_ddp", *flags).stdout)
+
+    def test_less_to_send_tells_bytes_accuracy_and_step_time_of_every_kind(self):
+        folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        call(BIN / "lockstep", "dataset", "make", "digits", "--out", folder, "--train", "1280", "--val", "100")
+        flags = ("--bin", BIN, "--data", folder, "--place", "2@host", "--model", "mlp", "--epochs", "1", "--rounds", "2", "--points", "100")
+        said = call(HERE / "less_to_send", *flags, "--markdown").stdout
+        share = {row.split(" | ")[0].strip("| "): row.split(" | ")[4] for row in said.splitlines() if row.startswith("| ")}
+        self.assertEqual(share["float32"], "1.0000")
+        self.assertAlmostEqual(float(share["bf16"]), 0.5, delta=0.01)
+        self.assertLess(float(share["topk 1%"]), 0.02)
+        self.assertLess(float(share["powersgd rank 4"]), 0.05)
+        self.assertLess(float(share["period 8"]), 0.3)  # with the averaging at the epoch's end, after 10 steps
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 namespace lockstep {
 namespace {
@@ -43,8 +44,8 @@ WayTable RingWays() {
 }
 
 std::string DescribeBytes(int64_t bytes) {
-  if (bytes >= 1 << 20) return absl::StrCat(static_cast<double>(bytes) / (1 << 20), " MiB");
-  return absl::StrCat(static_cast<double>(bytes) / (1 << 10), " KiB");
+  if (bytes >= 1 << 20) return absl::StrFormat("%.3g MiB", static_cast<double>(bytes) / (1 << 20));
+  return absl::StrFormat("%.3g KiB", static_cast<double>(bytes) / (1 << 10));
 }
 
 std::string DescribeWays(const WayTable& ways) {
