@@ -24,7 +24,7 @@ absl::Span<std::byte> Bytes(T* values, size_t count) {
 class WayMeter {
  public:
   WayMeter(Collectives* collectives, absl::Duration timeout)
-      : collectives_(collectives), comm_(collectives, timeout), start_ns_(MonotonicNanos()) {}
+      : comm_(collectives, timeout), start_ns_(MonotonicNanos()) {}
 
   absl::Status Measure(const WayTrial::Round& round, WayTrial* trial) {
     data_.resize(round.bytes / sizeof(float));
@@ -64,7 +64,6 @@ class WayMeter {
     return comm_.Wait();
   }
 
-  Collectives* const collectives_;
   WayTable ways_;
   std::vector<float> data_;
   std::vector<double> seconds_;
