@@ -144,10 +144,12 @@ class Lab:
         return found
 
     def close(self):
+        """Fine if it is closed already."""
         for pid in self.processes():
             os.kill(pid, signal.SIGKILL)
         for process in self.spaces:
             process.wait()
+        self.spaces = []
 
 
 @unittest.skipIf(os.geteuid() != 0 or not all(shutil.which(tool) for tool in ("ip", "nsenter", "unshare", "mpirun")),
@@ -194,7 +196,7 @@ class SeveralHosts(Case):
         serve.stdout.read()
         said = serve.stderr.read()
         print(f"{algorithm:4} host {host} cut off, after {took:4.1f} s: {said.strip()}", flush=True)
-        wait_for(lambda: not lab.processes("lockstep-worker --coordinator"), "the workers to be gone", max(0.1, BOUND - took))
+        wait_for(lambda: not lab.processes("lockstep-worker\0--coordinator"), "the workers to be gone", max(0.1, BOUND - took))
         logs = {rank: pathlib.Path(f"{out}.rank.{rank}").read_text() for rank in range(WORKERS)}
         print("".join(logs.values()), flush=True)
         self.assertEqual(code, 1, said)
