@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/base/memory.h"
 #include "common/base/status.h"
 #include "worker/bench/allreduce.h"
 #include "worker/bench/bench_algorithms.h"
@@ -97,6 +98,7 @@ void AddBenchFlags(CLI::App* app, BenchFlags* flags) {
 }
 
 void RunBench(const BenchFlags& flags, int* argc, char*** argv) {
+  KeepFreedMemory();  // as in a run: the MPI library's scratch memory comes and goes with every call
   absl::StatusOr<AllReduceBench> bench = Read(flags);
   if (!bench.ok()) Leave(bench.status());
   if (flags.check_only) Exit(0);

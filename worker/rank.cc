@@ -2,7 +2,6 @@
 
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
-#include <malloc.h>
 #include <torch/cuda.h>
 #include <torch/version.h>
 #include <unistd.h>
@@ -12,7 +11,6 @@
 #include <cstdlib>
 #include <exception>
 #include <future>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -24,6 +22,7 @@
 #include "absl/time/time.h"
 #include "common/base/build_info.h"
 #include "common/base/file.h"
+#include "common/base/memory.h"
 #include "common/base/status.h"
 #include "common/config/config.h"
 #include "common/data/dataset.h"
@@ -47,9 +46,6 @@ constexpr absl::Duration kLeaveTimeout = absl::Seconds(10);
 constexpr absl::Duration kFailedLeaveTimeout = absl::Seconds(2);
 // For the rank that knows best what went wrong to tell the coordinator, and for that to tell the others.
 constexpr absl::Duration kAbortTimeout = absl::Seconds(2);
-// When nobody has said a word in that time: beyond a cut link nothing will come of it, and all have to be gone within
-// 5 s of communication.timeout.
-constexpr absl::Duration kUnheardLeaveTimeout = absl::Milliseconds(500);
 
 std::string HostName() {
   char name[256] = "";
@@ -88,15 +84,6 @@ void LimitThreads(int threads) {
   torch::set_num_threads(threads);
   using SetThreads = void (*)(int);
   if (auto set = reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))) set(threads);
-}
-
-// A step frees what the next one allocates again. glibc would give the large tensors' pages back to the kernel each
-// time and have them zeroed anew: a fifth to a quarter of the cnn's step on two cores. Before the first thread.
-void KeepFreedMemory() {
-  constexpr int kLargestHeapBlock = 32 << 20;  // glibc's own limit
-  mallopt(M_MMAP_THRESHOLD, kLargestHeapBlock);
-  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
-  mallopt(M_TOP_PAD, 64 << 20);
 }
 
 absl::StatusOr<std::string> DeviceOf(const RunConfig& config, const std::shared_future<int>& rank) {
@@ -245,7 +232,6 @@ class Worker {
     const std::string what(end.status.message());
     voice_->Say(what);
     if (link_ != nullptr) {
-      absl::Duration leave_timeout = kFailedLeaveTimeout;
       if (end.tell && link_->Alive().ok()) {
         Failed failed;
         failed.set_step(end.step);
@@ -258,9 +244,9 @@ class Worker {
         link_->SendFailed(failed);
       } else {
         // Whoever leaves before the coordinator has heard why looks like the one that was lost.
-        if (!link_->WaitForAbort(kAbortTimeout)) leave_timeout = kUnheardLeaveTimeout;
+        link_->WaitForAbort(kAbortTimeout);
       }
-      Leave(end.step, what, leave_timeout);
+      Leave(end.step, what, kFailedLeaveTimeout);
     }
     Exit(kFailed);
   }

@@ -1,6 +1,9 @@
 #include "common/base/memory.h"
 
+#include <malloc.h>
+
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "absl/strings/ascii.h"
@@ -84,6 +87,13 @@ absl::StatusOr<AvailableMemory> GetAvailableMemory(absl::string_view proc, absl:
     BoundByLine(line, cgroup, &available);
   }
   return available;
+}
+
+void KeepFreedMemory() {
+  constexpr int kLargestHeapBlock = 32 << 20;  // glibc's own limit
+  mallopt(M_MMAP_THRESHOLD, kLargestHeapBlock);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  mallopt(M_TOP_PAD, 64 << 20);
 }
 
 }  // namespace lockstep

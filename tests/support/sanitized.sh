@@ -8,10 +8,5 @@ if [[ $# == 0 ]]; then
   deploy/build.sh "$preset"
   exec ctest --preset "$preset" -j2 </dev/null
 fi
-log=build-$preset/build.log
-mkdir -p "build-$preset"
-if ! { cmake --preset "$preset" && cmake --build --preset "$preset" --target "$@"; } >"$log" 2>&1 </dev/null; then
-  tail -n 60 "$log"
-  exit 1
-fi
+deploy/build.sh "$preset" --target "$@"
 exec ctest --preset "$preset" -j2 --no-tests=error -R "^($(IFS='|'; echo "$*"))$" </dev/null

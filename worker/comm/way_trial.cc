@@ -7,7 +7,7 @@
 namespace lockstep {
 namespace {
 
-constexpr std::array<Way, 5> kAllWays = {Way::kGather, Way::kDoubling, Way::kDirect, Way::kRing, Way::kLibrary};
+constexpr std::array<Way, kWays> kAllWays = {Way::kGather, Way::kDoubling, Way::kDirect, Way::kRing, Way::kLibrary};
 // So far ahead of the next that more rounds would tell nothing new.
 constexpr double kClearlyFaster = 1.1;
 // So far behind the best that more rounds would not help it.
@@ -98,8 +98,9 @@ void WayTrial::Took(const std::vector<double>& seconds, double elapsed_s) {
   const size_t rounds = measured_[size].seconds[static_cast<size_t>(best)].size();
   if (rounds >= 2) {
     const auto hopeless = [&](Way way) { return way != best && Median(size, way) > kHopeless * Median(size, best); };
-    for (const Way way : {Way::kGather, Way::kDoubling}) {
-      if (measured_[size].seconds[static_cast<size_t>(way)].size() == rounds && hopeless(way)) lost_.push_back(way);
+    const auto sends_all = [](Way way) { return way == Way::kGather || way == Way::kDoubling; };
+    for (const Way way : in_question_) {
+      if (sends_all(way) && hopeless(way)) lost_.push_back(way);
     }
     in_question_.erase(std::remove_if(in_question_.begin(), in_question_.end(), hopeless), in_question_.end());
   }

@@ -56,7 +56,7 @@ class WayTrial {
   WayTable Table() const;
 
  private:
-  static constexpr size_t kLeastRounds = 3, kMostRounds = 9, kWays = 5;
+  static constexpr size_t kLeastRounds = 3, kMostRounds = 9;
 
   struct Measured {  // of one size, by way
     std::array<std::vector<double>, kWays> seconds;

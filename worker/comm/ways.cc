@@ -10,11 +10,11 @@
 namespace lockstep {
 namespace {
 
-constexpr std::array<std::pair<Way, absl::string_view>, 5> kNames = {{{Way::kLibrary, "mpi"},
-                                                                      {Way::kGather, "gather"},
-                                                                      {Way::kDoubling, "doubling"},
-                                                                      {Way::kDirect, "direct"},
-                                                                      {Way::kRing, "ring"}}};
+constexpr std::array<std::pair<Way, absl::string_view>, kWays> kNames = {{{Way::kLibrary, "mpi"},
+                                                                          {Way::kGather, "gather"},
+                                                                          {Way::kDoubling, "doubling"},
+                                                                          {Way::kDirect, "direct"},
+                                                                          {Way::kRing, "ring"}}};
 
 constexpr int64_t kDoubledBytes = 32 << 10;
 constexpr int64_t kRingFromBytes = 2 << 20;

@@ -19,6 +19,7 @@ enum class Way {
   kDirect,    // "direct": every slice to its owner and back, two rounds
   kRing,      // "ring": segmented and pipelined, 2(n-1) rounds
 };
+inline constexpr int kWays = 5;
 absl::string_view WayName(Way way);
 std::optional<Way> WayOfName(absl::string_view name);
 

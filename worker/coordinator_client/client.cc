@@ -47,7 +47,7 @@ class Link : public CoordinatorLink {
   absl::StatusOr<CheckpointCommitted> UploadCheckpoint(const CheckpointChunk::Header& header,
                                                        const ChunkSource& next) override;
   absl::StatusOr<Downloaded> DownloadCheckpoint() override;
-  bool WaitForAbort(absl::Duration timeout) override;
+  void WaitForAbort(absl::Duration timeout) override;
   void Leave(const Leaving& leaving, absl::Duration timeout) override { stream_->Leave(leaving, timeout); }
 
  private:
@@ -214,10 +214,9 @@ absl::StatusOr<Verdict> Link::WaitForVerdict(int64_t step, absl::Duration timeou
   return verdicts_.at(step);
 }
 
-bool Link::WaitForAbort(absl::Duration timeout) {
+void Link::WaitForAbort(absl::Duration timeout) {
   MutexLock lock(&mutex_);
-  const auto never = [] { return false; };
-  return !absl::IsDeadlineExceeded(WaitUntil(never, timeout, "waiting for the coordinator's word to leave"));
+  WaitUntil([] { return false; }, timeout, "waiting for the coordinator's word to leave").IgnoreError();
 }
 
 bool Link::EvaluationDue(int64_t step) {

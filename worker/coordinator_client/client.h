@@ -62,9 +62,9 @@ class CoordinatorLink {
   };
   virtual absl::StatusOr<Downloaded> DownloadCheckpoint() = 0;
 
-  // Returns once the coordinator has told this worker to leave at once, or cannot any more; false: nothing of it
-  // within `timeout`.
-  virtual bool WaitForAbort(absl::Duration timeout) = 0;
+  // Returns once the coordinator has told this worker to leave at once, or cannot any more; at the latest after
+  // `timeout`.
+  virtual void WaitForAbort(absl::Duration timeout) = 0;
   // Sends what is left, says why, ends the stream. Waits at most `timeout`.
   virtual void Leave(const Leaving& leaving, absl::Duration timeout) = 0;
 };

@@ -77,7 +77,7 @@ class FakeLink : public CoordinatorLink {
   absl::StatusOr<CheckpointCommitted> UploadCheckpoint(const CheckpointChunk::Header& header,
                                                        const ChunkSource& next) override;
   absl::StatusOr<Downloaded> DownloadCheckpoint() override { return download; }
-  bool WaitForAbort(absl::Duration timeout) override { return true; }
+  void WaitForAbort(absl::Duration timeout) override {}
   void Leave(const Leaving& leaving, absl::Duration timeout) override {}
 
   std::vector<StepRecord> records;

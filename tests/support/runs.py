@@ -1,4 +1,5 @@
-"""Our two halves started by hand on a lab: the coordinator on host 1, and mpirun over all of them."""
+"""Runs of ours for a benchmark: `lockstep run` on this machine; on a lab the two halves by hand, the coordinator on host 1, and mpirun over
+all hosts."""
 import pathlib
 import re
 import signal
@@ -24,8 +25,16 @@ def finish(process, deadline, what):
     return output
 
 
+def start(binaries, flags):
+    """On this machine."""
+    return subprocess.Popen([binaries / "lockstep", "run", *flags], stdout=subprocess.DEVNULL)
+
+
 def train(lab, ranks, binaries, flags, deadline):
-    """A run of `lockstep serve` with these flags to its end, within `deadline` seconds."""
+    """To its end, within `deadline` seconds; on this machine if `lab` is None."""
+    if lab is None:
+        finish(start(binaries, flags), deadline, "lockstep run")
+        return
     serve = lab.start(1, binaries / "lockstep", "serve", *flags, "--listen", f"{lab.address(1)}:0", stdout=subprocess.PIPE, text=True)
     says = serve.stdout.readline() + serve.stdout.readline()
     address, token = re.search(r"waiting at (\S+) for", says), re.search(r"\$\(cat (\S+)\)", says)
