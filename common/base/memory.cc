@@ -90,9 +90,10 @@ absl::StatusOr<AvailableMemory> GetAvailableMemory(absl::string_view proc, absl:
 }
 
 void KeepFreedMemory() {
-  constexpr int kLargestHeapBlock = 32 << 20;  // glibc's own limit
-  mallopt(M_MMAP_THRESHOLD, kLargestHeapBlock);
-  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  constexpr int kLargest = std::numeric_limits<int>::max();
+  constexpr int kOlderLimit = 32 << 20;  // of an older glibc, which refuses more
+  if (mallopt(M_MMAP_THRESHOLD, kLargest) == 0) mallopt(M_MMAP_THRESHOLD, kOlderLimit);
+  mallopt(M_TRIM_THRESHOLD, kLargest);
   mallopt(M_TOP_PAD, 64 << 20);
 }
 
