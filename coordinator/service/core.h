@@ -114,6 +114,7 @@ class Core {
   // What the workers are told (core_announce.cc).
   void Announce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AnnounceVerdict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendLastVerdict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // to rank 0, if it attends
   void AnnounceAbort(const std::string& reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AnswerGrantRequests() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Broadcast(CoordinatorMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -124,7 +125,7 @@ class Core {
   // Workers' messages (core_receive.cc).
   absl::Status TakeReports(int rank, const StepBatch& batch);
   absl::Status TakeFact(int rank, const WorkerMessage& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status TakeEvaluation(int rank, const EvaluationResult& result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status TakeEvaluation(const EvaluationResult& result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status TakeEpochDone(const EpochDone& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeGrantRequest(int rank, int64_t through) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeFailed(int rank, const Failed& failed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

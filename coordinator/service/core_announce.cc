@@ -38,9 +38,15 @@ void Core::AnnounceVerdict() {
   const absl::StatusOr<Verdict> verdict = state_.VerdictAt(step);
   if (!verdict.ok()) return;
   last_verdict_ = *verdict;
+  SendLastVerdict();
+}
+
+void Core::SendLastVerdict() {
+  WorkerLink* const link = places_[0].link;
+  if (link == nullptr || !last_verdict_) return;
   CoordinatorMessage message;
-  *message.mutable_verdict() = *verdict;
-  Broadcast(std::move(message));
+  *message.mutable_verdict() = *last_verdict_;
+  link->Send(std::make_shared<const CoordinatorMessage>(std::move(message)));
 }
 
 void Core::AnnounceAbort(const std::string& reason) {

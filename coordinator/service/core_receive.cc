@@ -51,10 +51,7 @@ absl::Status Core::Attach(int rank, int incarnation, WorkerLink* link) {
     *message.mutable_directive() = state_.directives()[i];
     send(message);
   }
-  if (last_verdict_) {
-    *message.mutable_verdict() = *last_verdict_;
-    send(message);
-  }
+  if (rank == 0) SendLastVerdict();
   if (aborted_ && state_.stop()) {
     message.mutable_abort()->set_reason(state_.stop()->reason());
     send(message);
@@ -128,7 +125,7 @@ absl::Status Core::TakeFact(int rank, const WorkerMessage& message) {
       TakeGrantRequest(rank, message.grant_request().through_step());
       return absl::OkStatus();
     case WorkerMessage::kEvaluated:
-      return TakeEvaluation(rank, message.evaluated());
+      return TakeEvaluation(message.evaluated());
     case WorkerMessage::kEpochDone:
       return TakeEpochDone(message.epoch_done());
     case WorkerMessage::kFailed:
@@ -169,15 +166,11 @@ void Core::TakeGrantRequest(int rank, int64_t through) {
   Settle();
 }
 
-absl::Status Core::TakeEvaluation(int rank, const EvaluationResult& result) {
+absl::Status Core::TakeEvaluation(const EvaluationResult& result) {
   if (result.metrics_size() > kMaxMetrics) return absl::InvalidArgumentError("an evaluation with too many metrics");
   const absl::Status valid = state_.CheckEvaluation(result);
   if (absl::IsAlreadyExists(valid) && last_verdict_ && last_verdict_->step() == result.step()) {
-    CoordinatorMessage message;
-    *message.mutable_verdict() = *last_verdict_;
-    if (WorkerLink* link = places_[rank].link) {
-      link->Send(std::make_shared<const CoordinatorMessage>(std::move(message)));
-    }
+    SendLastVerdict();
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(valid);

@@ -3,7 +3,9 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
 #include <exception>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -393,13 +395,30 @@ absl::Status Trainer::EvaluateIfDue(Boundary* boundary) {
     result.set_epoch(plan_.EpochOf(step));
     options_.link->SendEvaluation(result);
   }
-  ASSIGN_OR_RETURN(const Verdict verdict, options_.link->WaitForVerdict(step, control_timeout()));
+  ASSIGN_OR_RETURN(const Verdict verdict, AwaitVerdict(step));
   cursor_.set_evaluated(true);
   boundary->checkpoint |= verdict.checkpoint();
   boundary->best = verdict.best();
   if (verdict.stop() && !boundary->stop) boundary->why = absl::StrCat("stopped after the evaluation at step ", step);
   boundary->stop |= verdict.stop();
   return absl::OkStatus();
+}
+
+// Rank 0 waits, and the others with it: should a rank be lost or cut off meanwhile, those left find out who.
+absl::StatusOr<Verdict> Trainer::AwaitVerdict(int64_t step) {
+  const auto verdict = std::make_shared<Verdict>();  // the wait may outlive a failure here
+  RETURN_IF_ERROR(DoOnRank0(options_.rank, comm_.get(), beat(), [this, step, verdict]() -> absl::Status {
+    ASSIGN_OR_RETURN(*verdict, options_.link->WaitForVerdict(step, control_timeout()));
+    return absl::OkStatus();
+  }));
+  if (comm_ == nullptr) return *verdict;
+  std::array<bool, 3> words = {verdict->stop(), verdict->checkpoint(), verdict->best()};
+  comm_->StartBroadcast("verdict", absl::MakeSpan(reinterpret_cast<std::byte*>(words.data()), sizeof words), 0);
+  RETURN_IF_ERROR(comm_->Wait());
+  verdict->set_stop(words[0]);
+  verdict->set_checkpoint(words[1]);
+  verdict->set_best(words[2]);
+  return *verdict;
 }
 
 absl::Status Trainer::CheckpointIfDue(const Boundary& boundary) {

@@ -110,6 +110,7 @@ class Trainer {
   void Advance(const StepTail& tail);
   void EndEpoch();
   absl::Status EvaluateIfDue(Boundary* boundary);
+  absl::StatusOr<Verdict> AwaitVerdict(int64_t step);
   absl::Status CheckpointIfDue(const Boundary& boundary);
   absl::Status Checkpoint(bool best);
   absl::Status AnnounceCheckpoint();

@@ -31,11 +31,11 @@ TEST(JournalTroubleTest, AnEvaluationWaitsForTheJournalAndIsJudgedThen) {
   run.journal_fails = true;
   ASSERT_EQ(run.Evaluate(10, 0.5), absl::OkStatus());
   run.Pass(absl::Seconds(2));
-  EXPECT_EQ(run.links[1].Count(CoordinatorMessage::kVerdict), 0);
+  EXPECT_EQ(run.links[0].Count(CoordinatorMessage::kVerdict), 0);
   EXPECT_THAT(run.Notes(), HasSubstr("journal.db could not be written: No space left on device"));
   run.journal_fails = false;
   run.Pass(absl::Seconds(1));
-  EXPECT_EQ(run.links[1].Count(CoordinatorMessage::kVerdict), 1);
+  EXPECT_EQ(run.links[0].Count(CoordinatorMessage::kVerdict), 1);
   EXPECT_THAT(run.Notes(), HasSubstr("journal.db can be written again"));
   EXPECT_TRUE(UnexplainedDecisions(run.journal)->empty());
 }

@@ -285,9 +285,11 @@ TEST_P(TrainerTest, EveryEpochUsesEverySampleOnceAlsoWhereTheLastStepHasFewerSam
 
 TEST_P(TrainerTest, EvaluationCountsEverySampleOnceAndItsVerdictStopsAllRanks) {
   script_.evaluate_at = {5, 10};
-  script_.verdicts[10].set_stop(true);
-  script_.verdicts[10].set_best(true);
-  script_.verdicts[10].set_checkpoint(true);
+  if (rank_ == 0) {  // the only one that is told
+    script_.verdicts[10].set_stop(true);
+    script_.verdicts[10].set_best(true);
+    script_.verdicts[10].set_checkpoint(true);
+  }
   const Trained trained = Train();
   ASSERT_TRUE(trained.end.status.ok()) << trained.end.status;
   EXPECT_EQ(trained.end.step, 10);
