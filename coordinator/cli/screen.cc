@@ -10,7 +10,8 @@
 namespace lockstep {
 namespace {
 
-constexpr absl::Duration kPeriod = absl::Milliseconds(200);
+// Each look costs the machine a call over gRPC, which a step of a few milliseconds feels.
+constexpr absl::Duration kTerminalPeriod = absl::Milliseconds(500), kLogPeriod = absl::Seconds(1);
 constexpr char kEraseLine[] = "\r\x1b[K";
 
 int TerminalColumns() {
@@ -58,7 +59,7 @@ void Screen::ClearLocked() {
 }
 
 StatusPoller::StatusPoller(OperatorClient* client, Screen* screen)
-    : client_(client), screen_(screen), task_(kPeriod, [this] { Poll(); }) {}
+    : client_(client), screen_(screen), task_(screen->terminal() ? kTerminalPeriod : kLogPeriod, [this] { Poll(); }) {}
 
 void StatusPoller::Finish() {
   task_.Stop();

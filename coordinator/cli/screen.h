@@ -21,6 +21,7 @@ class Screen {
  public:
   explicit Screen(bool terminal = isatty(STDOUT_FILENO) == 1) : terminal_(terminal) {}
   ~Screen() { Clear(); }
+  bool terminal() const { return terminal_; }
   // A line above the bar.
   void Line(const std::string& line);
   // The events that it has not shown yet, as lines, then the bar.
@@ -40,7 +41,7 @@ class Screen {
 // Epochs, notes and decisions; not the checkpoints that the schedule makes.
 bool IsWorthALine(const Event& event);
 
-// Asks a live coordinator for its status five times a second and shows it. Thread-safe.
+// Asks a live coordinator for its status twice a second, once if there is no terminal, and shows it. Thread-safe.
 class StatusPoller {
  public:
   // `client` and `screen` outlive it.

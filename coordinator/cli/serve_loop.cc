@@ -16,7 +16,7 @@
 namespace lockstep {
 namespace {
 
-constexpr int kShowEveryMs = 200;
+constexpr int kShowEveryMs = 1000;
 // For a supervisor to end what has not left by itself, and to clean up: it takes some 15 s at most.
 constexpr absl::Duration kFarewell = absl::Minutes(1);
 // For the workers to be told to leave.
@@ -27,7 +27,7 @@ class EndWatch {
  public:
   explicit EndWatch(CoordinatorServer* server) : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     thread_ = std::thread([this, server] {
-      while (!stopped_ && !server->WaitUntilEnded(absl::Milliseconds(100))) continue;
+      while (!stopped_ && !server->WaitUntilEnded(absl::Milliseconds(500))) continue;
       eventfd_write(fd_.get(), 1);
     });
   }

@@ -14,7 +14,7 @@
 namespace lockstep {
 namespace {
 
-constexpr absl::Duration kPeriod = absl::Milliseconds(50);
+constexpr absl::Duration kPeriod = absl::Milliseconds(200);  // each look takes a core from a trainer
 // Time for the trainer to leave by itself, with a better word on what it was doing.
 constexpr int64_t kGraceNanos = 700'000'000;
 
