@@ -165,6 +165,7 @@ class Benchmarks(unittest.TestCase):
         self.assertEqual(set(rows[0]["ms"]), {"ours", "alone", "apart", "communication.algorithm=ring"})
         self.assertGreater(rows[0]["efficiency"]["mean"], 0)
         self.assertGreater(rows[0]["apart"]["mean"], 0)
+        self.assertAlmostEqual(rows[0]["apart"]["mean"] * rows[0]["of_apart"]["mean"], rows[0]["efficiency"]["mean"])
         self.assertIn("logistic", call(HERE / "vs_ddp", *flags).stdout)
 
     def test_less_to_send_tells_bytes_accuracy_and_step_time_of_every_kind(self):
