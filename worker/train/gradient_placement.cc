@@ -3,6 +3,7 @@
 #include <c10/core/CPUAllocator.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "common/base/mutex.h"
@@ -46,7 +47,15 @@ class PlacingAllocator : public c10::Allocator {
     base = allocator->base_;
   }
 
-  c10::DataPtr allocate(size_t bytes) const override {
+  // LibTorch 1 asks for the first, 2 for the second and the third: so none says override.
+  c10::DataPtr allocate(size_t bytes) const { return Allocate(bytes); }
+  c10::DataPtr allocate(size_t bytes) { return Allocate(bytes); }
+  void copy_data(void* to, const void* from, size_t bytes) const { std::memcpy(to, from, bytes); }
+  c10::DeleterFnPtr raw_deleter() const override { return &Free; }
+
+ private:
+  explicit PlacingAllocator(c10::Allocator* base) : base_(base) {}
+  c10::DataPtr Allocate(size_t bytes) const {
     if (placing == nullptr) return base_->allocate(bytes);
     if (void* const place = placing->Place(bytes)) {
       placing->Record(place);
@@ -56,10 +65,6 @@ class PlacingAllocator : public c10::Allocator {
     placing->Record(data.get());
     return data;
   }
-  c10::DeleterFnPtr raw_deleter() const override { return &Free; }
-
- private:
-  explicit PlacingAllocator(c10::Allocator* base) : base_(base) {}
   static void LeaveAlone(void*) {}
   static void Free(void* data) {
     if (!Placed().Holds(data)) base->raw_deallocate(data);
