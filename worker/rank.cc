@@ -1,8 +1,8 @@
 #include "worker/rank.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
-#include <torch/cuda.h>
 #include <torch/version.h>
 #include <unistd.h>
 
@@ -31,6 +31,7 @@
 #include "worker/communication.h"
 #include "worker/coordinator_client/client.h"
 #include "worker/model/blas.h"
+#include "worker/model/device.h"
 #include "worker/model/model.h"
 #include "worker/model/objective.h"
 #include "worker/train/communication_cache.h"
@@ -87,13 +88,11 @@ void LimitThreads(int threads) {
 }
 
 absl::StatusOr<std::string> DeviceOf(const RunConfig& config, const std::shared_future<int>& rank) {
-  if (config.device() == DEVICE_CPU) return std::string("cpu");
-  if (!torch::cuda::is_available()) {
-    if (config.device() == DEVICE_AUTO) return std::string("cpu");
-    return absl::FailedPreconditionError(
-        absl::StrCat("device is cuda, and this LibTorch (", TORCH_VERSION, ") finds none; set device to cpu or auto"));
-  }
-  return absl::StrCat("cuda:", rank.get() % static_cast<int>(torch::cuda::device_count()));
+  const int gpus = config.device() == DEVICE_CPU ? 0 : CountGpus();
+  if (gpus == 0) return ChooseDevice(config.device(), 0, gpus);
+  // Else cuDNN may add up in another order every time, and a run that is resumed would not repeat bitwise.
+  at::globalContext().setDeterministicCuDNN(true);
+  return ChooseDevice(config.device(), PlaceOnHost(rank.get()), gpus);
 }
 
 // What takes time and needs neither MPI nor the other ranks; made while MPI is being initialised.
@@ -190,6 +189,7 @@ class Worker {
   absl::Status MakeTrainer(Material material) {
     const GetRunReply& run = *run_.get();
     TrainerOptions options;
+    if (run.config().device() != DEVICE_CPU) voice_->Say(absl::StrCat("trains on ", material.device));
     options.config = run.config();
     options.rank = session_->rank();
     options.world = session_->world();
