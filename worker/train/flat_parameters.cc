@@ -50,6 +50,7 @@ FlatParameters::FlatParameters(const ParameterLayout& layout, const Network& net
   }
   host_ = torch::from_blob(memory, {layout_.elements()}, torch::kFloat32);
   const auto device = parameters_.empty() ? torch::Device(torch::kCPU) : parameters_[0].device();
+  pinned_ = std::make_unique<PinnedMemory>(device, memory, layout_.elements() * sizeof(float));
   device_ = device.is_cpu() ? host_ : torch::zeros({layout_.elements()}, host_.options().device(device));
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const ParameterSegment& segment = layout_.segments()[i];

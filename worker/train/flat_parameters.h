@@ -11,6 +11,7 @@
 #include "worker/model/model.h"
 #include "worker/train/flat_memory.h"
 #include "worker/train/layout.h"
+#include "worker/train/pinned_memory.h"
 
 namespace lockstep {
 
@@ -40,6 +41,7 @@ class FlatParameters {
   const ParameterLayout layout_;
   const std::vector<torch::Tensor> parameters_;  // by segment
   std::unique_ptr<FlatMemory> own_;
+  std::unique_ptr<PinnedMemory> pinned_;
   torch::Tensor host_, device_;  // the same array on the CPU
 };
 

@@ -45,8 +45,12 @@ GradientBuckets::GradientBuckets(FlatParameters* parameters, GradientExchange* e
     accumulators_.push_back(torch::autograd::impl::grad_accumulator(parameters_->parameter(i)));
     hooks_.push_back(accumulators_[i]->add_post_hook(std::make_unique<Hook>(this, i)));
   }
-  const bool on_cpu = views_.empty() || parameters_->parameter(0).is_cpu();
-  if (on_cpu) placement_ = std::make_unique<GradientPlacement>(std::move(places), std::move(bytes));
+  if (views_.empty() || parameters_->parameter(0).is_cpu()) {
+    placement_ = std::make_unique<GradientPlacement>(std::move(places), std::move(bytes));
+  } else {
+    pinned_ = std::make_unique<PinnedMemory>(parameters_->parameter(0).device(), exchange_->gradients(),
+                                             layout.elements() * sizeof(float));
+  }
 }
 
 GradientBuckets::~GradientBuckets() {

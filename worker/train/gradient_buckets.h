@@ -10,6 +10,7 @@
 #include "worker/train/flat_parameters.h"
 #include "worker/train/gradient_exchange.h"
 #include "worker/train/gradient_placement.h"
+#include "worker/train/pinned_memory.h"
 
 namespace torch::autograd {
 struct Node;
@@ -65,7 +66,8 @@ class GradientBuckets {
   int pass_ = 0, passes_ = 1;
   size_t next_ = 0;                               // bucket to be started
   std::vector<torch::Tensor> views_;              // of the exchange's gradients, by segment
-  std::unique_ptr<GradientPlacement> placement_;  // null: the gradients come to be on another device
+  std::unique_ptr<GradientPlacement> placement_;  // null: the gradients come to be on another device …
+  std::unique_ptr<PinnedMemory> pinned_;          // … which copies them here
   // Gradients whose place something else held when they came, until Finish.
   std::vector<std::pair<size_t, torch::Tensor>> displaced_;
   std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;  // by segment; kept, else autograd makes new ones
