@@ -15,7 +15,7 @@ import unittest
 
 from support import BIN, Case, family, processes, run, start, status, step_now, traces, wait_for
 
-MOMENTS = 1
+MOMENTS = 2
 SEED = 20261125
 TIMEOUT = 3  # communication.timeout
 BOUND = TIMEOUT + 5  # from the moment of the signal to the run's end
