@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
+#include "worker/model/eager_linear.h"
 #include "worker/model/torch_status.h"
 
 namespace lockstep {
@@ -53,11 +54,11 @@ torch::nn::Sequential Perceptron(int64_t inputs, const std::vector<int64_t>& hid
   torch::nn::Sequential net;
   int64_t width = inputs;
   for (int64_t size : hidden) {
-    net->push_back(torch::nn::Linear(width, size));
+    net->push_back(EagerLinear(width, size));
     net->push_back(torch::nn::ReLU());
     width = size;
   }
-  net->push_back(torch::nn::Linear(width, outputs));
+  net->push_back(EagerLinear(width, outputs));
   return net;
 }
 
@@ -103,9 +104,9 @@ torch::nn::Sequential Convolutional(const ImageShape& image, int64_t outputs) {
   net->push_back(nn::ReLU());
   net->push_back(nn::MaxPool2d(nn::MaxPool2dOptions(2)));
   net->push_back(nn::Flatten());
-  net->push_back(nn::Linear(features, 128));
+  net->push_back(EagerLinear(features, 128));
   net->push_back(nn::ReLU());
-  net->push_back(nn::Linear(128, outputs));
+  net->push_back(EagerLinear(128, outputs));
   return net;
 }
 
