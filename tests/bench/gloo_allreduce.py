@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """All-reduces of float32 through torch.distributed over Gloo, timed as `lockstep bench allreduce` times its own: calls back to
-back, of each the slowest rank's time, sums checked. Rank 0 prints one JSON line.
+back, the slowest rank's time, sums checked. Rank 0 prints one JSON line.
 
   tests/bench/gloo_allreduce.py --ranks 2 --bytes 25000000,80000000 --seconds 2
 
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -46,9 +47,9 @@ def measure(a, size, torch, dist):
     index = torch.arange(count)
     mine = (index + a.rank) % LARGEST
     total = sum((index + rank) % LARGEST for rank in range(world))
-    data, times = torch.empty(count), []
-    calls, batches = 1, 0  # the first batch warms up and is not counted
-    while batches <= FEWEST_BATCHES or sum(times) < a.seconds:
+    data, times, batches = torch.empty(count), [], []
+    calls, warm = 1, False  # the first batch warms up and is not counted
+    while len(batches) < FEWEST_BATCHES or sum(times) < a.seconds:
         data.copy_(mine)
         dist.barrier()
         batch = []
@@ -59,14 +60,18 @@ def measure(a, size, torch, dist):
         wrong = (data != (total * world ** calls).to(torch.float32)).nonzero()
         if len(wrong):
             sys.exit(f"gloo_allreduce: rank {a.rank}, {size} bytes: element {wrong[0].item()} is {data[wrong[0]].item()}")
-        slowest = torch.tensor(batch[1:], dtype=torch.float64)
+        slowest = torch.tensor([*batch[1:], sum(batch[1:])], dtype=torch.float64)
         dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
-        times += slowest.tolist() if batches > 0 else []
-        batches += 1
-        calls = min(most_calls(world), 1 + int(LONGEST_BATCH / slowest.mean().item()))
+        *of_calls, whole = slowest.tolist()
+        if warm:
+            times += of_calls
+            batches.append(whole / calls)
+        warm = True
+        calls = min(most_calls(world), 1 + int(LONGEST_BATCH * calls / whole))
     times.sort()
     at = lambda fraction: times[round(fraction * (len(times) - 1))]
-    return {"algorithm": "gloo", "bytes": size, "calls": len(times), "p10_s": at(0.1), "p50_s": at(0.5), "p90_s": at(0.9)}
+    return {"algorithm": "gloo", "bytes": size, "calls": len(times), "call_s": statistics.median(batches),
+            "p10_s": at(0.1), "p50_s": at(0.5), "p90_s": at(0.9)}
 
 
 def run_rank(a):

@@ -25,15 +25,18 @@ struct AllReduceBench {
   std::function<void(const std::string& line)> note;   // what else is to be said, on rank 0
 };
 
-// One algorithm at one size. Times are of the slowest rank, in seconds.
+// One algorithm at one size. Times are in seconds, of the slowest rank: of each call for the quantiles; for `call_s` of
+// a batch of calls back to back, over their number, as nccl-tests take it. A rank that leaves a call early waits in the
+// next one, which the quantiles count on both.
 struct AllReduceFigures {
   std::string algorithm;
   int64_t bytes = 0;
   int64_t calls = 0;  // that were timed
+  double call_s = 0;  // the median over the batches
   double p10_s = 0, p50_s = 0, p90_s = 0;
   double algbw = 0, busbw = 0;  // bytes/s, of p50; as nccl-tests defines them
   double of_limit = 0;          // the time at the limit over p50
-  Ratio to_reference;           // time over MPI_Allreduce's, batch by batch
+  Ratio to_reference;           // of call_s, to MPI_Allreduce's, batch by batch
 };
 
 // What bounds an all-reduce here.
@@ -48,7 +51,7 @@ struct BenchLimit {
 };
 
 // Measures the limit, then each algorithm at each size, and says what it found. All ranks run it with the same, but for
-// print and note. The algorithms take turns, a batch of calls back to back each; of a call counts the slowest rank.
+// print and note. The algorithms take turns, a batch of calls back to back each.
 //
 // Every call's sums are checked against exact values, between batches: the calls of a batch each sum what the one
 // before left, in small whole numbers, so that an element which any call got wrong on some rank is wrong in the end,

@@ -14,7 +14,8 @@ std::string LimitText(const BenchLimit& limit) {
   }
   absl::StrAppendFormat(&text, "; memory copies of all ranks of a host %.1f GB/s\n", limit.copy * 1e-9);
   return text + "times in ms, of the slowest rank; bandwidths in GB/s; limit: time at the " +
-         (limit.hosts > 1 ? "link's" : "memory's") + " limit over p50\n";
+         (limit.hosts > 1 ? "link's" : "memory's") + " limit over p50;\n"
+         "time/MPI_Allreduce: of calls back to back\n";
 }
 
 std::string TableHeader() {
@@ -41,6 +42,7 @@ std::string BenchJson(const BenchLimit& limit, const std::vector<AllReduceFigure
         {{"algorithm", f.algorithm},
          {"bytes", f.bytes},
          {"calls", f.calls},
+         {"call_s", f.call_s},
          {"p10_s", f.p10_s},
          {"p50_s", f.p50_s},
          {"p90_s", f.p90_s},

@@ -153,8 +153,8 @@ absl::Status DirectAllReduce::OwnCameIn(int64_t lane) {
   AddUp(lane);
   own.returning = true;
   own.pending = peers_;
-  for (int64_t i = 0; i < peers_; ++i) {
-    const int peer = PeerAt(i);
+  for (int step = 1; step < group_->world; ++step) {
+    const int peer = (group_->rank + step) % group_->world;
     RETURN_IF_ERROR(Send(At(First(group_->rank, own.segment)), Count(group_->rank, own.segment), peer, SumTag(lane),
                          OwnRequest(lane, peer)));
   }

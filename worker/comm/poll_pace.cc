@@ -5,13 +5,11 @@
 namespace lockstep {
 
 void PauseBetweenPolls(int64_t idle_polls) {
-  for (int i = 0; i < 32; ++i) {
 #if defined(__x86_64__)
-    __builtin_ia32_pause();
+  __builtin_ia32_pause();
 #elif defined(__aarch64__)
-    asm volatile("yield");
+  asm volatile("yield");
 #endif
-  }
   if (idle_polls % 16 == 0) sched_yield();
 }
 
