@@ -26,8 +26,8 @@ struct AllReduceBench {
 };
 
 // One algorithm at one size. Times are in seconds, of the slowest rank: of each call for the quantiles; for `call_s` of
-// a batch of calls back to back, over their number, as nccl-tests take it. A rank that leaves a call early waits in the
-// next one, which the quantiles count on both.
+// a batch of calls back to back, over their number, as nccl-tests take it. Where the ranks leave a call one after the
+// other, the first of them waits in the next one: the quantiles count that wait once more.
 struct AllReduceFigures {
   std::string algorithm;
   int64_t bytes = 0;
