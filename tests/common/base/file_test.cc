@@ -11,6 +11,7 @@
 #include <fstream>
 
 #include "common/base/status.h"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
 namespace {
@@ -83,13 +84,6 @@ class FullDisk : public FileSystem {
 
 class FileTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = testing::TempDir() + "file_test.XXXXXX";
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   std::string Path(absl::string_view name) const { return JoinPath(folder_, name); }
   void Write(absl::string_view name, absl::string_view data) { std::ofstream(Path(name)) << data; }
   std::string Content(absl::string_view name) const {
@@ -99,7 +93,8 @@ class FileTest : public testing::Test {
   }
 
   FileSystem* const files_ = FileSystem::Real();
-  std::string folder_;
+  const TempFolder temp_;
+  const std::string folder_ = temp_.path();
 };
 
 TEST_F(FileTest, AnAtomicWriteReplacesTheFileAndLeavesNothingElse) {

@@ -6,7 +6,7 @@
 #include "common/base/status.h"
 #include "common/checkpoint/checkpoint.h"
 #include "tests/common/checkpoint/faulty_files.h"
-#include "tests/common/config/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
 namespace {

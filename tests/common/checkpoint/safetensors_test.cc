@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/stable_random.h"
-#include "tests/common/config/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
 namespace {

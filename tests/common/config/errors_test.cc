@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/config/config.h"
-#include "tests/common/config/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "common/config/config.h"
 #include "common/config/schema.h"
-#include "tests/common/config/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
 namespace {

@@ -11,7 +11,7 @@
 #include "common/config/config.h"
 #include "common/config/schema.h"
 #include "common/config/text.h"
-#include "tests/common/config/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
 namespace {

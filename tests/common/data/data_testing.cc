@@ -11,14 +11,6 @@
 
 namespace lockstep {
 
-void FolderTest::SetUp() {
-  std::string name = testing::TempDir() + "data_test.XXXXXX";
-  ASSERT_NE(mkdtemp(name.data()), nullptr);
-  folder_ = name;
-}
-
-void FolderTest::TearDown() { std::filesystem::remove_all(folder_); }
-
 std::string FolderTest::Write(const std::string& name, const std::string& data) const {
   std::ofstream(Path(name), std::ios::binary) << data;
   return Path(name);

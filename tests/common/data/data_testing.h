@@ -5,18 +5,19 @@
 #include <cstdint>
 #include <string>
 
+#include "tests/support/temp_folder.h"
+
 namespace lockstep {
 
 // A test with a folder of its own, taken away afterwards.
 class FolderTest : public testing::Test {
  protected:
-  void SetUp() override;
-  void TearDown() override;
   std::string Path(const std::string& name) const { return folder_ + "/" + name; }
   // Makes Path(name) hold `data`; returns the path.
   std::string Write(const std::string& name, const std::string& data) const;
 
-  std::string folder_;
+  const TempFolder temp_;
+  const std::string folder_ = temp_.path();
 };
 
 // "1f8b" → two bytes; spaces count for nothing.

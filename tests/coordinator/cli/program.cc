@@ -22,12 +22,12 @@ constexpr char kMark[] = "LOCKSTEP_TEST_MARK";
 
 Program::Program() {
   const std::filesystem::path here = std::filesystem::absolute("tests/coordinator/cli");
-  std::filesystem::create_symlink(here / "fake_mpirun.sh", tools_.path("mpirun"));
+  std::filesystem::create_symlink(here / "fake_mpirun.sh", tools_ / "mpirun");
   environment_ = {{"PATH", absl::StrCat(tools_.path(), ":", std::getenv("PATH"))},
                   {"LOCKSTEP_WORKER", (here / "fake_worker.sh").string()},
                   {"XDG_RUNTIME_DIR", runtime_.path()},
                   {"LOCKSTEP_RUNS", "runs"},
-                  {"FAKE_MPIRUN_STARTED", tools_.path("started")},
+                  {"FAKE_MPIRUN_STARTED", tools_ / "started"},
                   {kMark, folder_.path()}};
 }
 
@@ -36,9 +36,8 @@ Program::~Program() {
 }
 
 std::vector<std::string> Program::Command(const std::vector<std::string>& arguments) const {
-  std::vector<std::string> command = {"sh", "-c",
-                                      absl::StrCat("cd ", folder_.path(), " && exec \"$@\" 2>", tools_.path("err")),
-                                      "sh", LOCKSTEP_PROGRAM};
+  std::vector<std::string> command = {
+      "sh", "-c", absl::StrCat("cd ", folder_.path(), " && exec \"$@\" 2>", tools_ / "err"), "sh", LOCKSTEP_PROGRAM};
   command.insert(command.end(), arguments.begin(), arguments.end());
   return command;
 }
@@ -53,7 +52,7 @@ Outcome Program::Run(const std::vector<std::string>& arguments) {
   if (!captured.ok()) return outcome;
   outcome.exit_code = captured->exit_code;
   outcome.out = captured->output;
-  std::ifstream err(tools_.path("err"));
+  std::ifstream err(tools_ / "err");
   outcome.err = (std::stringstream() << err.rdbuf()).str();
   return outcome;
 }
@@ -62,7 +61,7 @@ pid_t Program::Start(const std::vector<std::string>& arguments) {
   ChildOptions child;
   child.argv = Command(arguments);
   child.environment = environment_;
-  child.output = folder_.path("out");
+  child.output = folder_ / "out";
   const absl::StatusOr<pid_t> pid = StartChild(child);
   EXPECT_TRUE(pid.ok()) << pid.status();
   return pid.ok() ? *pid : 0;
@@ -76,19 +75,19 @@ void Program::MakeInputs() {
 }
 
 std::string Program::Read(const std::string& name) const {
-  std::ifstream file(folder_.path(name));
+  std::ifstream file(folder_ / name);
   return (std::stringstream() << file.rdbuf()).str();
 }
 
 void Program::Write(const std::string& name, const std::string& text) const {
-  std::filesystem::create_directories(std::filesystem::path(folder_.path(name)).parent_path());
-  std::ofstream(folder_.path(name)) << text;
+  std::filesystem::create_directories(std::filesystem::path(folder_ / name).parent_path());
+  std::ofstream(folder_ / name) << text;
 }
 
 std::vector<std::string> Program::List(const std::string& name) const {
   std::vector<std::string> names;
   std::error_code missing;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_.path(name), missing)) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / name, missing)) {
     names.push_back(entry.path().filename());
   }
   std::sort(names.begin(), names.end());

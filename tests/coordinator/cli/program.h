@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "tests/coordinator/supervise/temporary_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
 
@@ -29,7 +29,7 @@ class Program {
   // A small data set and a config for it: digits/ and c.yaml.
   void MakeInputs();
 
-  std::string path(const std::string& name = "") const { return folder_.path(name); }
+  std::string path(const std::string& name = "") const { return name.empty() ? folder_.path() : folder_ / name; }
   std::string Read(const std::string& name) const;
   void Write(const std::string& name, const std::string& text) const;
   // Names in a folder, hidden ones too.
@@ -40,7 +40,7 @@ class Program {
  private:
   std::vector<std::string> Command(const std::vector<std::string>& arguments) const;
 
-  TemporaryFolder folder_, runtime_, tools_;
+  TempFolder folder_, runtime_, tools_;
   std::vector<std::pair<std::string, std::string>> environment_;
 };
 

@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
 namespace {
@@ -18,13 +19,6 @@ using nlohmann::json;
 
 class EventFileTest : public testing::Test {
  protected:
-  EventFileTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "event_file_test.XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) abort();
-    folder_ = name;
-  }
-  ~EventFileTest() override { std::filesystem::remove_all(folder_); }
-
   std::unique_ptr<EventFile> Create() {
     auto events = EventFile::Create(FileSystem::Real(), folder_ + "/events", 1700000000.75, "node-1", "7");
     EXPECT_TRUE(events.ok()) << events.status();
@@ -46,7 +40,8 @@ class EventFileTest : public testing::Test {
     return json::parse(output, nullptr, false);
   }
 
-  std::string folder_;
+  const TempFolder temp_;
+  const std::string folder_ = temp_.path();
 };
 
 // RFC 3720, appendix B.4.

@@ -14,23 +14,9 @@
 #include "common/base/build_info.h"
 #include "common/base/file.h"
 #include "coordinator/service/core.h"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
-
-// Gone with the object.
-class TempFolder {
- public:
-  TempFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "service_test.XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) abort();
-    path_ = name;
-  }
-  ~TempFolder() { std::filesystem::remove_all(path_); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // 100 samples in steps of 10: ten steps an epoch, two epochs.
 inline RunConfig ServiceConfig() {

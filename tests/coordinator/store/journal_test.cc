@@ -65,7 +65,7 @@ absl::Status ReplayStatus(const std::string& path) {
 }
 
 TEST(JournalTest, WhatWasAppendedIsReplayedInOrderAfterReopening) {
-  const TempFolder folder;
+  const StoreFolder folder;
   {
     auto journal = Open(folder / "journal.db");
     EXPECT_EQ(journal->last_seq(), 0);
@@ -79,7 +79,7 @@ TEST(JournalTest, WhatWasAppendedIsReplayedInOrderAfterReopening) {
 }
 
 TEST(JournalTest, EveryFieldComesBackBitForBit) {
-  const TempFolder folder;
+  const StoreFolder folder;
   Update update = Grant(1);
   update.mutable_evaluated()->set_step(7);
   (*update.mutable_evaluated()->mutable_metrics())["loss"] = std::nan("");
@@ -97,7 +97,7 @@ TEST(JournalTest, EveryFieldComesBackBitForBit) {
 }
 
 TEST(JournalTest, PeopleCanReadItAsJson) {
-  const TempFolder folder;
+  const StoreFolder folder;
   AppendThree(folder / "journal.db");
   auto database = Database::OpenToRead(folder / "journal.db", kJournalIdentity);
   ASSERT_TRUE(database.ok());
@@ -108,7 +108,7 @@ TEST(JournalTest, PeopleCanReadItAsJson) {
 }
 
 TEST(JournalTest, RefusesANumberThatIsNotTheNext) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto journal = Open(folder / "journal.db");
   EXPECT_TRUE(Fails(journal->Append(Grant(2)), StatusCode::kInvalidArgument, {"update 2", "the next is 1"}));
   ASSERT_TRUE(journal->Append(Grant(1)).ok());
@@ -117,7 +117,7 @@ TEST(JournalTest, RefusesANumberThatIsNotTheNext) {
 }
 
 TEST(JournalTest, TellsOfAnotherCoordinatorThatWritesToTheSameRun) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto journal = Open(folder / "journal.db"), other = Open(folder / "journal.db");
   ASSERT_TRUE(journal->Append(Grant(1)).ok());
   EXPECT_TRUE(Fails(other->Append(Grant(1)), StatusCode::kAlreadyExists, {"journal.db", "another coordinator"}));
@@ -125,7 +125,7 @@ TEST(JournalTest, TellsOfAnotherCoordinatorThatWritesToTheSameRun) {
 }
 
 TEST(JournalTest, ReplayStopsAtTheFirstError) {
-  const TempFolder folder;
+  const StoreFolder folder;
   AppendThree(folder / "journal.db");
   auto journal = Open(folder / "journal.db");
   int calls = 0;
@@ -137,28 +137,28 @@ TEST(JournalTest, ReplayStopsAtTheFirstError) {
 }
 
 TEST(JournalTest, FindsAGap) {
-  const TempFolder folder;
+  const StoreFolder folder;
   AppendThree(folder / "journal.db");
   Execute(folder / "journal.db", R"(DELETE FROM "update" WHERE seq = 2)");
   EXPECT_TRUE(Fails(ReplayStatus(folder / "journal.db"), StatusCode::kDataLoss, {"journal.db", "update 2 is missing"}));
 }
 
 TEST(JournalTest, FindsAMissingStart) {
-  const TempFolder folder;
+  const StoreFolder folder;
   AppendThree(folder / "journal.db");
   Execute(folder / "journal.db", R"(DELETE FROM "update" WHERE seq = 1)");
   EXPECT_TRUE(Fails(ReplayStatus(folder / "journal.db"), StatusCode::kDataLoss, {"update 1 is missing"}));
 }
 
 TEST(JournalTest, FindsARowThatDoesNotParse) {
-  const TempFolder folder;
+  const StoreFolder folder;
   AppendThree(folder / "journal.db");
   Execute(folder / "journal.db", R"(UPDATE "update" SET body = x'ffff' WHERE seq = 3)");
   EXPECT_TRUE(Fails(ReplayStatus(folder / "journal.db"), StatusCode::kDataLoss, {"update 3 is not as it was written"}));
 }
 
 TEST(JournalTest, FindsARowThatHoldsAnotherUpdate) {
-  const TempFolder folder;
+  const StoreFolder folder;
   AppendThree(folder / "journal.db");
   Execute(folder / "journal.db",
           R"(UPDATE "update" SET body = (SELECT body FROM "update" WHERE seq = 1) WHERE seq = 3)");
@@ -166,13 +166,13 @@ TEST(JournalTest, FindsARowThatHoldsAnotherUpdate) {
 }
 
 TEST(JournalTest, LeavesOneFileWhenItCloses) {
-  const TempFolder folder;
+  const StoreFolder folder;
   AppendThree(folder / "journal.db");
   EXPECT_EQ(folder.FileCount(), 1);
 }
 
 TEST(JournalTest, ReadOnlyNeverWritesAndLeavesNothingBehind) {
-  const TempFolder folder;
+  const StoreFolder folder;
   AppendThree(folder / "journal.db");
   {
     auto journal = OpenJournalReadOnly(folder / "journal.db");
@@ -185,7 +185,7 @@ TEST(JournalTest, ReadOnlyNeverWritesAndLeavesNothingBehind) {
 }
 
 TEST(JournalTest, ReadOnlyWorksInAFolderThatCannotBeWritten) {
-  const TempFolder folder;
+  const StoreFolder folder;
   AppendThree(folder / "journal.db");
   folder.Writable(false);
   const AsAnybody anybody;
@@ -196,7 +196,7 @@ TEST(JournalTest, ReadOnlyWorksInAFolderThatCannotBeWritten) {
 }
 
 TEST(JournalTest, ReadOnlySeesWhatIsStillInTheLogOfACopy) {
-  const TempFolder folder, copy;
+  const StoreFolder folder, copy;
   auto journal = Open(folder / "journal.db");
   for (int seq = 1; seq <= 3; ++seq) ASSERT_TRUE(journal->Append(Grant(seq)).ok());
   folder.CopyTo(copy);
@@ -209,25 +209,25 @@ TEST(JournalTest, ReadOnlySeesWhatIsStillInTheLogOfACopy) {
 }
 
 TEST(JournalTest, ReadOnlyNeedsAFile) {
-  const TempFolder folder;
+  const StoreFolder folder;
   EXPECT_TRUE(Fails(OpenJournalReadOnly(folder / "journal.db").status(), StatusCode::kNotFound, {"journal.db"}));
   EXPECT_EQ(folder.FileCount(), 0);
 }
 
 TEST(JournalTest, NeedsAFolder) {
-  const TempFolder folder;
+  const StoreFolder folder;
   EXPECT_TRUE(Fails(OpenJournal(folder / "no/journal.db", nullptr).status(), StatusCode::kNotFound, {"/no"}));
 }
 
 TEST(JournalTest, WorksUnderANameWithCharactersThatUrisReserve) {
-  const TempFolder folder;
+  const StoreFolder folder;
   AppendThree(folder / "50% of a?b#c.db");
   EXPECT_TRUE(ReplayStatus(folder / "50% of a?b#c.db").ok());
   EXPECT_TRUE(std::filesystem::exists(folder / "50% of a?b#c.db"));
 }
 
 TEST(JournalTest, AfterADiskErrorNothingIsAppendedAndTheNextTryWorks) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto journal = Open(folder / "journal.db");
   ASSERT_TRUE(journal->Append(Grant(1)).ok());
   signal(SIGXFSZ, SIG_IGN);
@@ -256,7 +256,7 @@ TEST(JournalTest, AfterADiskErrorNothingIsAppendedAndTheNextTryWorks) {
 
 TEST(JournalTest, WhatWasAcknowledgedIsThereAfterSigkill) {
   for (const int64_t kill_after : {1, 7, 40}) {
-    const TempFolder folder;
+    const StoreFolder folder;
     int ends[2];
     ASSERT_EQ(pipe(ends), 0);
     const pid_t child = fork();

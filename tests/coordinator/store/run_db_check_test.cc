@@ -62,7 +62,7 @@ class RunDbCheckTest : public testing::Test {
     return absl::StrCat(absl::StrJoin(check.different, "; "), " | ", absl::StrJoin(check.uncounted, "; "));
   }
 
-  const TempFolder folder_;
+  const StoreFolder folder_;
   const std::string path_ = folder_ / "run.db";
   std::unique_ptr<Journal> journal_;
 };

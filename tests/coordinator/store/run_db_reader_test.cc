@@ -16,7 +16,7 @@ namespace lockstep {
 namespace {
 
 TEST(RunDbReaderTest, ReadsAFolderThatCannotBeWritten) {
-  const TempFolder folder;
+  const StoreFolder folder;
   ASSERT_TRUE(Open(folder / "run.db")->Write(Steps(1, 5, 1)).ok());
   folder.Writable(false);
   const AsAnybody anybody;
@@ -24,7 +24,7 @@ TEST(RunDbReaderTest, ReadsAFolderThatCannotBeWritten) {
 }
 
 TEST(RunDbReaderTest, ReadsALiveRunOfSomebodyElse) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto db = Open(folder / "run.db");
   ASSERT_TRUE(db->Write(Steps(1, 5, 1)).ok());
   folder.Writable(false);
@@ -34,7 +34,7 @@ TEST(RunDbReaderTest, ReadsALiveRunOfSomebodyElse) {
 
 TEST(RunDbReaderTest, ReadsACopyThatWasMadeWhileTheCoordinatorWrote) {
   for (const bool writable : {true, false}) {
-    const TempFolder folder, copy;
+    const StoreFolder folder, copy;
     auto db = Open(folder / "run.db");
     ASSERT_TRUE(db->Write(Steps(1, 5, 1)).ok());
     folder.CopyTo(copy);
@@ -46,7 +46,7 @@ TEST(RunDbReaderTest, ReadsACopyThatWasMadeWhileTheCoordinatorWrote) {
 }
 
 TEST(RunDbReaderTest, ReadsAFileInWalModeWithoutItsLogInAFolderThatCannotBeWritten) {
-  const TempFolder folder, copy;
+  const StoreFolder folder, copy;
   auto db = Open(folder / "run.db");
   ASSERT_TRUE(db->Write(Steps(1, 5, 1)).ok());
   auto other = *Database::OpenToWrite(folder / "run.db", kRunDbIdentity, kRunDbSchema,
@@ -59,7 +59,7 @@ TEST(RunDbReaderTest, ReadsAFileInWalModeWithoutItsLogInAFolderThatCannotBeWritt
 }
 
 TEST(RunDbReaderTest, DoesNotWaitForAWriterInATransaction) {
-  const TempFolder folder;
+  const StoreFolder folder;
   ASSERT_TRUE(Open(folder / "run.db")->Write(Steps(1, 5, 1)).ok());
   auto writer = *Database::OpenToWrite(folder / "run.db", kRunDbIdentity, kRunDbSchema,
                                        Database::Durability::kMostCommits, nullptr);
@@ -71,7 +71,7 @@ TEST(RunDbReaderTest, DoesNotWaitForAWriterInATransaction) {
 }
 
 TEST(RunDbReaderTest, SeesOneMomentAndNeverGoesBackWhileTheCoordinatorWrites) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto db = Open(folder / "run.db");
   std::atomic<bool> done{false};
   std::thread writer([&] {
@@ -93,7 +93,7 @@ TEST(RunDbReaderTest, SeesOneMomentAndNeverGoesBackWhileTheCoordinatorWrites) {
 }
 
 TEST(RunDbReaderTest, ARunWithoutStepsHasFiguresOfZero) {
-  const TempFolder folder;
+  const StoreFolder folder;
   Open(folder / "run.db");
   const RunFigures figures = FiguresOf(folder / "run.db");
   EXPECT_EQ(figures.steps, 0);
@@ -115,7 +115,7 @@ double SlowPercentile(std::vector<double> values, double p) {
 
 TEST(RunDbReaderTest, PartsAreWhatBruteForceSays) {
   for (const int64_t steps : {1, 2, 19, 20, 21, 333}) {
-    const TempFolder folder;
+    const StoreFolder folder;
     StableRandom random(static_cast<uint64_t>(steps));
     TelemetryRows rows;
     std::vector<double> forwards, step_times;
@@ -164,7 +164,7 @@ TEST(RunDbReaderTest, PartsAreWhatBruteForceSays) {
 }
 
 TEST(RunDbReaderTest, FiguresLeaveOutWhatWasRolledBack) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto db = Open(folder / "run.db");
   ASSERT_TRUE(db->Write({{Step(1, 1, 1), Step(2, 1, 100)}, {RankStep(1, 0, 1, 1), RankStep(2, 0, 1, 100)}, {}}).ok());
   Story story(db.get());
@@ -179,7 +179,7 @@ TEST(RunDbReaderTest, FiguresLeaveOutWhatWasRolledBack) {
 }
 
 TEST(RunDbReaderTest, TheSlowestRankIsTheOneThatCameLastMostOften) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto db = Open(folder / "run.db");
   TelemetryRows rows = Steps(1, 10, 1);
   const std::vector<int> last = {2, 0, 2, 2, 1, -1, -1, 2, 0, 0};
@@ -200,7 +200,7 @@ TEST(RunDbReaderTest, TheSlowestRankIsTheOneThatCameLastMostOften) {
 }
 
 TEST(RunDbReaderTest, TimeToTargetLeavesOutTheTimeBetweenLaunches) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto db = Open(folder / "run.db");
   // Launched at 100, left at 130; launched at 500, killed together with the coordinator after a step from 507 to 510;
   // launched at 900, at the target at 950.
@@ -226,7 +226,7 @@ TEST(RunDbReaderTest, TimeToTargetLeavesOutTheTimeBetweenLaunches) {
 }
 
 TEST(RunDbReaderTest, GivesBackEvaluationsDecisionsEpochsAndCheckpoints) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto db = Open(folder / "run.db");
   Decision warning;
   warning.set_kind("warning");

@@ -36,7 +36,7 @@ TEST(RunDbTest, HasTheTablesAndColumnsOfTheDesign) {
       {"checkpoint", "step, path, bytes, snapshot_s, write_s, committed"},
       {"communication", "bytes, algorithm, seconds, chosen, structure, source, incarnation"},
       {"rank", "rank, incarnation, host, pid, joined, left, why"}};
-  const TempFolder folder;
+  const StoreFolder folder;
   Open(folder / "run.db");
   for (const auto& [table, columns] : tables) {
     const std::vector<std::string> there =
@@ -48,7 +48,7 @@ TEST(RunDbTest, HasTheTablesAndColumnsOfTheDesign) {
 }
 
 TEST(RunDbTest, ShowsWhatWasMeasuredOfCommunicationOrElseTheWaysOrElseTheStructure) {
-  const TempFolder folder;
+  const StoreFolder folder;
   const std::string path = folder / "run.db";
   auto db = Open(path);
   Story story(db.get());
@@ -76,7 +76,7 @@ TEST(RunDbTest, ShowsWhatWasMeasuredOfCommunicationOrElseTheWaysOrElseTheStructu
 }
 
 TEST(RunDbTest, EveryValueOfAStepLiesInItsOwnColumn) {
-  const TempFolder folder;
+  const StoreFolder folder;
   ASSERT_TRUE(Open(folder / "run.db")->Write({{Step(7, 2)}, {}, {}}).ok());
   const std::map<std::string, std::string> expected = {{"step", "7"},
                                                        {"epoch", "3"},
@@ -110,7 +110,7 @@ TEST(RunDbTest, EveryValueOfAStepLiesInItsOwnColumn) {
 }
 
 TEST(RunDbTest, EveryValueOfARanksStepLiesInItsOwnColumn) {
-  const TempFolder folder;
+  const StoreFolder folder;
   ASSERT_TRUE(Open(folder / "run.db")->Write({{}, {RankStep(7, 5, 2)}, {}}).ok());
   const std::map<std::string, std::string> expected = {{"step", "7"},
                                                        {"rank", "5"},
@@ -143,7 +143,7 @@ TEST(RunDbTest, EveryValueOfARanksStepLiesInItsOwnColumn) {
 }
 
 TEST(RunDbTest, EveryOtherRowLiesInItsColumns) {
-  const TempFolder folder;
+  const StoreFolder folder;
   const std::string path = folder / "run.db";
   auto db = Open(path);
   ASSERT_TRUE(db->Write({{}, {}, {Collective(7, 2)}}).ok());
@@ -182,7 +182,7 @@ TEST(RunDbTest, EveryOtherRowLiesInItsColumns) {
 }
 
 TEST(RunDbTest, WhatIsNotKnownOrNotFiniteIsNull) {
-  const TempFolder folder;
+  const StoreFolder folder;
   StepRow row = Step(1, 1);
   row.loss = std::nan("");
   row.mean.set_comm_interval_s(0);
@@ -201,7 +201,7 @@ TEST(RunDbTest, WhatIsNotKnownOrNotFiniteIsNull) {
 }
 
 TEST(RunDbTest, AStepWrittenAgainCountsOnceAndTheLastOneStays) {
-  const TempFolder folder;
+  const StoreFolder folder;
   const std::string path = folder / "run.db";
   auto db = Open(path);
   for (int time = 0; time < 2; ++time) {
@@ -215,7 +215,7 @@ TEST(RunDbTest, AStepWrittenAgainCountsOnceAndTheLastOneStays) {
 }
 
 TEST(RunDbTest, AnUpdateThatIsShownChangesNothingWhenItComesAgain) {
-  const TempFolder folder;
+  const StoreFolder folder;
   const std::string path = folder / "run.db";
   Story story;
   story.Start(1);
@@ -239,7 +239,7 @@ TEST(RunDbTest, AnUpdateThatIsShownChangesNothingWhenItComesAgain) {
 }
 
 TEST(RunDbTest, ARunDbThatFellBehindIsBroughtUpToTheJournal) {
-  const TempFolder folder;
+  const StoreFolder folder;
   Story story;
   story.Start(1);
   story.Join(0, "a", 5);
@@ -264,7 +264,7 @@ TEST(RunDbTest, ARunDbThatFellBehindIsBroughtUpToTheJournal) {
 }
 
 TEST(RunDbTest, RollBackMarksWhatCameAfterTheStepInEarlierIncarnations) {
-  const TempFolder folder;
+  const StoreFolder folder;
   const std::string path = folder / "run.db";
   auto db = Open(path);
   ASSERT_TRUE(db->Write(Steps(1, 20, 1)).ok());
@@ -287,7 +287,7 @@ TEST(RunDbTest, RollBackMarksWhatCameAfterTheStepInEarlierIncarnations) {
 }
 
 TEST(RunDbTest, ARowThatComesLateDoesNotUndoTheRollBack) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto db = Open(folder / "run.db");
   ASSERT_TRUE(db->Write(Steps(1, 20, 1)).ok());
   Story story(db.get());
@@ -298,7 +298,7 @@ TEST(RunDbTest, ARowThatComesLateDoesNotUndoTheRollBack) {
 }
 
 TEST(RunDbTest, WhatALaterIncarnationEvaluatesAgainCountsOnce) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto db = Open(folder / "run.db");
   Story story(db.get());
   for (const int incarnation : {1, 2}) {
@@ -312,7 +312,7 @@ TEST(RunDbTest, WhatALaterIncarnationEvaluatesAgainCountsOnce) {
 }
 
 TEST(RunDbTest, AWriteThatFailsLeavesNothingOfItself) {
-  const TempFolder folder;
+  const StoreFolder folder;
   const std::string path = folder / "run.db";
   auto db = Open(path);
   ASSERT_TRUE(db->Write(Steps(1, 1, 1)).ok());
@@ -327,14 +327,14 @@ TEST(RunDbTest, AWriteThatFailsLeavesNothingOfItself) {
 }
 
 TEST(RunDbTest, GoesOnWhereAnEarlierCoordinatorStopped) {
-  const TempFolder folder;
+  const StoreFolder folder;
   ASSERT_TRUE(Open(folder / "run.db")->Write(Steps(1, 5, 1)).ok());
   ASSERT_TRUE(Open(folder / "run.db")->Write(Steps(4, 9, 1)).ok());
   EXPECT_EQ(FiguresOf(folder / "run.db").steps, 9);
 }
 
 TEST(RunDbTest, LeavesOneFileWhenItCloses) {
-  const TempFolder folder;
+  const StoreFolder folder;
   {
     auto db = Open(folder / "run.db");
     ASSERT_TRUE(db->Write(Steps(1, 5, 1)).ok());

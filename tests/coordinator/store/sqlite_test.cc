@@ -30,7 +30,7 @@ std::string OneText(Database* database, absl::string_view sql) {
 }
 
 TEST(SqliteTest, UsesTheWriteAheadLogOnALocalDisk) {
-  const TempFolder folder;
+  const StoreFolder folder;
   std::string warning;
   auto database = OpenToWrite(folder / "a.db", &warning);
   ASSERT_TRUE(database.ok()) << database.status();
@@ -39,7 +39,7 @@ TEST(SqliteTest, UsesTheWriteAheadLogOnALocalDisk) {
 }
 
 TEST(SqliteTest, UsesARollbackJournalOnNfsAndSaysSo) {
-  const TempFolder folder;
+  const StoreFolder folder;
   std::string warning;
   auto database = OpenToWrite(folder / "a.db", &warning, kNfs);
   ASSERT_TRUE(database.ok()) << database.status();
@@ -51,7 +51,7 @@ TEST(SqliteTest, UsesARollbackJournalOnNfsAndSaysSo) {
 }
 
 TEST(SqliteTest, AFileThatMovesToNfsLeavesTheLogBehind) {
-  const TempFolder folder;
+  const StoreFolder folder;
   std::string warning;
   ASSERT_TRUE((*OpenToWrite(folder / "a.db"))->Execute("INSERT INTO t VALUES (1, 2)").ok());
   auto database = OpenToWrite(folder / "a.db", &warning, kNfs);
@@ -69,7 +69,7 @@ TEST(SqliteTest, KnowsNetworkFileSystems) {
 }
 
 TEST(SqliteTest, StoresWhatIsNotFiniteAsNull) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto database = *OpenToWrite(folder / "a.db");
   auto insert = *database->Prepare("INSERT INTO t VALUES (?, ?)");
   ASSERT_TRUE(insert.Run(std::numeric_limits<double>::quiet_NaN(), 1.5).ok());
@@ -79,7 +79,7 @@ TEST(SqliteTest, StoresWhatIsNotFiniteAsNull) {
 }
 
 TEST(SqliteTest, ATransactionThatIsNotCommittedLeavesNothing) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto database = *OpenToWrite(folder / "a.db");
   {
     auto transaction = Transaction::Begin(database.get());
@@ -90,7 +90,7 @@ TEST(SqliteTest, ATransactionThatIsNotCommittedLeavesNothing) {
 }
 
 TEST(SqliteTest, AFullDiskIsResourceExhausted) {
-  const TempFolder folder;
+  const StoreFolder folder;
   auto database = *OpenToWrite(folder / "a.db");
   ASSERT_TRUE(database->Execute("PRAGMA max_page_count = 3").ok());
   auto insert = *database->Prepare("INSERT INTO t VALUES (?, ?)");
@@ -99,7 +99,7 @@ TEST(SqliteTest, AFullDiskIsResourceExhausted) {
 }
 
 TEST(SqliteTest, AFileThatIsNoDatabaseIsRefusedInOneLine) {
-  const TempFolder folder;
+  const StoreFolder folder;
   WriteFile(folder / "a.db", std::string(5000, 'x'));
   EXPECT_TRUE(Fails(OpenToWrite(folder / "a.db").status(), StatusCode::kDataLoss, {"a.db", "not a SQLite database"}));
   EXPECT_TRUE(Fails(OpenJournalReadOnly(folder / "a.db").status(), StatusCode::kDataLoss, {"a.db", "not a SQLite"}));
@@ -108,7 +108,7 @@ TEST(SqliteTest, AFileThatIsNoDatabaseIsRefusedInOneLine) {
 }
 
 TEST(SqliteTest, AnotherProgramsDatabaseIsRefusedInOneLine) {
-  const TempFolder folder;
+  const StoreFolder folder;
   ASSERT_TRUE(OpenToWrite(folder / "a.db").ok());
   EXPECT_TRUE(Fails(OpenJournal(folder / "a.db", nullptr).status(), StatusCode::kFailedPrecondition,
                     {"a.db", "not a journal of Lockstep"}));
@@ -120,19 +120,19 @@ TEST(SqliteTest, AnotherProgramsDatabaseIsRefusedInOneLine) {
 }
 
 TEST(SqliteTest, AnEmptyFileIsNoRecordToRead) {
-  const TempFolder folder;
+  const StoreFolder folder;
   WriteFile(folder / "run.db", "");
   EXPECT_TRUE(
       Fails(OpenRunDbReader(folder / "run.db").status(), StatusCode::kFailedPrecondition, {"run.db", "run database"}));
 }
 
 TEST(SqliteTest, AFolderIsNoDatabase) {
-  const TempFolder folder;
+  const StoreFolder folder;
   EXPECT_TRUE(Fails(OpenRunDbReader(folder / ".").status(), StatusCode::kUnavailable, {"Is a directory"}));
 }
 
 TEST(SqliteTest, AnotherVersionsFileIsRefusedWithBothVersions) {
-  const TempFolder folder;
+  const StoreFolder folder;
   ASSERT_TRUE((*OpenToWrite(folder / "a.db"))->Execute("PRAGMA user_version = 4").ok());
   EXPECT_TRUE(
       Fails(OpenToWrite(folder / "a.db").status(), StatusCode::kFailedPrecondition, {"version 4", "version 3"}));
@@ -141,7 +141,7 @@ TEST(SqliteTest, AnotherVersionsFileIsRefusedWithBothVersions) {
 }
 
 TEST(SqliteTest, ADamagedPageIsDataLoss) {
-  const TempFolder folder;
+  const StoreFolder folder;
   {
     auto database = *OpenToWrite(folder / "a.db");
     auto insert = *database->Prepare("INSERT INTO t VALUES (?, ?)");

@@ -10,46 +10,34 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
 
-// A folder that everybody may read, gone with the object.
-class TempFolder {
+// A folder that everybody may read.
+class StoreFolder : public TempFolder {
  public:
-  TempFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "store_test.XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) abort();
-    path_ = name;
-    Writable(true);
-  }
-  ~TempFolder() {
-    Writable(true);
-    std::filesystem::remove_all(path_);
-  }
-  std::string operator/(const std::string& name) const { return absl::StrCat(path_, "/", name); }
+  StoreFolder() { Writable(true); }
+  ~StoreFolder() { Writable(true); }
 
   // The folder and the files in it.
   void Writable(bool writable) const {
-    for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+    for (const auto& entry : std::filesystem::directory_iterator(path())) {
       chmod(entry.path().c_str(), writable ? 0644 : 0444);
     }
-    chmod(path_.c_str(), writable ? 0755 : 0555);
+    chmod(path().c_str(), writable ? 0755 : 0555);
   }
   // Copies the files as they are now, as `cp -r` under a running coordinator would.
-  void CopyTo(const TempFolder& other, bool with_index = false) const {
-    for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+  void CopyTo(const StoreFolder& other, bool with_index = false) const {
+    for (const auto& entry : std::filesystem::directory_iterator(path())) {
       if (!with_index && entry.path().extension() == ".db-shm") continue;
       std::filesystem::copy_file(entry.path(), other / entry.path().filename().string());
     }
   }
   int FileCount() const {
     return static_cast<int>(
-        std::distance(std::filesystem::directory_iterator(path_), std::filesystem::directory_iterator()));
+        std::distance(std::filesystem::directory_iterator(path()), std::filesystem::directory_iterator()));
   }
-
- private:
-  std::string path_;
 };
 
 // Root may write everywhere; while this lives, the process has no more rights than anybody.

@@ -10,7 +10,7 @@
 #include <sstream>
 
 #include "coordinator/supervise/signals.h"
-#include "tests/coordinator/supervise/temporary_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
 namespace {
@@ -71,15 +71,15 @@ TEST(ProcessTest, VariablesAreAddedAndReplaced) {
 }
 
 TEST(ProcessTest, OutputIsAppendedToTheFile) {
-  const TemporaryFolder folder;
-  std::ofstream(folder.path("log")) << "before\n";
+  const TempFolder folder;
+  std::ofstream(folder / "log") << "before\n";
   ChildOptions child = Shell("echo out; echo err >&2");
-  child.output = folder.path("log");
+  child.output = folder / "log";
   const absl::StatusOr<pid_t> pid = StartChild(child);
   ASSERT_TRUE(pid.ok());
   int status = 0;
   ASSERT_EQ(waitpid(*pid, &status, 0), *pid);
-  std::ifstream file(folder.path("log"));
+  std::ifstream file(folder / "log");
   EXPECT_EQ((std::stringstream() << file.rdbuf()).str(), "before\nout\nerr\n");
 }
 

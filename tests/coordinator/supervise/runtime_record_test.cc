@@ -13,7 +13,7 @@
 #include "coordinator/supervise/process.h"
 #include "coordinator/supervise/scratch.h"
 #include "coordinator/supervise/token.h"
-#include "tests/coordinator/supervise/temporary_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
 namespace {
@@ -27,26 +27,26 @@ int ModeOf(const std::string& path) {
 
 class RuntimeRecordsTest : public ::testing::Test {
  protected:
-  RuntimeRecordsTest() : records_(*RuntimeRecords::OpenAt(folder_.path("runtime"))) {
-    std::filesystem::create_directory(folder_.path("run"));
+  RuntimeRecordsTest() : records_(*RuntimeRecords::OpenAt(folder_ / "runtime")) {
+    std::filesystem::create_directory(folder_ / "run");
   }
 
   RuntimeRecord Record(const ProcessId& coordinator) {
     RuntimeRecord record;
-    record.run_folder = folder_.path("run");
+    record.run_folder = folder_ / "run";
     record.address = "127.0.0.1:4711";
     record.token = "c0ffee";
     record.coordinator = coordinator;
     return record;
   }
 
-  TemporaryFolder folder_;
+  TempFolder folder_;
   RuntimeRecords records_;
 };
 
 TEST_F(RuntimeRecordsTest, ALiveRunIsFoundByItsFolderHoweverThatIsWritten) {
   ASSERT_TRUE(records_.Write(Record(IdentifyProcess(getpid()))).ok());
-  for (const std::string& path : {folder_.path("run"), folder_.path("run/"), folder_.path("runtime/../run")}) {
+  for (const std::string& path : {folder_ / "run", folder_ / "run/", folder_ / "runtime/../run"}) {
     const absl::StatusOr<RuntimeRecord> found = records_.Find(path);
     ASSERT_TRUE(found.ok()) << found.status();
     EXPECT_EQ(found->address, "127.0.0.1:4711");
@@ -56,29 +56,29 @@ TEST_F(RuntimeRecordsTest, ALiveRunIsFoundByItsFolderHoweverThatIsWritten) {
 
 TEST_F(RuntimeRecordsTest, NobodyElseCanReadARecordOrAToken) {
   ASSERT_TRUE(records_.Write(Record(IdentifyProcess(getpid()))).ok());
-  const absl::StatusOr<std::string> token_file = records_.WriteTokenFile(folder_.path("run"), "c0ffee");
+  const absl::StatusOr<std::string> token_file = records_.WriteTokenFile(folder_ / "run", "c0ffee");
   ASSERT_TRUE(token_file.ok());
   EXPECT_EQ(ModeOf(records_.folder()), 0700);
-  EXPECT_EQ(ModeOf(records_.RecordPath(folder_.path("run"))), 0600);
+  EXPECT_EQ(ModeOf(records_.RecordPath(folder_ / "run")), 0600);
   EXPECT_EQ(ModeOf(*token_file), 0600);
 }
 
 TEST_F(RuntimeRecordsTest, ARecordOfDeadProcessesIsTakenAway) {
   const ProcessId self = IdentifyProcess(getpid());
   ASSERT_TRUE(records_.Write(Record({self.pid, self.start + 1})).ok());  // the number was used again
-  EXPECT_EQ(records_.Find(folder_.path("run")).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(ModeOf(records_.RecordPath(folder_.path("run"))), -1);
+  EXPECT_EQ(records_.Find(folder_ / "run").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ModeOf(records_.RecordPath(folder_ / "run")), -1);
 }
 
 TEST_F(RuntimeRecordsTest, SweepTakesWhatIsDeadAndLeavesWhatLives) {
   const ProcessId self = IdentifyProcess(getpid());
   ASSERT_TRUE(records_.Write(Record(self)).ok());
   RuntimeRecord dead = Record({self.pid, self.start + 1});
-  dead.run_folder = folder_.path("other");
+  dead.run_folder = folder_ / "other";
   ASSERT_TRUE(records_.Write(dead).ok());
   ASSERT_TRUE(records_.WriteTokenFile(dead.run_folder, "f00").ok());
   records_.Sweep();
-  EXPECT_TRUE(records_.Find(folder_.path("run")).ok());
+  EXPECT_TRUE(records_.Find(folder_ / "run").ok());
   EXPECT_EQ(ModeOf(records_.RecordPath(dead.run_folder)), -1);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(records_.folder()), {}), 1);
 }
@@ -91,20 +91,20 @@ TEST_F(RuntimeRecordsTest, AFolderThatOthersMayOpenIsRefused) {
 }
 
 TEST_F(RuntimeRecordsTest, ALinkInPlaceOfTheFolderIsRefused) {
-  std::filesystem::create_directory_symlink(folder_.path("run"), folder_.path("link"));
-  EXPECT_EQ(RuntimeRecords::OpenAt(folder_.path("link")).status().code(), absl::StatusCode::kPermissionDenied);
+  std::filesystem::create_directory_symlink(folder_ / "run", folder_ / "link");
+  EXPECT_EQ(RuntimeRecords::OpenAt(folder_ / "link").status().code(), absl::StatusCode::kPermissionDenied);
 }
 
 TEST_F(RuntimeRecordsTest, ABrokenRecordIsNoLiveRun) {
-  std::ofstream(records_.RecordPath(folder_.path("run"))) << "{\"token\": 3}";
-  EXPECT_EQ(records_.Find(folder_.path("run")).status().code(), absl::StatusCode::kNotFound);
+  std::ofstream(records_.RecordPath(folder_ / "run")) << "{\"token\": 3}";
+  EXPECT_EQ(records_.Find(folder_ / "run").status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(RuntimeRecordsTest, AFolderThatACoordinatorHoldsIsSeen) {
-  EXPECT_FALSE(IsRunFolderHeld(folder_.path("run")));
-  const UniqueFd held(open(folder_.path("run").c_str(), O_RDONLY | O_DIRECTORY));
+  EXPECT_FALSE(IsRunFolderHeld(folder_ / "run"));
+  const UniqueFd held(open((folder_ / "run").c_str(), O_RDONLY | O_DIRECTORY));
   ASSERT_EQ(flock(held.get(), LOCK_EX), 0);
-  EXPECT_TRUE(IsRunFolderHeld(folder_.path("run")));
+  EXPECT_TRUE(IsRunFolderHeld(folder_ / "run"));
 }
 
 TEST(ProcessIdTest, APidThatIsNotThereIsNotAlive) {
@@ -122,13 +122,13 @@ TEST(TokenTest, IsSixtyFourHexadecimalDigitsAndNewEveryTime) {
 }
 
 TEST(ScratchTest, SweepRemovesTheFoldersOfDeadProcessesOnly) {
-  const TemporaryFolder parent;
+  const TempFolder parent;
   const std::string own = ScratchPathIn(parent.path());
   const absl::Status made = MakeScratch(own);
   ASSERT_TRUE(made.ok()) << made;
   EXPECT_EQ(ModeOf(own), 0700);
   const std::string dead = own.substr(0, own.rfind('-')) + "-1";
-  const std::string foreign = parent.path("lockstep-something-else");
+  const std::string foreign = parent / "lockstep-something-else";
   std::filesystem::create_directories(dead + "/session");
   std::filesystem::create_directory(foreign);
   SweepScratchIn(parent.path());

@@ -16,7 +16,7 @@
 #include "coordinator/supervise/aftermath.h"
 #include "coordinator/supervise/runtime_record.h"
 #include "coordinator/supervise/token.h"
-#include "tests/coordinator/supervise/temporary_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace lockstep {
 namespace {
@@ -83,15 +83,15 @@ class SupervisorTest : public ::testing::Test {
 
   SupervisorOptions Options(const std::string& coordinator, const std::string& mpirun) {
     SupervisorOptions options;
-    options.coordinator.argv = {absl::StrCat(kHere, "fake_coordinator.sh"), coordinator, folder_.path("notes")};
+    options.coordinator.argv = {absl::StrCat(kHere, "fake_coordinator.sh"), coordinator, folder_ / "notes"};
     options.coordinator.environment = {{kTokenVariable, token_}};
-    options.coordinator_log = options.coordinator.output = folder_.path("coordinator.log");
-    options.mpirun_log = folder_.path("mpirun.log");
+    options.coordinator_log = options.coordinator.output = folder_ / "coordinator.log";
+    options.mpirun_log = folder_ / "mpirun.log";
     options.mpirun = [this, mpirun](const std::string&) {
       ChildOptions child;
       child.argv = {absl::StrCat(kHere, "fake_mpirun.sh"), mpirun};
       child.environment = {{kTokenVariable, token_}};
-      child.output = folder_.path("mpirun.log");
+      child.output = folder_ / "mpirun.log";
       child.parent_death_signal = SIGTERM;
       return child;
     };
@@ -113,13 +113,13 @@ class SupervisorTest : public ::testing::Test {
   // Until the coordinator, mpirun and its two workers are there, mpirun with its trap set.
   void AwaitWorkers() const {
     EXPECT_TRUE(
-        Await([&] { return ReadAll(folder_.path("mpirun.log")).find("up") != std::string::npos; }, absl::Seconds(10)));
+        Await([&] { return ReadAll(folder_ / "mpirun.log").find("up") != std::string::npos; }, absl::Seconds(10)));
   }
   std::vector<pid_t> Processes() const { return ProcessesWithVariable(kTokenVariable, token_); }
-  std::string Notes() const { return ReadAll(folder_.path("notes")); }
-  std::string LogPath(const std::string& name) const { return folder_.path(name); }
+  std::string Notes() const { return ReadAll(folder_ / "notes"); }
+  std::string LogPath(const std::string& name) const { return folder_ / name; }
 
-  TemporaryFolder folder_;
+  TempFolder folder_;
   SignalWatch signals_;
   const std::string token_;
   FakeView view_;
@@ -322,16 +322,16 @@ TEST_F(SupervisorTest, TheAftermathKillsWhatStaysAndRemovesWhatLies) {
   child.environment = {{kTokenVariable, token_}};
   const absl::StatusOr<pid_t> pid = StartChild(child);
   ASSERT_TRUE(pid.ok());
-  const RuntimeRecords records = *RuntimeRecords::OpenAt(folder_.path("runtime"));
+  const RuntimeRecords records = *RuntimeRecords::OpenAt(folder_ / "runtime");
   RuntimeRecord record;
-  record.run_folder = folder_.path("run");
+  record.run_folder = folder_ / "run";
   ASSERT_TRUE(records.Write(record).ok());
-  std::filesystem::create_directories(folder_.path("scratch/session"));
-  CleanUpAfterSupervisor(token_, folder_.path("scratch"), record.run_folder, records, absl::Milliseconds(100));
+  std::filesystem::create_directories(folder_ / "scratch/session");
+  CleanUpAfterSupervisor(token_, folder_ / "scratch", record.run_folder, records, absl::Milliseconds(100));
   int status = 0;
   EXPECT_EQ(waitpid(*pid, &status, WNOHANG), *pid);
   EXPECT_EQ(DescribeExit(status), "was killed by SIGKILL");
-  EXPECT_FALSE(std::filesystem::exists(folder_.path("scratch")));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "scratch"));
   EXPECT_FALSE(std::filesystem::exists(records.RecordPath(record.run_folder)));
 }
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "tests/support/temp_folder.h"
 #include "worker/train/communication_cache.h"
 
 namespace lockstep {
@@ -118,17 +119,11 @@ TEST(CommunicationMessageTest, ATableComesBackAndABrokenOneIsRefused) {
 
 class CacheTest : public testing::Test {
  protected:
-  CacheTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "communication_test.XXXXXX").string();
-    EXPECT_NE(mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  ~CacheTest() override { std::filesystem::remove_all(folder_); }
   CommunicationCache Cache(const CommunicationKey& key) const {
-    return CommunicationCache(FileSystem::Real(), folder_ + "/made/lockstep", key);
+    return CommunicationCache(FileSystem::Real(), folder_ / "made/lockstep", key);
   }
 
-  std::string folder_;
+  const TempFolder folder_;
   const CommunicationKey key_ = {{"a 2", "b 1"}, "Open MPI v4", "0.1.0+1234", "replicated"};
 };
 

@@ -10,6 +10,7 @@
 
 #include "common/base/stable_random.h"
 #include "tests/support/mpi_main.h"
+#include "tests/support/temp_folder.h"
 #include "worker/comm/comm_thread.h"
 #include "worker/comm/measure_ways.h"
 #include "worker/communication.h"
@@ -23,15 +24,11 @@ using testing::HasSubstr;
 class CommunicationTest : public testing::Test {
  protected:
   CommunicationTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "communication_mpi_test.XXXXXX").string();
-    EXPECT_NE(mkdtemp(name.data()), nullptr);
-    cache_ = name;
     run_.set_incarnation(1);
     run_.mutable_config()->mutable_communication()->set_algorithm(ALGORITHM_AUTO);
     run_.mutable_config()->mutable_communication()->set_timeout(60);
     sizes_.shared_bytes = sizes_.rank_bytes = 4096;
   }
-  ~CommunicationTest() override { std::filesystem::remove_all(cache_); }
 
   // By messages, as with a period.
   void GoByMessages() { run_.mutable_config()->mutable_communication()->set_period(2); }
@@ -67,7 +64,8 @@ class CommunicationTest : public testing::Test {
 
   GetRunReply run_;
   WindowOptions sizes_;
-  std::string cache_, said_;
+  const TempFolder temp_;
+  std::string cache_ = temp_.path(), said_;
 };
 
 TEST_F(CommunicationTest, MeasuresOnceAndKeepsItForTheNextRunAndForAResume) {
