@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <zlib.h>
 
-#include <filesystem>
 #include <fstream>
 
 #include "absl/strings/escaping.h"

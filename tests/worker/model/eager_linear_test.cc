@@ -86,11 +86,5 @@ TEST(EagerLinearTest, KeepsNothingForGradientsThatNobodyWants) {
   EXPECT_FALSE(layer->forward(torch::randn({3, 6})).requires_grad());
 }
 
-TEST(EagerLinearTest, HasLinearsNames) {
-  std::vector<std::string> names;
-  for (const auto& item : EagerLinear(6, 5)->named_parameters()) names.push_back(item.key());
-  EXPECT_THAT(names, ElementsAre("weight", "bias"));
-}
-
 }  // namespace
 }  // namespace lockstep
