@@ -1,6 +1,5 @@
 #include "tests/common/data/data_testing.h"
 
-#include <stdlib.h>
 #include <zlib.h>
 
 #include <fstream>
