@@ -13,7 +13,11 @@ import sys
 import time
 import unittest
 
-from support import BIN, Case, family, processes, run, start, status, step_now, traces, wait_for
+from support import BIN, ROOT, Case, family, processes, run, start, status, step_now, traces, wait_for
+
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from lab import Lab, why_not  # noqa: E402
 
 MOMENTS = 2
 SEED = 20261125
@@ -94,86 +98,30 @@ class OneHost(Case):
                 self.assertRegex(done.stderr, r"\Alockstep: rank [02] failed at step \d+: .*rank 1 is there but .*; rank 1 is on \S+ \(pid \d+\); " + GO_ON + r"\Z")
 
 
-class Lab:
-    """Hosts on this machine: a network namespace and host name each, on one switch. All of it ends with its processes."""
-
-    def __init__(self, hosts, folder):
-        self.spaces = [subprocess.Popen(["unshare", "-n", "-u", "sh", "-c", f"hostname hang{h} && exec sleep 1000000"]) for h in range(hosts + 1)]
-        wait_for(lambda: all(self.own_network(p.pid) for p in self.spaces), "the namespaces")
-        self.do(0, "ip link add lab type bridge && ip link set lab up")  # space 0 is the switch
-        for h in range(1, hosts + 1):
-            subprocess.run(["ip", "link", "add", "e0", "netns", str(self.spaces[h].pid), "type", "veth", "peer", "name", f"p{h}",
-                            "netns", str(self.spaces[0].pid)], check=True)
-            self.do(0, f"ip link set p{h} master lab up")
-            self.do(h, f"ip link set lo up && ip addr add {self.address(h)}/24 dev e0 && ip link set e0 up")
-        self.rsh = folder / "rsh"
-        cases = "".join(f"{self.address(h)}) exec nsenter -t {self.spaces[h].pid} -n -u bash -c \"$*\" ;;\n" for h in range(1, hosts + 1))
-        self.rsh.write_text(f'#!/bin/bash\nwhile [[ $1 == -* ]]; do shift; done\nhost=$1; shift\ncase $host in\n{cases}esac\n')
-        self.rsh.chmod(0o755)
-
-    @staticmethod
-    def own_network(pid):
+def workers_in(lab):
+    """Pids of the lab's workers: of the programs themselves, not of what started them."""
+    def named(pid):
         try:
-            return os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net") and "sleep" in pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+            return pathlib.Path(f"/proc/{pid}/cmdline").read_text().startswith(f"{BIN}/lockstep-worker\0")
         except OSError:
-            return False
-
-    @staticmethod
-    def address(host):
-        return f"10.79.31.{host}"
-
-    def on(self, host, *command):
-        return ["nsenter", "-t", str(self.spaces[host].pid), "-n", "-u", *map(str, command)]
-
-    def do(self, host, command):
-        subprocess.run(self.on(host, "sh", "-c", command), check=True)
-
-    def cut(self, host):
-        self.do(0, f"ip link set p{host} down")
-
-    def processes(self, word=""):
-        """Those in the lab whose command line has `word`."""
-        spaces = {os.readlink(f"/proc/{p.pid}/ns/net") for p in self.spaces}
-        found = set()
-        for entry in pathlib.Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and os.readlink(entry / "ns/net") in spaces and word in (entry / "cmdline").read_text():
-                    found.add(int(entry.name))
-            except OSError:
-                pass  # it has ended
-        return found
-
-    def close(self):
-        """Fine if it is closed already."""
-        for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
-        for process in self.spaces:
-            process.wait()
-        self.spaces = []
+            return False  # it has ended
+    return [pid for pid in lab.processes() if named(pid)]
 
 
-@unittest.skipIf(os.geteuid() != 0 or not all(shutil.which(tool) for tool in ("ip", "nsenter", "unshare", "mpirun")),
-                 "network namespaces need root and Debian's iproute2 and util-linux")
+@unittest.skipIf(why_not(), why_not())
 class SeveralHosts(Case):
     def launch(self, lab, algorithm, out):
         """The coordinator on host 1, a worker on every host, each with a log of its own."""
         config = self.small(communication__algorithm=algorithm, communication__timeout=TIMEOUT, convergence__max_epochs=100000)
-        serve = subprocess.Popen(lab.on(1, BIN / "lockstep", "serve", config, "--workers", WORKERS, "--listen", f"{lab.address(1)}:0", "--out", out),
-                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        serve = lab.start(1, BIN / "lockstep", "serve", config, "--workers", WORKERS, "--listen", f"{lab.address(1)}:0", "--out", out,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.started.append(serve)
         says = serve.stdout.readline() + serve.stdout.readline()
         address, token = re.search(r"waiting at (\S+) for", says)[1], pathlib.Path(re.search(r"\$\(cat (\S+)\)", says)[1]).read_text()
-        hosts = ",".join(lab.address(h) for h in range(1, WORKERS + 1))
-        net = f"{lab.address(0)}/24"
         worker = f"exec {BIN}/lockstep-worker --coordinator {address} 2> {out}.rank.$OMPI_COMM_WORLD_RANK"
-        mca = dict(plm_rsh_agent=lab.rsh, oob_tcp_if_include=net, btl_tcp_if_include=net, pml="ob1", btl="tcp,self", mpi_yield_when_idle=1,
-                   orte_tmpdir_base=self.folder)
-        mpirun = subprocess.Popen(
-            lab.on(1, "mpirun", "-np", WORKERS, "--host", hosts, "--map-by", "node", "--bind-to", "none", *(x for k, v in mca.items() for x in ("--mca", k, v)),
-                   "-x", "LOCKSTEP_TOKEN", "-x", "OMP_NUM_THREADS", "-x", "TMPDIR", "bash", "-c", worker),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, "LOCKSTEP_TOKEN": token.strip(), "OMP_NUM_THREADS": "1", "TMPDIR": str(self.folder),
-                 "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
+        passed = {"LOCKSTEP_TOKEN": token.strip(), "OMP_NUM_THREADS": "1", "TMPDIR": str(self.folder)}
+        mpirun = subprocess.Popen(lab.mpirun(WORKERS, *(word for name in passed for word in ("-x", name)), "bash", "-c", worker),
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=lab.mpirun_environment(**passed))
         self.started.append(mpirun)
         return serve
 
@@ -181,10 +129,12 @@ class SeveralHosts(Case):
         chance = random.Random(f"{SEED} {algorithm} {host} {k}")
         out = self.folder / f"{algorithm}-{host}-{k}"
         before = traces(), sockets()
-        lab = Lab(WORKERS, self.folder)
-        self.addCleanup(lab.close)
+        lab = Lab(WORKERS)
+        self.addCleanup(lab.down)
+        lab.up()
         serve = self.launch(lab, algorithm, out)
         wait_for(lambda: step_now(out) >= 1, "the first step")
+        self.assertEqual(len(workers_in(lab)), WORKERS)
         time.sleep(chance.uniform(0, 1.5))  # the seeded moment is the thing under test
         began = time.monotonic()
         lab.cut(host)
@@ -196,20 +146,20 @@ class SeveralHosts(Case):
         serve.stdout.read()
         said = serve.stderr.read()
         print(f"{algorithm:4} host {host} cut off, after {took:4.1f} s: {said.strip()}", flush=True)
-        wait_for(lambda: not lab.processes("lockstep-worker\0--coordinator"), "the workers to be gone", max(0.1, BOUND - took))
+        wait_for(lambda: not workers_in(lab), "the workers to be gone", max(0.1, BOUND - took))
         logs = {rank: pathlib.Path(f"{out}.rank.{rank}").read_text() for rank in range(WORKERS)}
         print("".join(logs.values()), flush=True)
         self.assertEqual(code, 1, said)
         cut = host - 1
         others = [rank for rank in range(WORKERS) if rank != cut]
-        beyond, place = (f"rank {cut} does not answer", rf"rank {cut} is on hang{host} \(pid \d+\)")
+        beyond, place = (f"rank {cut} does not answer", rf"rank {cut} is on host{host} \(pid \d+\)")
         here = "ranks {}, {} do not answer".format(*others)
         if host == 1:  # with the coordinator
-            beyond, place = here, r"rank 1 is on hang2 \(pid \d+\), rank 2 on hang3 \(pid \d+\)"
+            beyond, place = here, r"rank 1 is on host2 \(pid \d+\), rank 2 on host3 \(pid \d+\)"
         self.assertRegex(said, rf"{beyond}.*{place}")
         self.assertIn(here, logs[cut])
         self.assertTrue(any(f"rank {cut} does not answer" in logs[rank] for rank in others), logs)
-        lab.close()
+        lab.down()
         self.assertEqual((traces() - before[0], sockets() - before[1]), (set(), set()))
 
     def test_ranks_on_both_sides_of_a_link_that_is_cut_name_those_beyond_it(self):
