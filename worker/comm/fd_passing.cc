@@ -71,6 +71,7 @@ bool OfThisUser(int fd) {
   return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid();
 }
 
+// UNAVAILABLE: who asked has gone.
 absl::Status SendAnswer(int socket, int fd, const absl::Status& outcome) {
   Answer answer;
   answer.code = static_cast<int32_t>(outcome.code());
@@ -90,7 +91,9 @@ absl::Status SendAnswer(int socket, int fd, const absl::Status& outcome) {
     header->cmsg_len = CMSG_LEN(sizeof(int));
     std::memcpy(CMSG_DATA(header), &fd, sizeof(int));
   }
-  return sendmsg(socket, &message, MSG_NOSIGNAL) == sizeof(answer) ? absl::OkStatus() : Errno("sendmsg");
+  if (sendmsg(socket, &message, MSG_NOSIGNAL) == sizeof(answer)) return absl::OkStatus();
+  const bool gone = errno == EPIPE || errno == ECONNRESET;
+  return gone ? absl::UnavailableError("the rank that asked has gone") : Errno("sendmsg");
 }
 
 absl::StatusOr<int> ReceiveAnswer(int socket) {
@@ -142,7 +145,9 @@ absl::Status FdServer::Serve(int clients, int fd, const absl::Status& outcome, a
     int32_t number = 0;
     if (!said || recv(client.fd(), &number, sizeof(number), 0) != sizeof(number)) continue;
     if (number < 1 || number > clients || served[number]) continue;
-    RETURN_IF_ERROR(SendAnswer(client.fd(), fd, outcome));
+    const absl::Status sent = SendAnswer(client.fd(), fd, outcome);
+    if (absl::IsUnavailable(sent)) continue;
+    RETURN_IF_ERROR(sent);
     served[number] = true;
     --left;
   }

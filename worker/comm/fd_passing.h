@@ -20,7 +20,7 @@ class FdServer {
   ~FdServer();
 
   // Gives each of the clients 1 … `clients` the file `fd`, or, if `outcome` is an error, that. Clients of another user
-  // are turned away. DeadlineExceeded: some have not come; `missing` is called with each one's number.
+  // are turned away. DeadlineExceeded: some have not come, or have gone again; `missing` gets each one's number.
   absl::Status Serve(int clients, int fd, const absl::Status& outcome, absl::Time deadline, std::vector<int>* missing);
 
  private:

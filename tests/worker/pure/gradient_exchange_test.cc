@@ -171,19 +171,19 @@ TEST_F(GradientExchangeTest, RanksThatDoNotDoTheSameAreNamed) {
 }
 
 TEST_F(GradientExchangeTest, ARankThatDoesNotComeIsNamedWithTheStep) {
-  OnRanks(3, absl::Milliseconds(200), [&](const Rank& on) {
+  OnRanks(3, absl::Seconds(2), [&](const Rank& on) {
     if (on.rank == 1) return;
     StepTail tail;
     BeginStep(on, 41, &tail);
     const absl::Status status = on.exchange->Wait();
     EXPECT_TRUE(absl::IsDeadlineExceeded(status));
-    EXPECT_EQ(status.message(), "rank 1 did not come to the reduction of step 41 within 200ms: rank 1 does not answer");
+    EXPECT_EQ(status.message(), "rank 1 did not come to the reduction of step 41 within 2s: rank 1 does not answer");
   });
 }
 
 TEST_F(GradientExchangeTest, ARankThatIsThereAndDoesNotComeInTimeIsLate) {
   std::atomic<int> left{2};
-  OnRanks(3, absl::Seconds(1), [&](const Rank& on) {
+  OnRanks(3, absl::Seconds(2), [&](const Rank& on) {
     if (on.rank == 1) {
       while (left > 0) std::this_thread::yield();
       return;
@@ -191,7 +191,7 @@ TEST_F(GradientExchangeTest, ARankThatIsThereAndDoesNotComeInTimeIsLate) {
     StepTail tail;
     BeginStep(on, 41, &tail);
     EXPECT_EQ(on.exchange->Wait().message(),
-              "rank 1 did not come to the reduction of step 41 within 1s: rank 1 is there but late");
+              "rank 1 did not come to the reduction of step 41 within 2s: rank 1 is there but late");
     --left;
   });
 }

@@ -1,11 +1,14 @@
 #include "worker/comm/host_window.h"
 
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <csignal>
+#include <cstddef>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -21,6 +24,8 @@ namespace lockstep {
 namespace {
 
 using ::testing::HasSubstr;
+
+constexpr absl::Duration kMeeting = absl::Seconds(2);  // enough to meet, and short enough to wait for who does not come
 
 // Threads stand in for ranks: what they share is the window all the same.
 class HostWindowTest : public ::testing::Test {
@@ -106,14 +111,14 @@ TEST_F(HostWindowTest, ARankThatSleepsAtABarrierIsWoken) {
 }
 
 TEST_F(HostWindowTest, ABarrierNamesTheRanksThatDoNotCome) {
-  timeout_ = absl::Milliseconds(200);
+  timeout_ = kMeeting;
   std::atomic<int> left{2};
   OnRanks(4, [&](int index, HostWindow* window) {
     ASSERT_TRUE(window->Barrier("meeting").ok());
     if (index == 0 || index == 2) {
       const absl::Status status = window->Barrier("step 7");
       EXPECT_TRUE(absl::IsDeadlineExceeded(status));
-      EXPECT_THAT(std::string(status.message()), HasSubstr("ranks 11, 13 did not come to step 7 within 200ms"));
+      EXPECT_THAT(std::string(status.message()), HasSubstr("ranks 11, 13 did not come to step 7 within 2s"));
       --left;
     }
     while (left > 0) absl::SleepFor(absl::Milliseconds(1));
@@ -126,6 +131,27 @@ TEST_F(HostWindowTest, OpeningNamesTheRanksThatDoNotCome) {
   EXPECT_TRUE(absl::IsDeadlineExceeded(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("waiting for ranks 11, 12"));
   EXPECT_TRUE(absl::IsDeadlineExceeded(HostWindow::Open(Options(3, 2)).status()));
+}
+
+TEST_F(HostWindowTest, ARankThatAsksForTheWindowAndGoesIsOneThatHasNotCome) {
+  const int rank = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path + 1, name_.data(), name_.size());
+  const socklen_t size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name_.size());
+  timeout_ = kMeeting;
+  std::thread goes([&] {
+    while (connect(rank, reinterpret_cast<sockaddr*>(&address), size) != 0) std::this_thread::yield();
+    const int32_t index = 1;
+    EXPECT_EQ(send(rank, &index, sizeof(index), 0), static_cast<ssize_t>(sizeof(index)));
+    close(rank);
+  });
+  WindowOptions options = Options(2, 0);
+  options.rank_bytes = 256 << 20;  // longer in the making than the other rank stays
+  const absl::Status status = HostWindow::Open(options).status();
+  goes.join();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("waiting for rank 11"));
 }
 
 TEST_F(HostWindowTest, RanksThatWantWindowsOfUnlikeSizesAreToldSo) {
@@ -154,7 +180,7 @@ TEST_F(HostWindowTest, NoRoomIsAnErrorOnAllRanksThatSaysWhatItIs) {
 
 // Processes in place of threads, one of which is killed: the kernel takes the window away, the other hears of it.
 TEST_F(HostWindowTest, AKilledRankIsNamedAndLeavesNothing) {
-  timeout_ = absl::Milliseconds(300);
+  timeout_ = kMeeting;
   const pid_t child = fork();
   if (child == 0) {
     absl::StatusOr<std::unique_ptr<HostWindow>> window = HostWindow::Open(Options(2, 1));
