@@ -141,6 +141,7 @@ class Core {
   void WatchSilence(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WatchJoins(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WatchMaxTime() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WatchProgress(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WatchJournal(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string MissingRanks() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -176,6 +177,9 @@ class Core {
   std::optional<EpochLine> epoch_line_ ABSL_GUARDED_BY(mutex_);    // waits for the evaluation at its step
   bool uploading_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Duration begun_ ABSL_GUARDED_BY(mutex_), last_tick_ ABSL_GUARDED_BY(mutex_);
+  // WatchProgress: how far ranks and journal were when something last went on, when that was, the longest wait for it.
+  int64_t progress_step_ ABSL_GUARDED_BY(mutex_) = 0, progress_seq_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Duration progress_at_ ABSL_GUARDED_BY(mutex_), longest_pause_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Duration> aborted_ ABSL_GUARDED_BY(mutex_);  // when the workers were told to
   std::optional<RunEnded> ended_ ABSL_GUARDED_BY(mutex_);
   bool flushed_ ABSL_GUARDED_BY(mutex_) = false;

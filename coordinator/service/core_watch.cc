@@ -11,6 +11,10 @@ namespace lockstep {
 namespace {
 
 constexpr int kMaxNamedRanks = 8;
+// How long a stop waits for the end of a step, an evaluation or a checkpoint: this, or several times what the longest so
+// far took.
+constexpr absl::Duration kStopPatience = absl::Minutes(2);
+constexpr int kStopPatienceTimes = 5;
 
 }  // namespace
 
@@ -23,6 +27,7 @@ void Core::Tick() {
       WatchSilence(now);
       WatchJoins(now);
       WatchMaxTime();
+      WatchProgress(now);
       Settle();
       WatchJournal(now);
       last_tick_ = now;
@@ -79,6 +84,28 @@ void Core::WatchMaxTime() {
   Update update;
   update.mutable_time_reached()->set_seconds(elapsed);
   update.mutable_time_reached()->set_step(LastHeardStep());
+  Submit(std::move(update));
+}
+
+// Workers whose heartbeats go on while they compute for ever keep nobody waiting but a stop.
+void Core::WatchProgress(absl::Duration now) {
+  const int64_t step = LastHeardStep(), seq = state_.last_seq();
+  const bool was_away = now - last_tick_ > kStopPatience / 4;
+  if (step != progress_step_ || seq != progress_seq_ || uploading_ || was_away) {
+    if (progress_seq_ > 0) longest_pause_ = std::max(longest_pause_, now - progress_at_);
+    progress_step_ = step;
+    progress_seq_ = seq;
+    progress_at_ = now;
+    return;
+  }
+  const absl::Duration limit = std::max(kStopPatience, kStopPatienceTimes * longest_pause_);
+  if (!state_.stop() || state_.failed() || now - progress_at_ < limit) return;
+  Update update;
+  update.mutable_failed()->set_rank(-1);
+  update.mutable_failed()->set_step(step);
+  update.mutable_failed()->set_what(
+      absl::StrCat("no rank has come further for ", InSeconds(limit), " since the stop (", state_.stop()->rule(),
+                   "): all are there and compute, in step ", step + 1, " or what follows step ", step));
   Submit(std::move(update));
 }
 

@@ -45,6 +45,18 @@ std::string Percent(double change, double error) {
 
 }  // namespace
 
+BucketTuner BucketTuner::Anew(double start_mb, double in_force_mb, int64_t step) {
+  BucketTuner tuner(start_mb);
+  tuner.best_mb_ = tuner.in_force_mb_ = in_force_mb;
+  Move move;
+  move.bucket_mb = in_force_mb;
+  move.measure_steps = kBlockSteps;
+  move.reason =
+      absl::StrFormat("bucket_mb %g, in force at step %d, is measured: the search begins anew", in_force_mb, step);
+  tuner.next_ = std::move(move);
+  return tuner;
+}
+
 // Both have as many blocks.
 BucketTuner::Comparison BucketTuner::Compare() const {
   Comparison comparison;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +22,8 @@ class BucketTuner {
   static constexpr int kBlockSteps = 25;
 
   explicit BucketTuner(double start_mb) : start_mb_(start_mb), best_mb_(start_mb), in_force_mb_(start_mb) {}
+  // Begins anew in mid-training, at `step`, with the size that is in force there; its reach is that of `start_mb`.
+  static BucketTuner Anew(double start_mb, double in_force_mb, int64_t step);
 
   // The size whose times are due; its first block comes without a move.
   double in_force_mb() const { return in_force_mb_; }

@@ -56,7 +56,7 @@ void RunState::ApplyFact(const Update& update) {
       problem_ = update.problem();
       return;
     case Update::kCommunicationChosen:
-      communication_ = update.communication_chosen();
+      ApplyCommunicationChosen(update.communication_chosen());
       return;
     case Update::kBucketsMeasured:
       tuner_->Measured(update.buckets_measured());
@@ -103,12 +103,32 @@ void RunState::RollBackTo(const RunStarted& started) {
       fresh.best_value_ = MetricOf(fresh.evaluations_[best], metric);
     }
   }
-  // One that goes on in mid-training keeps the size that was in force, so that it repeats bitwise.
   const Communication& communication = fresh.config_.communication();
-  if (communication.bucket_tuning() == BUCKET_TUNING_AUTO && fresh.start_step_ == 0) {
-    fresh.tuner_.emplace(communication.bucket_mb());
+  if (communication.bucket_tuning() == BUCKET_TUNING_AUTO) {
+    if (fresh.start_step_ == 0) {
+      fresh.tuner_.emplace(communication.bucket_mb());
+    } else if (tuner_ && tuner_->over() && buckets_step_ <= fresh.start_step_ &&
+               tuner_->in_force_mb() == fresh.BucketMbAtStart()) {
+      // The search had ended by then, and stays ended: the run repeats bitwise.
+      fresh.tuner_ = std::move(tuner_);
+      fresh.buckets_step_ = buckets_step_;
+    }
   }
   *this = std::move(fresh);
+}
+
+double RunState::BucketMbAtStart() const {
+  const double kept_mb = resumed_from_ ? resumed_from_->bucket_mb() : 0;
+  return kept_mb > 0 ? kept_mb : config_.communication().bucket_mb();
+}
+
+// Where a search for the bucket size had not ended, it begins anew: not all that it was told is of steps that count.
+void RunState::ApplyCommunicationChosen(const CommunicationChosen& chosen) {
+  communication_ = chosen;
+  const bool wanted = config_.communication().bucket_tuning() == BUCKET_TUNING_AUTO && !tuner_;
+  if (!wanted || world_ == 1 || chosen.structure() == "shared") return;
+  tuner_ = BucketTuner::Anew(config_.communication().bucket_mb(), BucketMbAtStart(), start_step_);
+  buckets_step_ = start_step_;
 }
 
 void RunState::ApplyWorkerJoined(const WorkerJoined& joined) {

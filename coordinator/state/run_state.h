@@ -119,9 +119,11 @@ class RunState {
   // What Check let through.
   void ApplyRunStarted(const RunStarted& started, double time);
   void RollBackTo(const RunStarted& started);
+  double BucketMbAtStart() const;
   void ApplyFact(const Update& update);
   void ApplyWorkerJoined(const WorkerJoined& joined);
   void ApplyWorkerLeft(const WorkerLeft& left);
+  void ApplyCommunicationChosen(const CommunicationChosen& chosen);
   void ApplyEvaluated(const EvaluationResult& result);
   void ApplyCheckpointDue(int64_t step);
   void ApplyCheckpointCommitted(const CheckpointCommitted& committed);
@@ -161,7 +163,7 @@ class RunState {
   std::vector<EvaluationResult> evaluations_;
   std::vector<Directive> directives_;
   std::optional<CheckpointState> resumed_from_;
-  std::optional<BucketTuner> tuner_;  // from the first step on, where that is asked for
+  std::optional<BucketTuner> tuner_;  // where that is asked for
   int64_t buckets_step_ = 0;          // the last that it was told of
   std::optional<Decision> stop_;
   std::optional<RunEnded> ended_;

@@ -1,9 +1,15 @@
 """Every algorithm trains the same parameters, and each of them the same bits every time."""
+import sys
 import unittest
 
 import numpy
 
-from support import Case, checkpoint, run, same_checkpoint, tensors
+from support import BIN, ROOT, Case, checkpoint, rows, run, same_checkpoint, tensors
+
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from lab import Lab, why_not  # noqa: E402
+from runs import train  # noqa: E402
 
 ALGORITHMS = ("mpi", "ring", "shared", "hierarchical")
 
@@ -35,6 +41,33 @@ class Algorithms(Case):
                     expected = expected or parameters  # mpi is the first
                     for tensor, values in expected.items():
                         self.assertLessEqual(numpy.abs(values - parameters[tensor]).max(), 1e-5, f"{algorithm}: {tensor}")
+
+
+@unittest.skipIf(why_not(), why_not())
+class BetweenHosts(Case):
+    """Two hosts, with as many ranks and with more on one: there the hierarchical one has an exchange of its own."""
+
+    def trained(self, lab, name, algorithm, ranks):
+        out = self.folder / name
+        config = self.small(communication__algorithm=algorithm, communication__bucket_mb=0.1, data__global_batch_size=120,
+                            optimizer__momentum=0.9, convergence__max_steps=20, convergence__max_epochs=100)
+        train(lab, ranks, BIN, [config, "--workers", ranks, "--out", out], deadline=120)
+        return out
+
+    def test_hierarchical_gives_the_parameters_of_mpi_and_repeats_bitwise(self):
+        with Lab(hosts=2) as lab:
+            for ranks in (4, 3):
+                with self.subTest(ranks=ranks):
+                    expected = tensors(checkpoint(self.trained(lab, f"mpi-{ranks}", "mpi", ranks)) / "model.safetensors")
+                    first, again, auto = (self.trained(lab, f"{name}-{ranks}", algorithm, ranks) for name, algorithm in
+                                          (("first", "hierarchical"), ("again", "hierarchical"), ("auto", "auto")))
+                    for out in (first, auto):
+                        self.assertEqual({r["structure"] for r in rows(out, "select structure from communication")}, {"hierarchical"})
+                        parameters = tensors(checkpoint(out) / "model.safetensors")
+                        for tensor, values in expected.items():
+                            self.assertLessEqual(numpy.abs(values - parameters[tensor]).max(), 1e-5, tensor)
+                    self.assertIsNone(same_checkpoint(checkpoint(first), checkpoint(again)))
+                    run("verify", first)
 
 
 if __name__ == "__main__":

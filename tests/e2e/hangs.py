@@ -108,33 +108,37 @@ def workers_in(lab):
     return [pid for pid in lab.processes() if named(pid)]
 
 
+def silent(ranks):
+    return f"ranks {', '.join(map(str, ranks))} do not answer" if len(ranks) > 1 else f"rank {ranks[0]} does not answer"
+
+
 @unittest.skipIf(why_not(), why_not())
 class SeveralHosts(Case):
-    def launch(self, lab, algorithm, out):
-        """The coordinator on host 1, a worker on every host, each with a log of its own."""
+    def launch(self, lab, algorithm, ranks, out):
+        """The coordinator on host 1, workers on every host in turn, each with a log of its own."""
         config = self.small(communication__algorithm=algorithm, communication__timeout=TIMEOUT, convergence__max_epochs=100000)
-        serve = lab.start(1, BIN / "lockstep", "serve", config, "--workers", WORKERS, "--listen", f"{lab.address(1)}:0", "--out", out,
+        serve = lab.start(1, BIN / "lockstep", "serve", config, "--workers", ranks, "--listen", f"{lab.address(1)}:0", "--out", out,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.started.append(serve)
         says = serve.stdout.readline() + serve.stdout.readline()
         address, token = re.search(r"waiting at (\S+) for", says)[1], pathlib.Path(re.search(r"\$\(cat (\S+)\)", says)[1]).read_text()
         worker = f"exec {BIN}/lockstep-worker --coordinator {address} 2> {out}.rank.$OMPI_COMM_WORLD_RANK"
         passed = {"LOCKSTEP_TOKEN": token.strip(), "OMP_NUM_THREADS": "1", "TMPDIR": str(self.folder)}
-        mpirun = subprocess.Popen(lab.mpirun(WORKERS, *(word for name in passed for word in ("-x", name)), "bash", "-c", worker),
+        mpirun = subprocess.Popen(lab.mpirun(ranks, *(word for name in passed for word in ("-x", name)), "bash", "-c", worker),
                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=lab.mpirun_environment(**passed))
         self.started.append(mpirun)
         return serve
 
-    def one_cut(self, algorithm, host, k):
+    def one_cut(self, algorithm, hosts, ranks, host, k):
         chance = random.Random(f"{SEED} {algorithm} {host} {k}")
         out = self.folder / f"{algorithm}-{host}-{k}"
         before = traces(), sockets()
-        lab = Lab(WORKERS)
+        lab = Lab(hosts)
         self.addCleanup(lab.down)
         lab.up()
-        serve = self.launch(lab, algorithm, out)
+        serve = self.launch(lab, algorithm, ranks, out)
         wait_for(lambda: step_now(out) >= 1, "the first step")
-        self.assertEqual(len(workers_in(lab)), WORKERS)
+        self.assertEqual(len(workers_in(lab)), ranks)
         time.sleep(chance.uniform(0, 1.5))  # the seeded moment is the thing under test
         began = time.monotonic()
         lab.cut(host)
@@ -147,27 +151,24 @@ class SeveralHosts(Case):
         said = serve.stderr.read()
         print(f"{algorithm:4} host {host} cut off, after {took:4.1f} s: {said.strip()}", flush=True)
         wait_for(lambda: not workers_in(lab), "the workers to be gone", max(0.1, BOUND - took))
-        logs = {rank: pathlib.Path(f"{out}.rank.{rank}").read_text() for rank in range(WORKERS)}
+        logs = {rank: pathlib.Path(f"{out}.rank.{rank}").read_text() for rank in range(ranks)}
         print("".join(logs.values()), flush=True)
         self.assertEqual(code, 1, said)
-        cut = host - 1
-        others = [rank for rank in range(WORKERS) if rank != cut]
-        beyond, place = (f"rank {cut} does not answer", rf"rank {cut} is on host{host} \(pid \d+\)")
-        here = "ranks {}, {} do not answer".format(*others)
-        if host == 1:  # with the coordinator
-            beyond, place = here, r"rank 1 is on host2 \(pid \d+\), rank 2 on host3 \(pid \d+\)"
-        self.assertRegex(said, rf"{beyond}.*{place}")
-        self.assertIn(here, logs[cut])
-        self.assertTrue(any(f"rank {cut} does not answer" in logs[rank] for rank in others), logs)
+        cut = [rank for rank in range(ranks) if rank % hosts == host - 1]
+        others = [rank for rank in range(ranks) if rank not in cut]
+        lost = others if host == 1 else cut  # to the coordinator, which is on host 1
+        self.assertRegex(said, silent(lost) + ".*; " + ", ".join(rf"rank {r} (is )?on host{r % hosts + 1} \(pid \d+\)" for r in lost))
+        self.assertTrue(any(silent(others) in logs[rank] for rank in cut), logs)
+        self.assertTrue(any(silent(cut) in logs[rank] for rank in others), logs)
         lab.down()
         self.assertEqual((traces() - before[0], sockets() - before[1]), (set(), set()))
 
     def test_ranks_on_both_sides_of_a_link_that_is_cut_name_those_beyond_it(self):
         for k in range(MOMENTS):
-            for algorithm in ("mpi", "ring"):
-                for host in (3, 1):
+            for algorithm, hosts, ranks in (("mpi", 3, 3), ("ring", 3, 3), ("hierarchical", 2, 4)):
+                for host in (hosts, 1):
                     with self.subTest(algorithm=algorithm, host=host, k=k):
-                        self.one_cut(algorithm, host, k)
+                        self.one_cut(algorithm, hosts, ranks, host, k)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,25 @@ class Resume(Case):
         run("run", "--resume", out, "--workers", 3, "--set", "convergence.max_epochs=2")
         self.assertEqual({r["samples"] for r in rows(out, "select samples from step where step % 19 <> 0")}, {64})
 
+    def test_what_each_worker_has_to_itself_goes_on_on_any_number_of_them(self):
+        """What was held back, and momenta of workers that average only now and then; with and without a window, alone too."""
+        no_window = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
+        for name, settings in {"period": dict(communication__period=4, optimizer__momentum=0.9),
+                               "topk": dict(communication__compression="topk"),
+                               "powersgd": dict(communication__compression="powersgd"),
+                               "topk-ring": dict(communication__compression="topk", communication__algorithm="ring"),
+                               "topk-auto": dict(communication__compression="topk", model__hidden="[1024, 512]")}.items():
+            out, last = self.folder / name, 0
+            limits = [None, no_window, None, None, no_window] if name == "topk-auto" else [None] * 5
+            for workers, limit in zip((2, 2, 1, 3, 1), limits):
+                with self.subTest(name, workers=workers, window=limit is None):
+                    last += 7
+                    begin = ["--resume", out] if last > 7 else [self.small(**settings), "--out", out]
+                    run("run", *begin, "--workers", workers, "--set", f"convergence.max_steps={last}", preexec_fn=limit)
+                    survived = rows(out, "select step from step where survived = 1 order by step")
+                    self.assertEqual([r["step"] for r in survived], list(range(1, last + 1)))
+            run("verify", out)
+
     def test_a_damaged_last_checkpoint_is_passed_over_for_the_one_before(self):
         out = self.folder / "out"
         run("run", self.small(), "--workers", 2, "--out", out)

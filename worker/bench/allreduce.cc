@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <numeric>
 #include <utility>
 
@@ -263,9 +264,18 @@ absl::Status RunAllReduceBench(const AllReduceBench& bench, MpiSession* session,
   if (session->world() < 2) {
     return absl::InvalidArgumentError("an all-reduce needs at least 2 ranks: mpirun -np 2 lockstep-worker --bench …");
   }
-  auto runner = std::make_unique<Runner>(bench, session, watch);
-  absl::Status status = runner->Open();
-  if (status.ok()) status = runner->Run();
+  std::unique_ptr<Runner> runner;
+  absl::Status status;
+  try {
+    runner = std::make_unique<Runner>(bench, session, watch);
+    status = runner->Open();
+    if (status.ok()) status = runner->Run();
+  } catch (const std::bad_alloc&) {
+    const int64_t bytes = *std::max_element(bench.counts.begin(), bench.counts.end()) * sizeof(float);
+    status = absl::ResourceExhaustedError(
+        absl::StrCat("no memory for arrays of ", DescribeBytes(bytes), " on rank ", session->rank(),
+                     ", two to four for each rank of a host; choose smaller --sizes, or --max"));
+  }
   watch->End();
   if (!status.ok()) runner.release();  // peers may still write into its buffers
   return status;

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "worker/comm/ways.h"
 
@@ -67,9 +68,12 @@ class Operation {
   virtual ~Operation() = default;
   // Drives it forward, never blocks. True: done.
   virtual absl::StatusOr<bool> Poll() = 0;
-  // Bytes that this rank sends to other processes for it; known once it is done. What ranks of one host read in each
-  // other's memory counts too.
+  // Bytes that this rank sends to other processes for it; known once it is done. In a window what a rank reads in the
+  // others' memory counts, if all ranks are on its host; else what goes between hosts alone.
   virtual int64_t wire_bytes() const { return 0; }
+  // How it went, as `collective.algorithm` has it, in words that last; known once it is done. Empty: by what its
+  // Collectives' algorithm() says.
+  virtual absl::string_view algorithm() const { return {}; }
   // It has collectives of its own still to start, from Poll. Whoever polls it starts no other meanwhile: when that
   // would be differs between ranks, and all have to start the same in the same order.
   virtual bool starts_more() const { return false; }
@@ -84,9 +88,9 @@ class Collectives {
   virtual ~Collectives() = default;
   virtual int rank() const = 0;
   virtual int world() const = 0;
+  // A rank's number in the job, for messages: a group may be of some of the job's ranks.
+  virtual int JobRank(int rank) const { return rank; }
   virtual std::string algorithm() const = 0;
-  // Of an all-reduce of so many bytes.
-  virtual std::string AlgorithmOf(int64_t bytes) const { return algorithm(); }
   // Which way the all-reduces that are started from now on go, by their bytes; the same on all ranks. Those that know
   // one way only leave it at that.
   virtual void SetWays(const WayTable& ways) {}

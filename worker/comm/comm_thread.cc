@@ -40,6 +40,7 @@ uint64_t DigestText(uint64_t digest, absl::string_view text) {
 
 CommThread::CommThread(Collectives* collectives, absl::Duration timeout)
     : collectives_(collectives),
+      algorithm_(collectives->algorithm()),
       timeout_(timeout),
       items_(kQueueItems),
       roll_call_(collectives, timeout),
@@ -116,7 +117,7 @@ int64_t CommThread::StartTail(StepTail* tail) {
 }
 
 void CommThread::StampTail(StepTail* tail) {
-  tail->rank = collectives_->rank();
+  tail->rank = collectives_->JobRank(collectives_->rank());
   tail->number = next_;
   tail->digest = std::exchange(digest_, 0);
   tail->mismatch_rank = -1;
@@ -304,6 +305,8 @@ RollCall::Standing CommThread::Standing() const {
 
 absl::Status CommThread::Finish(Item* item) {
   item->wire_bytes = item->operation->wire_bytes();
+  item->algorithm = item->operation->algorithm();
+  if (item->algorithm.empty()) item->algorithm = algorithm_;
   item->operation.reset();
   item->end_ns = MonotonicNanos();
   if (item->kind != Kind::kTail) --under_way_;
@@ -351,6 +354,7 @@ void CommThread::Publish() {
     Span& span = spans_[span_count_];
     span.seq = static_cast<int32_t>(span_count_++);
     span.name.assign(item.name);
+    span.algorithm.assign(item.algorithm.data(), item.algorithm.size());
     span.bytes = item.bytes;
     span.wire_bytes = item.wire_bytes;
     span.start_ns = item.start_ns;

@@ -23,6 +23,7 @@ namespace lockstep {
 struct Span {
   int32_t seq = 0;  // from 0, counted anew after each TakeSpans
   std::string name;
+  std::string algorithm;
   int64_t bytes = 0, wire_bytes = 0;
   int64_t start_ns = 0;  // handed over by the trainer
   int64_t begin_ns = 0;  // started
@@ -61,7 +62,6 @@ class CommThread {
   int64_t StartBroadcast(absl::string_view name, absl::Span<std::byte> data, int root);
   int64_t StartBarrier(absl::string_view name);
 
-  std::string algorithm() const { return collectives_->algorithm(); }
   // Until everything handed over so far is done.
   absl::Status Wait();
   // Until this one is, whatever else is under way. It is one of the last kQueueItems handed over.
@@ -96,6 +96,7 @@ class CommThread {
     int root = 0;
     int64_t start_ns = 0, begin_ns = 0, end_ns = 0;
     int64_t wire_bytes = 0;
+    absl::string_view algorithm;
     bool begun = false;                    // thread
     bool done = false;                     // under mutex_: the trainer may know
     std::unique_ptr<Operation> operation;  // null before it is begun, and once done
@@ -131,6 +132,7 @@ class CommThread {
   void Rest(bool moved);
 
   Collectives* const collectives_;
+  const std::string algorithm_;
   const absl::Duration timeout_;
   std::vector<Item> items_;
   int64_t next_ = 0;           // trainer: items made

@@ -41,6 +41,7 @@ std::unique_ptr<Compressor> NewCompressor(const CompressionOptions& options, int
 }
 
 void Residual::Release(absl::Span<float> gradients, int64_t first) {
+  if (used_.exchange(false, std::memory_order_relaxed)) released_ = 0;
   if (released_ >= static_cast<int64_t>(values_.size())) return;
   float* const held = at(first);
   for (size_t i = 0; i < gradients.size(); ++i) {

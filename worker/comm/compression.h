@@ -15,7 +15,8 @@ namespace lockstep {
 // back and adds to the same elements the next time (error feedback, Karimireddy et al. 2019), so that what is applied
 // over the steps and what is held back at the end, summed over the ranks, are the sum of all gradients.
 //
-// AllReduce and its operations belong to the communication thread; the rest to the trainer, while none is under way.
+// AllReduce and its operations belong to the communication thread. The rest is the trainer's: Release of elements of
+// which no operation is under way, states() while none is.
 class Compressor {
  public:
   virtual ~Compressor() = default;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -17,19 +18,22 @@ std::unique_ptr<Compressor> NewTopK(double ratio, int64_t elements);
 std::unique_ptr<Compressor> NewPowerSgd(const CompressionOptions& options, int64_t elements,
                                         const std::vector<GradientMatrix>& matrices);
 
-// What a rank has not sent yet, by element of the flat array.
+// What a rank has not sent yet, by element of the flat array. The communication thread and the trainer may each be at
+// elements of their own.
 class Residual {
  public:
   explicit Residual(int64_t elements) : values_(elements) {}
   float* at(int64_t first) { return values_.data() + first; }
-  // AllReduce is about to hold something back.
-  void Use() { released_ = 0; }
+  // AllReduce is about to hold something back; the communication thread.
+  void Use() { used_.store(true, std::memory_order_relaxed); }
+  // The trainer.
   void Release(absl::Span<float> gradients, int64_t first);
   RankState state() { return {"residual", absl::MakeSpan(values_), RankState::Share::kSum}; }
 
  private:
   std::vector<float> values_;
-  int64_t released_ = 0;  // elements given back since something was held back; all of them: nothing is left
+  std::atomic<bool> used_{false};  // something was held back since released_ was counted from 0
+  int64_t released_ = 0;           // the trainer's: elements given back since then; all of them: nothing is left
 };
 
 }  // namespace lockstep

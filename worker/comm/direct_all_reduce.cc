@@ -28,6 +28,7 @@ class DirectAllReduce : public Operation {
   absl::Status Start();
   absl::StatusOr<bool> Poll() override;
   int64_t wire_bytes() const override;
+  absl::string_view algorithm() const override { return WayName(Way::kDirect); }
 
  private:
   // One segment on its way: of the own slice, shared by all peers, or of one peer's slice.

@@ -31,6 +31,7 @@ class DoublingAllReduce : public Operation {
 
   absl::Status Start() { return Begin(); }
   int64_t wire_bytes() const override { return wire_bytes_; }
+  absl::string_view algorithm() const override { return WayName(Way::kDoubling); }
   absl::StatusOr<bool> Poll() override;
 
  private:

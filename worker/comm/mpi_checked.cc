@@ -28,8 +28,9 @@ std::string Describe(const LibraryCall& call, int rank) {
 
 class CheckedOperation : public Operation {
  public:
-  CheckedOperation(CheckedCalls* calls, const LibraryCall& call, int rank, int world, CheckedCalls::StartFn start)
-      : calls_(calls), call_(call), rank_(rank), all_(world), start_(std::move(start)) {}
+  CheckedOperation(CheckedCalls* calls, const LibraryCall& call, int rank, const std::vector<int>* names,
+                   CheckedCalls::StartFn start)
+      : calls_(calls), call_(call), rank_(rank), names_(*names), all_(names->size()), start_(std::move(start)) {}
 
   absl::Status Start() {
     return CheckMpi(MPI_Iallgather(&call_, sizeof(LibraryCall), MPI_BYTE, all_.data(), sizeof(LibraryCall), MPI_BYTE,
@@ -50,6 +51,9 @@ class CheckedOperation : public Operation {
   }
 
   int64_t wire_bytes() const override { return call_started_ != nullptr ? call_started_->wire_bytes() : 0; }
+  absl::string_view algorithm() const override {
+    return call_started_ != nullptr ? call_started_->algorithm() : absl::string_view();
+  }
 
  private:
   absl::Status Compare() const {
@@ -57,26 +61,29 @@ class CheckedOperation : public Operation {
         std::find_if(all_.begin(), all_.end(), [this](const LibraryCall& call) { return !Same(call, call_); });
     if (other == all_.end()) return absl::OkStatus();
     const int theirs = static_cast<int>(other - all_.begin());
-    const int first = std::min(rank_, theirs), second = std::max(rank_, theirs);
+    const int lower = std::min(rank_, theirs), higher = std::max(rank_, theirs);
+    const int first = names_[lower], second = names_[higher];
     return WithRanks(
         absl::FailedPreconditionError(absl::StrCat(
-            "ranks ", first, " and ", second, " do not run the same collectives: ", Describe(all_[first], first), ", ",
-            Describe(all_[second], second), "; check that both have the same build, config and model")),
+            "ranks ", first, " and ", second, " do not run the same collectives: ", Describe(all_[lower], first), ", ",
+            Describe(all_[higher], second), "; check that both have the same build, config and model")),
         {first, second});
   }
 
   CheckedCalls* const calls_;
   const LibraryCall call_;
   const int rank_;
+  const std::vector<int>& names_;
   std::vector<LibraryCall> all_;
   const CheckedCalls::StartFn start_;
   MPI_Request request_ = MPI_REQUEST_NULL;
   std::unique_ptr<Operation> call_started_;
 };
 
-absl::StatusOr<std::unique_ptr<Operation>> CheckedCalls::Start(LibraryCall call, int rank, int world, StartFn start) {
+absl::StatusOr<std::unique_ptr<Operation>> CheckedCalls::Start(LibraryCall call, int rank, const std::vector<int>* names,
+                                                              StartFn start) {
   call.number = made_++;
-  auto operation = std::make_unique<CheckedOperation>(this, call, rank, world, std::move(start));
+  auto operation = std::make_unique<CheckedOperation>(this, call, rank, names, std::move(start));
   RETURN_IF_ERROR(operation->Start());
   return operation;
 }

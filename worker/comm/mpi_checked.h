@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "worker/comm/collectives.h"
@@ -30,8 +31,10 @@ class CheckedCalls {
   // `checks`: for the gathers, `calls`: for nothing but what `start` starts; outlived by MPI.
   CheckedCalls(MPI_Comm checks, MPI_Comm calls) : checks_(checks), calls_(calls) {}
   using StartFn = std::function<absl::StatusOr<std::unique_ptr<Operation>>(MPI_Comm comm)>;
-  // Its Poll: FailedPrecondition names both sides, before anything was sent. This outlives the operation.
-  absl::StatusOr<std::unique_ptr<Operation>> Start(LibraryCall call, int rank, int world, StartFn start);
+  // `names`: the ranks' in the job. The operation's Poll: FailedPrecondition names both sides, before anything was sent.
+  // This and `names` outlive it.
+  absl::StatusOr<std::unique_ptr<Operation>> Start(LibraryCall call, int rank, const std::vector<int>* names,
+                                                   StartFn start);
 
  private:
   friend class CheckedOperation;

@@ -62,6 +62,7 @@ class GatherAndMerge : public Operation {
   }
 
   int64_t wire_bytes() const override { return bytes_ * (group_->world - 1); }
+  absl::string_view algorithm() const override { return WayName(Way::kGather); }
 
   absl::StatusOr<bool> Poll() override {
     int done = 0;
@@ -81,8 +82,9 @@ class GatherAndMerge : public Operation {
 // Requests alone: a barrier, or a broadcast in as many calls as its size needs.
 class RequestList : public Operation {
  public:
-  explicit RequestList(int64_t wire_bytes) : wire_bytes_(wire_bytes) {}
+  explicit RequestList(int64_t wire_bytes, Way way = Way::kLibrary) : wire_bytes_(wire_bytes), way_(way) {}
   int64_t wire_bytes() const override { return wire_bytes_; }
+  absl::string_view algorithm() const override { return WayName(way_); }
   MPI_Request* Add() { return &requests_.emplace_back(MPI_REQUEST_NULL); }
   absl::StatusOr<bool> Poll() override {
     int done = 0;
@@ -93,6 +95,7 @@ class RequestList : public Operation {
 
  private:
   const int64_t wire_bytes_;
+  const Way way_;
   std::vector<MPI_Request> requests_;
 };
 
@@ -118,10 +121,8 @@ class MpiCollectives : public Collectives {
       : group_(std::move(group)), words_(words), library_(words, calls) {}
   int rank() const override { return group_->rank; }
   int world() const override { return group_->world; }
+  int JobRank(int rank) const override { return group_->names[rank]; }
   std::string algorithm() const override { return "mpi"; }
-  std::string AlgorithmOf(int64_t bytes) const override {
-    return std::string(WayName(FindWay(group_->options.ways, bytes)));
-  }
   void SetWays(const WayTable& ways) override { group_->options.ways = ways; }
 
   absl::StatusOr<std::unique_ptr<Operation>> AllReduce(absl::Span<std::byte> data, DType dtype, ReduceOp op,
@@ -140,7 +141,7 @@ class MpiCollectives : public Collectives {
   int NextTag() { return static_cast<int>(tagged_++ % kTagged * kTagsEach); }
   absl::StatusOr<std::unique_ptr<Operation>> Checked(LibraryCall::Kind kind, int64_t bytes, int64_t detail,
                                                      CheckedCalls::StartFn start) {
-    return library_.Start({0, kind, bytes, detail}, group_->rank, group_->world, std::move(start));
+    return library_.Start({0, kind, bytes, detail}, group_->rank, &group_->names, std::move(start));
   }
   absl::StatusOr<std::unique_ptr<Operation>> StartLibrary(const Reduction& reduction, MPI_Comm comm) const;
   absl::StatusOr<std::unique_ptr<Operation>> StartGather(const Reduction& reduction);
@@ -155,7 +156,10 @@ Way MpiCollectives::WayOf(const Reduction& reduction) const {
   const int64_t bytes = static_cast<int64_t>(reduction.data.size());
   const Way way = FindWay(group_->options.ways, bytes);
   // What MPI makes of a minimum with a NaN is its own affair; ours is defined.
-  return way == Way::kLibrary && reduction.op != ReduceOp::kSum ? FindWay(RingWays(), bytes) : way;
+  const bool not_for_library = way == Way::kLibrary && reduction.op != ReduceOp::kSum;
+  // All of it in one message, which MPI counts in int.
+  const bool too_large = (way == Way::kGather || way == Way::kDoubling) && bytes > std::numeric_limits<int>::max();
+  return not_for_library || too_large ? FindWay(RingWays(), bytes) : way;
 }
 
 absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllReduce(absl::Span<std::byte> data, DType dtype,
@@ -272,7 +276,7 @@ absl::StatusOr<std::unique_ptr<Operation>> MpiCollectives::AllGather(absl::Span<
   }
   auto start = [own, all, bytes,
                 peers = group_->world - 1](MPI_Comm comm) -> absl::StatusOr<std::unique_ptr<Operation>> {
-    auto operation = std::make_unique<RequestList>(bytes * peers);
+    auto operation = std::make_unique<RequestList>(bytes * peers, Way::kGather);
     const int count = static_cast<int>(bytes);
     RETURN_IF_ERROR(
         CheckMpi(MPI_Iallgather(own.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, comm, operation->Add()),

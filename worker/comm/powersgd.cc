@@ -98,6 +98,7 @@ class PowerSgdOperation : public Operation {
   }
 
   int64_t wire_bytes() const override { return wire_bytes_; }
+  absl::string_view algorithm() const override { return algorithm_; }
   bool starts_more() const override {
     return phase_ < Phase::kReduceQ || (phase_ == Phase::kReduceQ && reduction_ == nullptr);
   }
@@ -150,6 +151,7 @@ class PowerSgdOperation : public Operation {
     ASSIGN_OR_RETURN(const bool done, reduction_->Poll());
     if (!done) return absl::OkStatus();
     wire_bytes_ += reduction_->wire_bytes();
+    if (phase_ == Phase::kReduceP) algorithm_ = reduction_->algorithm();
     reduction_.reset();
     NextPhase();
     return absl::OkStatus();
@@ -202,6 +204,7 @@ class PowerSgdOperation : public Operation {
   int64_t row_ = 0;
   std::unique_ptr<Operation> reduction_;
   int64_t wire_bytes_ = 0;
+  absl::string_view algorithm_;  // of the first message, which has what goes exact too
 };
 
 class PowerSgd : public Compressor {
@@ -223,7 +226,10 @@ class PowerSgd : public Compressor {
     const auto count = static_cast<int64_t>(gradients.size());
     const auto [found, is_new] = ranges_.try_emplace({first, count});
     Range* const range = &found->second;
-    if (is_new) Plan(first, count, range);
+    if (is_new) {
+      Plan(first, count, range);
+      GiveBack(*range, gradients, residual_.at(first));
+    }
     if (range->blocks.empty()) {
       auto* const bytes = reinterpret_cast<std::byte*>(gradients.data());
       return collectives->AllReduce(absl::MakeSpan(bytes, count * sizeof(float)), DType::kF32, ReduceOp::kSum);
@@ -248,6 +254,13 @@ class PowerSgd : public Compressor {
     bool taken = false;  // by a range: another one with rows of this matrix begins anew every step
   };
 
+  // Where ranges were others before a resume, something may be held back of what is exact now.
+  static void GiveBack(const Range& range, absl::Span<float> gradients, float* held) {
+    for (const Part& part : range.exact) {
+      for (int64_t i = part.at; i < part.at + part.count; ++i) gradients[i] += std::exchange(held[i], 0.0F);
+    }
+  }
+
   void Plan(int64_t first, int64_t count, Range* range) {
     int64_t exact_from = first, p_at = 0, q_at = 0, exact_count = 0;
     const auto add_exact = [&](int64_t end) {
@@ -270,7 +283,7 @@ class PowerSgd : public Compressor {
       q_at += matrix.columns * rank_;
     }
     add_exact(first + count);
-    if (range->blocks.empty()) return;
+    if (range->blocks.empty()) return;  // all of it exact
     range->exact_at = p_at;
     range->p.resize(p_at + exact_count);
     range->q.resize(q_at);

@@ -38,6 +38,7 @@ class RingAllReduce : public Operation {
   absl::Status Start() { return Continue(); }
   absl::StatusOr<bool> Poll() override;
   int64_t wire_bytes() const override { return wire_bytes_; }
+  absl::string_view algorithm() const override { return WayName(Way::kRing); }
 
  private:
   // A message of the queue: segment `message % segments_` of the chunk that it is about.

@@ -60,6 +60,17 @@ void RollCall::Begun(int64_t number, absl::string_view kind, absl::string_view n
   Append("'", &size, place.what);
 }
 
+std::vector<int> RollCall::JobRanks(std::vector<int> ranks) const {
+  for (int& rank : ranks) rank = JobRank(rank);
+  return ranks;
+}
+
+int RollCall::RankOf(int job_rank) const {
+  int rank = collectives_->world() - 1;
+  while (rank >= 0 && JobRank(rank) != job_rank) --rank;
+  return rank;
+}
+
 RollCall::Place RollCall::Find(int64_t number) const {
   if (number < 0) return Place();
   const Place& place = history_[number % kHistory];
@@ -100,7 +111,8 @@ absl::Status RollCall::Compare(int from, const Place& theirs) const {
   const Place own = Find(theirs.number);
   if (own.number < 0 || own.digest == theirs.digest) return absl::OkStatus();
   const bool here_first = collectives_->rank() < from;
-  const int first = here_first ? collectives_->rank() : from, second = here_first ? from : collectives_->rank();
+  const int here = JobRank(collectives_->rank()), there = JobRank(from);
+  const int first = here_first ? here : there, second = here_first ? there : here;
   const Place& on_first = here_first ? own : theirs;
   const Place& on_second = here_first ? theirs : own;
   const bool alike = Sized(own) == Sized(theirs);
@@ -130,7 +142,7 @@ absl::Status RollCall::AskIfLong(const Standing& own, absl::Duration waited, int
 
 std::string RollCall::Describe(int rank) const {
   const Heard& heard = heard_[rank];
-  const std::string who = absl::StrCat("rank ", rank, " is there but has ");
+  const std::string who = absl::StrCat("rank ", JobRank(rank), " is there but has ");
   if (heard.at.number < 0) return absl::StrCat(who, "not begun anything");
   return absl::StrCat(who, heard.done ? "come only to " : "to wait itself, at ", What(heard.at), " (number ",
                       heard.at.number, ")");
@@ -150,7 +162,7 @@ absl::Status RollCall::Missing(const Standing& own, absl::Duration waited, int64
   // Who waits at an earlier operation waits for the same ones.
   if (silent.empty() && late.empty()) late = behind;
   std::vector<std::string> parts;
-  if (!silent.empty()) parts.push_back(Silent(silent));
+  if (!silent.empty()) parts.push_back(Silent(JobRanks(silent)));
   for (size_t i = 0; i < std::min(late.size(), kMostDescribed); ++i) parts.push_back(Describe(late[i]));
   if (late.size() > kMostDescribed) parts.push_back(absl::StrCat(late.size() - kMostDescribed, " more are behind"));
   if (parts.empty()) parts.push_back("all others answer and have come as far, so data is lost between them");
@@ -161,7 +173,7 @@ absl::Status RollCall::Missing(const Standing& own, absl::Duration waited, int64
       absl::DeadlineExceededError(absl::StrCat(What(place), " (number ", own.number, ") has waited ",
                                                absl::FormatDuration(absl::Trunc(waited, absl::Milliseconds(100))), ": ",
                                                absl::StrJoin(parts, ", "))),
-      named);
+      JobRanks(named));
 }
 
 absl::Status RollCall::Assemble(const Standing& own, int64_t start_ns) {
@@ -185,7 +197,10 @@ absl::Status RollCall::Explain(const Standing& own, const absl::Status& error) {
   const int64_t start_ns = MonotonicNanos();
   if (const absl::Status different = Assemble(own, start_ns); absl::IsFailedPrecondition(different)) return different;
   std::vector<int> silent, late;
-  for (const int rank : NamedRanks(error)) (heard_[rank].at_ns < start_ns ? silent : late).push_back(rank);
+  for (const int job_rank : NamedRanks(error)) {
+    const int rank = RankOf(job_rank);
+    if (rank >= 0) (heard_[rank].at_ns < start_ns ? silent : late).push_back(job_rank);
+  }
   std::vector<std::string> parts;
   if (!silent.empty()) parts.push_back(Silent(silent));
   if (!late.empty())

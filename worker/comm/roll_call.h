@@ -20,7 +20,8 @@ namespace lockstep {
 //      as the number that was asked about; by number and digest two ranks that do not do the same find out at once
 //   d) at the deadline, who has been silent for a third of it does not answer; who has done less has come only so far
 //
-// Nothing is sent before b). Called by the communication thread alone.
+// Nothing is sent before b). Messages, and NamedRanks of statuses, have the ranks' numbers in the job
+// (Collectives::JobRank). Called by the communication thread alone.
 class RollCall {
  public:
   // `collectives` outlives it.
@@ -68,6 +69,10 @@ class RollCall {
   absl::Status Compare(int from, const Place& theirs) const;
   absl::Status TellAll(const Standing& own, bool asks);
   std::string Describe(int rank) const;
+  int JobRank(int rank) const { return collectives_->JobRank(rank); }
+  std::vector<int> JobRanks(std::vector<int> ranks) const;
+  // -1: none of this group.
+  int RankOf(int job_rank) const;
   // Asks all and listens until all have said something since `start_ns`, or patience is at its end.
   absl::Status Assemble(const Standing& own, int64_t start_ns);
 

@@ -62,6 +62,9 @@ class TopKOperation : public Operation {
   }
 
   int64_t wire_bytes() const override { return gather_ == nullptr ? 0 : gather_->wire_bytes(); }
+  absl::string_view algorithm() const override {
+    return gather_ == nullptr ? absl::string_view() : gather_->algorithm();
+  }
   bool starts_more() const override { return gather_ == nullptr; }
 
  private:
@@ -107,7 +110,7 @@ class TopKOperation : public Operation {
   absl::Status Add(int rank) {
     const std::byte* const values = range_->all.data() + rank * range_->message_bytes();
     if (!range_->code.Decode(values + range_->k * sizeof(float), range_->indices.data())) {
-      return absl::InternalError(absl::StrCat("what rank ", rank, " sent of its top-k gradients is no code of ",
+      return absl::InternalError(absl::StrCat("what rank ", collectives_->JobRank(rank), " sent of its top-k gradients is no code of ",
                                               range_->k, " indices; check that all ranks have the same build"));
     }
     float value = 0;

@@ -59,7 +59,7 @@ absl::Span<std::byte> StoredBytes(const SafetensorsFile& file, const RankState& 
   return absl::MakeSpan(reinterpret_cast<std::byte*>(const_cast<char*>(bytes.data())), bytes.size());
 }
 
-// What each of `world` ranks gets of the states of `stored_ranks` others.
+// What each of `world` ranks gets of the states of `stored_ranks` others; one rank's, bit by bit, if it is no sum.
 void ShareOut(const SafetensorsFile& file, int stored_ranks, int world, const RankState& state) {
   std::vector<double> sum(state.values.size());
   std::vector<float> values(state.values.size());
@@ -68,7 +68,7 @@ void ShareOut(const SafetensorsFile& file, int stored_ranks, int world, const Ra
     std::memcpy(values.data(), bytes.data(), bytes.size());
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += values[i];
   }
-  const double parts = state.share == Share::kMean ? stored_ranks : world;
+  const double parts = state.share == Share::kSum ? world : stored_ranks;
   for (size_t i = 0; i < sum.size(); ++i) state.values[i] = static_cast<float>(sum[i] / parts);
 }
 
@@ -113,42 +113,43 @@ absl::Status GatherRankStates(const std::vector<RankState>& states, int rank, in
   return absl::OkStatus();
 }
 
-absl::StatusOr<int> CheckRankStates(const SafetensorsFile& file, const std::vector<RankState>& states) {
+absl::StatusOr<std::vector<int>> CheckRankStates(const SafetensorsFile& file, const std::vector<RankState>& states) {
   const auto wrong = [](absl::string_view what) { return absl::DataLossError(absl::StrCat(kRanksFile, ": ", what)); };
-  int ranks = 1;
-  for (const RankState& state : states) {
-    while (state.share != Share::kSame && file.Find(TensorName(state, ranks)) != nullptr) ++ranks;
-  }
+  std::vector<int> stored;
   size_t taken = 0;
   for (const RankState& state : states) {
-    for (int rank = 0; rank < Stored(state, ranks); ++rank, ++taken) {
-      const std::string name = TensorName(state, rank);
+    int ranks = 0;
+    for (;; ++ranks, ++taken) {
+      const std::string name = TensorName(state, ranks);
       const TensorInfo* const tensor = file.Find(name);
-      if (tensor == nullptr) return wrong(absl::StrCat("no tensor '", name, "'"));
+      if (tensor == nullptr) break;
       const auto size = static_cast<int64_t>(state.values.size());
       if (tensor->dtype == "F32" && tensor->shape == std::vector<int64_t>{size}) continue;
       return wrong(absl::StrCat("'", name, "' is ", tensor->dtype, " [", absl::StrJoin(tensor->shape, ", "),
                                 "], this run's is F32 [", size, "]"));
     }
+    stored.push_back(ranks);
   }
-  if (taken == file.header.tensors.size()) return ranks;
-  return wrong(absl::StrCat(file.header.tensors.size(), " tensors, this run has ", taken,
-                            ": it belongs to another communication.compression or communication.period"));
+  if (taken == file.header.tensors.size()) return stored;
+  return wrong(absl::StrCat(file.header.tensors.size(), " tensors, of which this run knows ", taken,
+                            ": a part is missing, or it belongs to another communication.compression or "
+                            "communication.period"));
 }
 
-absl::Status GiveRankStates(const SafetensorsFile& file, int stored_ranks, const std::vector<RankState>& states,
+absl::Status GiveRankStates(const SafetensorsFile& file, std::vector<int> stored, const std::vector<RankState>& states,
                             int rank, int world, CommThread* comm) {
   if (states.empty()) return absl::OkStatus();
-  int32_t stored = stored_ranks;  // only rank 0 knows
+  stored.resize(states.size());  // only rank 0 knows
   if (comm != nullptr) {
-    comm->StartBroadcast("stored ranks", absl::MakeSpan(reinterpret_cast<std::byte*>(&stored), sizeof(stored)), 0);
+    comm->StartBroadcast(
+        "stored ranks", absl::MakeSpan(reinterpret_cast<std::byte*>(stored.data()), stored.size() * sizeof(int)), 0);
     RETURN_IF_ERROR(comm->Wait());
   }
-  const bool own = stored == world;
-  for (const RankState& state : states) {
-    if (state.share == Share::kSame || !own) {
-      if (rank == 0 && state.share == Share::kSame) Take(file, state);
-      if (rank == 0 && state.share != Share::kSame) ShareOut(file, stored_ranks, world, state);
+  for (size_t i = 0; i < states.size(); ++i) {
+    const RankState& state = states[i];
+    if (stored[i] == 0) continue;
+    if (state.share == Share::kSame || stored[i] != world) {
+      if (rank == 0) ShareOut(file, stored[i], world, state);
       RETURN_IF_ERROR(Broadcast(state, comm));
       continue;
     }

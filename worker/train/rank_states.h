@@ -23,12 +23,13 @@ namespace lockstep {
 absl::Status GatherRankStates(const std::vector<RankState>& states, int rank, int world, CommThread* comm,
                               std::string* file);
 
-// How many ranks a file's states are of. DataLoss says what is not as `states` has it.
-absl::StatusOr<int> CheckRankStates(const SafetensorsFile& file, const std::vector<RankState>& states);
+// Of how many ranks `file` has each of the states. 0: of none, as where the run has been going on without it (alone, or
+// with another exchange); such a state stays as it is. DataLoss says what is not as `states` has it.
+absl::StatusOr<std::vector<int>> CheckRankStates(const SafetensorsFile& file, const std::vector<RankState>& states);
 
-// Overwrites the states by what `file`, of `stored_ranks`, has for this rank: its own, if there were as many ranks as
-// now, else what RankState::Share says. `file` is looked at on rank 0 alone, and has been checked.
-absl::Status GiveRankStates(const SafetensorsFile& file, int stored_ranks, const std::vector<RankState>& states,
+// Overwrites the states by what `file` has for this rank: its own, if there are as many as ranks now, else what
+// RankState::Share says. `file` and `stored`, which is CheckRankStates', are looked at on rank 0 alone.
+absl::Status GiveRankStates(const SafetensorsFile& file, std::vector<int> stored, const std::vector<RankState>& states,
                             int rank, int world, CommThread* comm);
 
 }  // namespace lockstep

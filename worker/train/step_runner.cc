@@ -200,7 +200,7 @@ void StepRunner::Record(const Batch& batch) {
   record.set_grad_bytes(parameters_->layout().parameters() * static_cast<int64_t>(sizeof(float)));
   FillTimes(moments_, spans_, outcome_.tail.last_arrival, wall_, &first_collective_ns_, &record);
   const int sample_every = options_.config.profile().sample_every();
-  if (sample_every > 0 && step_ % sample_every == 0) FillCollectives(spans_, options_.algorithm, wall_, &record);
+  if (sample_every > 0 && step_ % sample_every == 0) FillCollectives(spans_, wall_, &record);
 }
 
 }  // namespace lockstep

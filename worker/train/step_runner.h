@@ -42,7 +42,6 @@ class StepRunner {
     int64_t steps_per_epoch = 1;
     double bucket_mb = 25;
     int64_t clock_offset_ns = 0;  // to rank 0's clock
-    AlgorithmFn algorithm = [](int64_t) { return std::string(); };
   };
   // All pointers outlive this. `comm` null: alone.
   StepRunner(const Options& options, Network* network, Objective* objective, FlatParameters* parameters,

@@ -82,15 +82,14 @@ void FillTimes(const StepMoments& moments, const std::vector<Span>& spans, doubl
   *previous_first_ns = first_ns;
 }
 
-void FillCollectives(const std::vector<Span>& spans, const AlgorithmFn& algorithm, const WallClock& wall,
-                     StepRecord* record) {
+void FillCollectives(const std::vector<Span>& spans, const WallClock& wall, StepRecord* record) {
   for (const Span& span : spans) {
     CollectiveRecord* collective = record->add_collectives();
     collective->set_seq(span.seq);
     collective->set_name(span.name);
     collective->set_grad_bytes(span.bytes);
     collective->set_wire_bytes(span.wire_bytes);
-    collective->set_algorithm(algorithm(span.bytes));
+    collective->set_algorithm(span.algorithm);
     collective->set_arrival(wall.Seconds(span.start_ns));
     collective->set_end(wall.Seconds(span.end_ns));
   }

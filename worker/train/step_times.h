@@ -47,10 +47,7 @@ struct WallClock {
 void FillTimes(const StepMoments& moments, const std::vector<Span>& spans, double last_arrival, const WallClock& wall,
                int64_t* previous_first_ns, StepRecord* record);
 
-// The algorithm of a collective of so many bytes.
-using AlgorithmFn = std::function<std::string(int64_t bytes)>;
 // Adds the record of every collective, for a sampled step.
-void FillCollectives(const std::vector<Span>& spans, const AlgorithmFn& algorithm, const WallClock& wall,
-                     StepRecord* record);
+void FillCollectives(const std::vector<Span>& spans, const WallClock& wall, StepRecord* record);
 
 }  // namespace lockstep

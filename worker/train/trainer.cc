@@ -66,11 +66,6 @@ absl::Status Trainer::Prepare() {
   step.steps_per_epoch = plan_.steps_per_epoch();
   step.bucket_mb = bucket_mb_;
   step.clock_offset_ns = options_.clock_offset_ns;
-  if (comm_ != nullptr) {
-    step.algorithm = [this](int64_t bytes) {
-      return options_.host != nullptr ? options_.host->algorithm() : options_.collectives->AlgorithmOf(bytes);
-    };
-  }
   runner_ = std::make_unique<StepRunner>(step, options_.network.get(), options_.objective.get(), parameters_.get(),
                                          optimizer_.get(), exchange_.get(), comm_.get());
   evaluator_ =
@@ -80,7 +75,7 @@ absl::Status Trainer::Prepare() {
     uploader_ = std::make_unique<CheckpointUploader>(options_.link, control_timeout(), options_.log);
   }
   if (options_.resume.has_value()) cursor_ = options_.resume->cursor();
-  step_ = synchronised_ = cursor_.step();
+  step_ = synchronised_ = replicas_checked_ = cursor_.step();
 
   Prefetcher::Options batches;
   batches.data = options_.train.get();
@@ -97,19 +92,19 @@ absl::Status Trainer::Prepare() {
   return absl::OkStatus();
 }
 
-// As the coordinator's state expects it: from the first step on, or not at all.
+// As the coordinator's state expects it: from the first step on. After a resume it asks for what it wants.
 void Trainer::StartTuning() {
-  if (!leads() || options_.config.communication().bucket_tuning() != BUCKET_TUNING_AUTO || cursor_.step() > 0) return;
+  if (!leads() || options_.config.communication().bucket_tuning() != BUCKET_TUNING_AUTO) return;
   if (!HasBuckets()) {
     return options_.log("communication.bucket_tuning has nothing to do: gradients do not go by messages in buckets");
   }
-  bucket_times_.Begin(bucket_mb_, kFirstBlockSteps);
+  if (cursor_.step() == 0) bucket_times_.Begin(bucket_mb_, kFirstBlockSteps);
 }
 
 void Trainer::SetBuckets(const lockstep::SetBuckets& buckets) {
   bucket_mb_ = buckets.bucket_mb();
   runner_->SetBuckets(bucket_mb_);
-  bucket_times_.Begin(bucket_mb_, buckets.measure_steps());
+  if (HasBuckets()) bucket_times_.Begin(bucket_mb_, buckets.measure_steps());
 }
 
 // Rank 0 finds the order, and all ranks take it: so it is found before anything depends on where parameters lie, and
@@ -165,7 +160,9 @@ absl::Status Trainer::PrepareReplica() {
       CreateOptimizer(optimizer, &parameters_->layout(),
                       absl::MakeSpan(shared, window->shared().size() / sizeof(float)).subspan(layout.elements()));
   if (options_.hosts == 1) {
-    exchange_ = NewWindowExchange(&parameters_->layout(), window, comm_.get());
+    // Nothing is sent, but an earlier launch may have held something back.
+    auto held_back = options_.resume.has_value() ? CreateCompressor(options_.config, parameters_->layout()) : nullptr;
+    exchange_ = NewWindowExchange(&parameters_->layout(), window, comm_.get(), std::move(held_back));
     return absl::OkStatus();
   }
   compressor_ = CreateCompressor(options_.config, parameters_->layout(), /*own_ranges=*/true);
@@ -231,17 +228,29 @@ absl::Status Trainer::Restore() {
   const std::string which = absl::StrCat("checkpoint of step ", cursor_.step());
   absl::StatusOr<SafetensorsFile> states = TakeRanksFile(&*checkpoint);
   if (!states.ok()) return Annotate(states.status(), which);
-  const absl::StatusOr<int> stored = CheckRankStates(*states, exchange_->rank_states());
+  absl::StatusOr<std::vector<int>> stored = CheckRankStates(*states, StatesToGoOnWith());
   if (!stored.ok()) return Annotate(stored.status(), which);
   stored_states_ = *std::move(states);
-  stored_ranks_ = *stored;
+  stored_ranks_ = *std::move(stored);
   return Annotate(RestoreTensors(*std::move(checkpoint), options_.network.get(), parameters_.get(), optimizer_.get()),
                   which);
 }
 
+// This launch's own, and the optimizer's where each rank had them to itself before and none has now.
+std::vector<RankState> Trainer::StatesToGoOnWith() {
+  std::vector<RankState> states = exchange_->rank_states();
+  const Communication& config = options_.config.communication();
+  if (exchange_->local() || config.period() <= 1 || config.average_momentum()) return states;
+  for (const SpanOptimizer::State& state : optimizer_->states()) {
+    states.push_back({state.name, state.values, RankState::Share::kMean});
+  }
+  return states;
+}
+
 absl::Status Trainer::GiveRankStatesBack() {
   const SafetensorsFile stored = std::exchange(stored_states_, {});
-  return GiveRankStates(stored, stored_ranks_, exchange_->rank_states(), options_.rank, options_.world, comm_.get());
+  return GiveRankStates(stored, std::move(stored_ranks_), StatesToGoOnWith(), options_.rank, options_.world,
+                        comm_.get());
 }
 
 absl::Status Trainer::TakeStep(Boundary* boundary) {
@@ -332,7 +341,9 @@ absl::Status Trainer::CheckReplicasIfDue() {
   if (every == 0) every = 100;
 #endif
   const int64_t step = cursor_.step();
-  if (comm_ == nullptr || every == 0 || step % every != 0) return absl::OkStatus();
+  if (comm_ == nullptr || every == 0) return absl::OkStatus();
+  // Where ranks do not meet at each step, at the first one after it fell due.
+  if (step / every == std::exchange(replicas_checked_, step) / every) return absl::OkStatus();
   const int replica = options_.window != nullptr ? options_.window->ranks()[0] : options_.rank;
   return CheckReplicas(DigestReplica(*options_.network, parameters_.get(), options_.rank, replica), step,
                        options_.world, comm_.get());

@@ -118,6 +118,7 @@ class Trainer {
   absl::Status FinishUploads();
 
   absl::Status Restore();
+  std::vector<RankState> StatesToGoOnWith();
   absl::Status GiveRankStatesBack();
   absl::Duration control_timeout() const { return absl::Seconds(options_.config.control().timeout()); }
   absl::Duration beat() const;
@@ -142,7 +143,7 @@ class Trainer {
   std::unique_ptr<Snapshot> snapshot_;
   std::unique_ptr<CheckpointUploader> uploader_;
   SafetensorsFile stored_states_;  // rank 0's, on a resume: every rank's own …
-  int stored_ranks_ = 0;           // … and how many ranks there were
+  std::vector<int> stored_ranks_;  // … and of how many ranks each of them is
 
   std::atomic<int64_t> step_{0};
   Cursor cursor_;
@@ -150,6 +151,7 @@ class Trainer {
   double epoch_step_s_ = 0, epoch_exposed_s_ = 0;  // of this epoch's steps in this launch
   int64_t obeyed_ = 0;                             // directives up to this number
   int64_t synchronised_ = 0;                       // the last step that did
+  int64_t replicas_checked_ = 0;                   // the last step at which it was asked whether that is due
   bool checkpoint_overdue_ = false;                // fell due where the ranks did not meet
   int64_t checkpointed_ = -1;                      // step of the last checkpoint taken
   TrainingEnd end_;

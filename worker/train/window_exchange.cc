@@ -1,8 +1,11 @@
 #include <algorithm>
 #include <atomic>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "common/base/clock.h"
 #include "common/base/status.h"
 #include "worker/comm/reduce.h"
@@ -17,10 +20,13 @@ constexpr int64_t kBlock = 4096;  // elements
 // Slices begin on cache lines, so that no line has two owners.
 constexpr int64_t kLineElements = 16;
 
+constexpr const char* kAlgorithm = "shared";
+
 class WindowExchange : public GradientExchange {
  public:
-  WindowExchange(const ParameterLayout* layout, HostWindow* window, CommThread* comm)
-      : layout_(layout), window_(window), comm_(comm) {
+  WindowExchange(const ParameterLayout* layout, HostWindow* window, CommThread* comm,
+                 std::unique_ptr<Compressor> held_back)
+      : layout_(layout), window_(window), comm_(comm), held_back_(std::move(held_back)) {
     for (int index = 0; index < window->count(); ++index) {
       sources_.push_back(reinterpret_cast<const float*>(window->of(index).data()));
     }
@@ -34,7 +40,10 @@ class WindowExchange : public GradientExchange {
 
   float* gradients() override { return reinterpret_cast<float*>(window_->of(window_->index()).data()); }
 
-  void StartBucket(int bucket, const BucketRange& range) override {}
+  void StartBucket(int bucket, const BucketRange& range) override {
+    if (held_back_ == nullptr) return;
+    held_back_->Release(absl::MakeSpan(gradients() + range.first, range.count), range.first);
+  }
 
   void StartTail(StepTail* tail) override {
     tail_ = tail;
@@ -87,7 +96,12 @@ class WindowExchange : public GradientExchange {
     const int64_t both = std::max<int64_t>(1, reducing_ns + applying_ns);
     const double part = static_cast<double>(reducing_ns) / static_cast<double>(both);
     reduce_ns_ += static_cast<int64_t>(part * static_cast<double>(MonotonicNanos() - start_ns));
+    held_back_.reset();
     return Meet("the update");
+  }
+
+  std::vector<RankState> rank_states() override {
+    return held_back_ != nullptr ? held_back_->states() : std::vector<RankState>();
   }
 
   int64_t late_comm_ns() const override { return reduce_ns_ + meeting_ns_; }
@@ -98,6 +112,7 @@ class WindowExchange : public GradientExchange {
     Span reduced;
     reduced.seq = static_cast<int32_t>(spans->size());
     reduced.name = "bucket.window";
+    reduced.algorithm = kAlgorithm;
     reduced.bytes = layout_->elements() * static_cast<int64_t>(sizeof(float));
     reduced.wire_bytes = (end_ - begin_) * static_cast<int64_t>(sizeof(float)) * (window_->count() - 1);
     reduced.start_ns = start_ns_;
@@ -107,6 +122,7 @@ class WindowExchange : public GradientExchange {
     Span met;
     met.seq = reduced.seq + 1;
     met.name = "tail";
+    met.algorithm = kAlgorithm;
     met.bytes = sizeof(StepTail);
     met.start_ns = met.begin_ns = start_ns_;
     met.end_ns = came_ns_;
@@ -133,6 +149,7 @@ class WindowExchange : public GradientExchange {
   const ParameterLayout* const layout_;
   HostWindow* const window_;
   CommThread* const comm_;
+  std::unique_ptr<Compressor> held_back_;  // until its residual has gone into the first step's gradients
   std::vector<const float*> sources_;  // everyone's gradients, in rank order
   int64_t begin_ = 0, end_ = 0;        // the own slice, in elements
   // Of the step under way.
@@ -144,8 +161,8 @@ class WindowExchange : public GradientExchange {
 }  // namespace
 
 std::unique_ptr<GradientExchange> NewWindowExchange(const ParameterLayout* layout, HostWindow* window,
-                                                    CommThread* comm) {
-  return std::make_unique<WindowExchange>(layout, window, comm);
+                                                    CommThread* comm, std::unique_ptr<Compressor> held_back) {
+  return std::make_unique<WindowExchange>(layout, window, comm, std::move(held_back));
 }
 
 }  // namespace lockstep

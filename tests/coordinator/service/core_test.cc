@@ -279,6 +279,28 @@ TEST(CoreTest, MaxTimeIsReachedByTheClock) {
   EXPECT_EQ(run.links[0].Last(CoordinatorMessage::kDirective).directive().stop().rule(), "max_time");
 }
 
+TEST(CoreTest, AStopDoesNotWaitForEverForRanksThatComputeAndComeNoFurther) {
+  CoreFixture run;
+  run.StartTraining();
+  const auto pass = [&](int seconds, int64_t step) {
+    for (int second = 0; second < seconds; ++second) {
+      for (int rank = 0; rank < 2; ++rank) run.Beat(rank, step);
+      run.Pass(absl::Seconds(1));
+    }
+  };
+  const auto aborts = [&] { return run.links[0].Count(CoordinatorMessage::kAbort); };
+  pass(60, 0);
+  pass(300, 1);  // however long a step takes while nobody asks for a stop
+  run.core->AskToStop("SIGTERM", /*signal=*/true);
+  pass(300, 2);
+  EXPECT_EQ(aborts(), 0) << "it came further, and the step before took as long";
+  pass(5 * 300 + 10, 2);
+  ASSERT_EQ(aborts(), 1);
+  EXPECT_EQ(run.links[0].Last(CoordinatorMessage::kAbort).abort().reason(),
+            "no rank has come further for 1500 s since the stop (signal): all are there and compute, in step 3 or what "
+            "follows step 2");
+}
+
 TEST(CoreTest, AbortTellsTheRanksToLeaveAtOnce) {
   CoreFixture run;
   run.StartTraining();

@@ -144,6 +144,13 @@ std::vector<Decision> Measure(JournalDriver* run, const BucketsMeasured& block) 
   return run->Fact(std::move(update));
 }
 
+Update ChosenIn(const JournalDriver& run, const std::string& structure) {
+  Update update;
+  *update.mutable_communication_chosen() = Chosen(run.state.incarnation());
+  update.mutable_communication_chosen()->set_structure(structure);
+  return update;
+}
+
 TEST(BucketsTest, EachChangeIsADecisionWithADirectiveThatTheJournalExplains) {
   JournalDriver run(Started(TuningConfig()));
   run.GrantAll();
@@ -166,6 +173,17 @@ TEST(BucketsTest, EachChangeIsADecisionWithADirectiveThatTheJournalExplains) {
   for (size_t i = 0; i < replayed.directives().size(); ++i) {
     EXPECT_EQ(replayed.directives()[i].SerializeAsString(), run.state.directives()[i].SerializeAsString());
   }
+  // A search that was over at the checkpoint stays over, however often the run goes on from there.
+  for (int resumes = 0; resumes < 2; ++resumes) {
+    CheckpointState from = run.state.StateAt(CursorAt(step + 30, false));
+    from.set_bucket_mb(in_force);
+    run.Resume(from, TuningConfig());
+    EXPECT_EQ(Rules(run.Fact(ChosenIn(run, "replicated"))), "");
+  }
+  CheckpointState before = run.state.StateAt(CursorAt(step - 1, false));
+  before.set_bucket_mb(in_force);
+  run.Resume(before, TuningConfig());
+  EXPECT_EQ(Rules(run.Fact(ChosenIn(run, "replicated"))), "buckets/bucket_tuning") << "it was not over by then";
 }
 
 TEST(BucketsTest, TimesThatNobodyAsksForAreRefused) {
@@ -185,13 +203,25 @@ TEST(BucketsTest, TimesThatNobodyAsksForAreRefused) {
   EXPECT_TRUE(absl::IsInvalidArgument(run.state.CheckBuckets(Block(25, int64_t{1} << 40, 0.1)))) << "not granted";
 }
 
-TEST(BucketsTest, AResumeInMidTrainingTunesNoMore) {
+TEST(BucketsTest, AResumeInMidSearchSearchesAnewFromTheSizeInForceWhereThereAreBuckets) {
   JournalDriver run(Started(TuningConfig()));
   run.GrantAll();
   Measure(&run, Block(25, 1, 0.1));
-  run.Resume(run.state.StateAt(CursorAt(30, false)), TuningConfig());
+  CheckpointState from = run.state.StateAt(CursorAt(30, false));
+  from.set_bucket_mb(12.5);
+  EXPECT_EQ(Rules(run.Resume(from, TuningConfig())), "");
+  EXPECT_EQ(Rules(run.Fact(ChosenIn(run, "shared"))), "");
+  run.GrantAll();
+  EXPECT_TRUE(absl::IsFailedPrecondition(run.state.CheckBuckets(Block(12.5, 40, 0.1))));
+  run.Resume(from, TuningConfig());
+  const std::vector<Decision> made = run.Fact(ChosenIn(run, "replicated"));
+  ASSERT_EQ(Rules(made), "buckets/bucket_tuning");
+  EXPECT_EQ(made[0].reason(), "bucket_mb 12.5, in force at step 30, is measured: the search begins anew");
+  EXPECT_EQ(run.state.directives().back().set_buckets().bucket_mb(), 12.5);
+  EXPECT_EQ(run.state.directives().back().set_buckets().measure_steps(), BucketTuner::kBlockSteps);
   run.GrantAll();
   EXPECT_TRUE(absl::IsFailedPrecondition(run.state.CheckBuckets(Block(25, 40, 0.1))));
+  EXPECT_EQ(Rules(Measure(&run, Block(12.5, 40, 0.1))), "buckets/bucket_tuning");
   run.Resume(run.state.StateAt(CursorAt(0, false)), TuningConfig());
   run.GrantAll();
   EXPECT_EQ(run.state.CheckBuckets(Block(25, 1, 0.1)), absl::OkStatus()) << "from the initial weights it begins anew";

@@ -1,11 +1,15 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "common/base/clock.h"
 #include "tests/support/mpi_main.h"
 #include "worker/comm/comm_thread.h"
+#include "worker/comm/named_ranks.h"
 
 namespace lockstep {
 namespace {
@@ -66,6 +70,26 @@ TEST(CommThreadTest, CommunicationGoesForwardWhileTheTrainerComputes) {
   ASSERT_EQ(spans.size(), 1u);
   ASSERT_TRUE(thread.Wait().ok());
   EXPECT_EQ(data[3999999], static_cast<float>((*collectives)->world()));
+}
+
+// Two groups, of the even ranks and of the odd ones, of which rank 3 is late.
+TEST(CommThreadTest, AGroupOfSomeRanksNamesThemAsTheJobDoes) {
+  const int rank = TestSession().rank();
+  if (TestSession().world() != 4) return;
+  MpiOptions options;
+  options.part = MpiPart{rank % 2, rank};
+  static auto* const collectives = TestSession().NewCollectives(options)->release();
+  static auto* const data = new std::vector<float>(1000, 1.0f);
+  CommThread thread(collectives, absl::Seconds(1));
+  if (rank == 3) return absl::SleepFor(absl::Seconds(2.5));
+  thread.StartAllReduce("bucket.0", Bytes(*data), DType::kF32, ReduceOp::kSum);
+  const absl::Status status = thread.Wait();
+  if (rank != 1) {
+    EXPECT_TRUE(status.ok()) << status;
+    return;
+  }
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("rank 3 is there but has not begun anything"));
+  EXPECT_EQ(NamedRanks(status), std::vector<int>{3});
 }
 
 TEST(CommThreadTest, RanksThatNameTheirOperationsDifferentlyAreToldSo) {

@@ -64,11 +64,23 @@ class GradientExchangeTest : public ::testing::TestWithParam<int> {
         ASSERT_TRUE(window.ok()) << window.status();
         const auto collectives = group.Rank(rank);
         CommThread comm(collectives.get(), timeout);
-        const auto exchange = NewWindowExchange(&layout_, window->get(), &comm);
+        const auto exchange = NewWindowExchange(&layout_, window->get(), &comm, HeldBack(rank));
         body({rank, window->get(), &comm, exchange.get()});
       });
     }
     for (std::thread& rank : ranks) rank.join();
+  }
+
+  // What an earlier launch held back, if held_back_ says that it did.
+  float HeldBackOf(int rank, int64_t i) const { return static_cast<float>((rank + i) % 5); }
+  std::unique_ptr<Compressor> HeldBack(int rank) const {
+    if (!held_back_) return nullptr;
+    CompressionOptions options;
+    options.kind = CompressionKind::kTopK;
+    std::unique_ptr<Compressor> compressor = NewCompressor(options, layout_.elements(), {});
+    const absl::Span<float> residual = compressor->states()[0].values;
+    for (int64_t i = 0; i < layout_.elements(); ++i) residual[i] = HeldBackOf(rank, i);
+    return compressor;
   }
 
   StepTail TailOf(int rank) {
@@ -83,10 +95,13 @@ class GradientExchangeTest : public ::testing::TestWithParam<int> {
   void BeginStep(const Rank& on, int64_t step, StepTail* tail) {
     on.exchange->BeginStep(step);
     for (int64_t i = 0; i < layout_.elements(); ++i) on.exchange->gradients()[i] = GradientOf(on.rank, step, i);
+    const std::vector<BucketRange> buckets = layout_.Buckets(0.01);
+    for (size_t k = 0; k < buckets.size(); ++k) on.exchange->StartBucket(static_cast<int>(k), buckets[k]);
     *tail = TailOf(on.rank);
     on.exchange->StartTail(tail);
   }
 
+  bool held_back_ = false;
   const ParameterLayout layout_ = OddLayout();
 };
 
@@ -167,6 +182,30 @@ TEST_F(GradientExchangeTest, RanksThatDoNotDoTheSameAreNamed) {
     const absl::Status status = on.exchange->Wait();
     EXPECT_TRUE(absl::IsFailedPrecondition(status));
     EXPECT_THAT(std::string(status.message()), HasSubstr("ranks 0 and 1 do not run the same collectives"));
+  });
+}
+
+TEST_F(GradientExchangeTest, WhatAnEarlierLaunchHeldBackGoesIntoTheFirstStepAlone) {
+  held_back_ = true;
+  constexpr int kWorld = 3;
+  OnRanks(kWorld, absl::Seconds(60), [&](const Rank& on) {
+    EXPECT_EQ(on.exchange->rank_states().size(), 1u);
+    for (int64_t step = 1; step <= 2; ++step) {
+      StepTail tail;
+      BeginStep(on, step, &tail);
+      ASSERT_TRUE(on.exchange->Wait().ok());
+      const auto check = [&](const float* gradients, int64_t first, int64_t count) {
+        for (int64_t i = first; i < first + count; ++i) {
+          float sum = 0;
+          for (int rank = 0; rank < kWorld; ++rank) {
+            sum += GradientOf(rank, step, i) + (step == 1 ? HeldBackOf(rank, i) : 0);
+          }
+          ASSERT_NEAR(gradients[i], sum, 1e-4) << "element " << i << ", step " << step;
+        }
+      };
+      ASSERT_TRUE(on.exchange->Update(Serial, check).ok());
+      EXPECT_TRUE(on.exchange->rank_states().empty());
+    }
   });
 }
 

@@ -32,6 +32,7 @@ class HierarchicalExchangeTest : public ::testing::TestWithParam<std::vector<int
     int rank, host;
     HostWindow* window;
     GradientExchange* exchange;
+    Compressor* compressor;
     float* parameters() const { return reinterpret_cast<float*>(window->shared().data()); }
   };
 
@@ -42,7 +43,8 @@ class HierarchicalExchangeTest : public ::testing::TestWithParam<std::vector<int
     }
   }
 
-  void OnRanks(const std::function<void(const Rank&)>& body) {
+  using MakeCompressor = std::function<std::unique_ptr<Compressor>()>;
+  void OnRanks(const std::function<void(const Rank&)>& body, const MakeCompressor& make = [] { return nullptr; }) {
     const int slices = *std::min_element(GetParam().begin(), GetParam().end());
     ThreadGroup all(world_);
     std::vector<std::unique_ptr<ThreadGroup>> peers;
@@ -56,8 +58,9 @@ class HierarchicalExchangeTest : public ::testing::TestWithParam<std::vector<int
           const auto of_index = index < slices ? peers[index]->Rank(host) : nullptr;
           HostCollectives collectives(window.get(), of_job.get(), of_index.get(), hosts(), slices);
           CommThread comm(&collectives, kTimeout);
-          const auto exchange = NewHierarchicalExchange(&layout_, window.get(), &collectives, &comm);
-          body({hosts_[host][index], host, window.get(), exchange.get()});
+          const auto compressor = make();
+          const auto exchange = NewHierarchicalExchange(&layout_, window.get(), &collectives, &comm, compressor.get());
+          body({hosts_[host][index], host, window.get(), exchange.get(), compressor.get()});
         });
       }
     }
@@ -134,6 +137,49 @@ TEST_P(HierarchicalExchangeTest, EveryHostUpdatesEveryElementOnceWithTheSumOverA
     }
     ASSERT_TRUE(on.window->Barrier("looking").ok());
   });
+}
+
+// What ranks hold back, here and before a resume in whichever parts, and what was applied add up to all gradients.
+TEST_P(HierarchicalExchangeTest, NothingIsLostOfWhatIsHeldBack) {
+  constexpr int64_t kSteps = 20;
+  for (const CompressionKind kind : {CompressionKind::kTopK, CompressionKind::kPowerSgd}) {
+    CompressionOptions options;
+    options.kind = kind;
+    options.topk_ratio = 0.05;
+    options.own_ranges = true;
+    std::vector<std::vector<float>> held(world_), parameters(world_);
+    const auto before = [](int rank, int64_t i) { return static_cast<float>((rank + i) % 13) * 0.01F; };
+    OnRanks(
+        [&](const Rank& on) {
+          const absl::Span<float> residual = on.compressor->states()[0].values;
+          for (int64_t i = 0; i < layout_.elements(); ++i) residual[i] = before(on.rank, i);
+          for (int64_t step = 1; step <= kSteps; ++step) {
+            Exchange(on, step);
+            ASSERT_TRUE(on.exchange
+                            ->Update(Serial,
+                                     [&on](const float* gradients, int64_t first, int64_t count) {
+                                       for (int64_t i = first; i < first + count; ++i) {
+                                         on.parameters()[i] += gradients[i];
+                                       }
+                                     })
+                            .ok());
+          }
+          held[on.rank].assign(residual.begin(), residual.end());
+          parameters[on.rank].assign(on.parameters(), on.parameters() + layout_.elements());
+          ASSERT_TRUE(on.window->Barrier("looking").ok());
+        },
+        [&] { return NewCompressor(options, layout_.elements(), {{0, 37, 211}, {37 * 211 + 37, 5, 37}}); });
+    for (int64_t i = 0; i < layout_.elements(); ++i) {
+      double all = 0, kept = parameters[0][i];
+      for (int rank = 0; rank < world_; ++rank) {
+        ASSERT_EQ(parameters[rank][i], parameters[0][i]);
+        all += before(rank, i);
+        kept += held[rank][i];
+        for (int64_t step = 1; step <= kSteps; ++step) all += GradientOf(rank, step, i);
+      }
+      ASSERT_NEAR(kept, all, 2e-4) << "element " << i;
+    }
+  }
 }
 
 TEST_P(HierarchicalExchangeTest, TheNormIsThatOfTheSumAndTheSameBitsOnAllHosts) {

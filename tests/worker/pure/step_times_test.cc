@@ -87,11 +87,12 @@ TEST(StepTimesTest, TheIntervalIsFromOneStepsFirstCollectiveToTheNexts) {
 
 TEST(StepTimesTest, CollectivesAreRecordedOnRank0sClock) {
   StepRecord record;
-  FillCollectives(
-      {Collective(3, "bucket.1", 1050, 1100)}, [](int64_t) { return std::string("mpi"); }, WallClock{500 * kMs},
-      &record);
+  Span span = Collective(3, "bucket.1", 1050, 1100);
+  span.algorithm = "ring";
+  FillCollectives({span}, WallClock{500 * kMs}, &record);
   ASSERT_EQ(record.collectives_size(), 1);
   EXPECT_EQ(record.collectives(0).seq(), 3);
+  EXPECT_EQ(record.collectives(0).algorithm(), "ring");
   EXPECT_EQ(record.collectives(0).grad_bytes(), 100);
   EXPECT_DOUBLE_EQ(record.collectives(0).arrival(), 1.550);
   EXPECT_DOUBLE_EQ(record.collectives(0).end(), 1.600);
