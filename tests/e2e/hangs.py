@@ -99,13 +99,16 @@ class OneHost(Case):
 
 
 def workers_in(lab):
-    """Pids of the lab's workers: of the programs themselves, not of what started them."""
-    def named(pid):
+    """Rank to pid of the lab's workers: of the programs themselves, not of what started them."""
+    found = {}
+    for pid in lab.processes():
         try:
-            return pathlib.Path(f"/proc/{pid}/cmdline").read_text().startswith(f"{BIN}/lockstep-worker\0")
+            if pathlib.Path(f"/proc/{pid}/cmdline").read_text().startswith(f"{BIN}/lockstep-worker\0"):
+                words = pathlib.Path(f"/proc/{pid}/environ").read_text()
+                found[int(re.search(r"\0OMPI_COMM_WORLD_RANK=(\d+)", words)[1])] = pid
         except OSError:
-            return False  # it has ended
-    return [pid for pid in lab.processes() if named(pid)]
+            pass  # it has ended
+    return found
 
 
 def silent(ranks):
@@ -129,46 +132,55 @@ class SeveralHosts(Case):
         self.started.append(mpirun)
         return serve
 
-    def one_cut(self, algorithm, hosts, ranks, host, k):
-        chance = random.Random(f"{SEED} {algorithm} {host} {k}")
-        out = self.folder / f"{algorithm}-{host}-{k}"
+    def one_loss(self, algorithm, hosts, ranks, k, host=None):
+        """The link of a host is cut, or else one rank stopped."""
+        what = f"{algorithm}-{host or 'stop'}-{k}"
+        chance = random.Random(f"{SEED} {what}")
+        out = self.folder / what
         before = traces(), sockets()
-        lab = Lab(hosts)
-        self.addCleanup(lab.down)
-        lab.up()
+        with Lab(hosts) as lab:
+            self.lose(lab, algorithm, hosts, ranks, host, chance, out, what)
+        self.assertEqual((traces() - before[0], sockets() - before[1]), (set(), set()))
+
+    def lose(self, lab, algorithm, hosts, ranks, host, chance, out, what):
         serve = self.launch(lab, algorithm, ranks, out)
         wait_for(lambda: step_now(out) >= 1, "the first step")
-        self.assertEqual(len(workers_in(lab)), ranks)
+        pids = workers_in(lab)
+        self.assertEqual(set(pids), set(range(ranks)))
+        lost = [chance.randrange(ranks)] if host is None else [rank for rank in range(ranks) if rank % hosts == host - 1]
+        others = [rank for rank in range(ranks) if rank not in lost]
         time.sleep(chance.uniform(0, 1.5))  # the seeded moment is the thing under test
         began = time.monotonic()
-        lab.cut(host)
+        lab.cut(host) if host else os.kill(pids[lost[0]], signal.SIGSTOP)
         try:
             code = serve.wait(BOUND)
         except subprocess.TimeoutExpired:
-            self.fail(f"{algorithm}, host {host} cut off: the coordinator has not ended within {BOUND} s")
+            self.fail(f"{what}: ranks {lost} lost, and the coordinator has not ended within {BOUND} s")
         took = time.monotonic() - began
         serve.stdout.read()
         said = serve.stderr.read()
-        print(f"{algorithm:4} host {host} cut off, after {took:4.1f} s: {said.strip()}", flush=True)
+        print(f"{what}, ranks {lost} lost, after {took:4.1f} s: {said.strip()}", flush=True)
         wait_for(lambda: not workers_in(lab), "the workers to be gone", max(0.1, BOUND - took))
         logs = {rank: pathlib.Path(f"{out}.rank.{rank}").read_text() for rank in range(ranks)}
         print("".join(logs.values()), flush=True)
         self.assertEqual(code, 1, said)
-        cut = [rank for rank in range(ranks) if rank % hosts == host - 1]
-        others = [rank for rank in range(ranks) if rank not in cut]
-        lost = others if host == 1 else cut  # to the coordinator, which is on host 1
-        self.assertRegex(said, silent(lost) + ".*; " + ", ".join(rf"rank {r} (is )?on host{r % hosts + 1} \(pid \d+\)" for r in lost))
-        self.assertTrue(any(silent(others) in logs[rank] for rank in cut), logs)
-        self.assertTrue(any(silent(cut) in logs[rank] for rank in others), logs)
-        lab.down()
-        self.assertEqual((traces() - before[0], sockets() - before[1]), (set(), set()))
+        beyond = others if host == 1 else lost  # for the coordinator, which is on host 1
+        self.assertRegex(said, silent(beyond) + ".*; " + ", ".join(rf"rank {r} (is )?on host{r % hosts + 1} \(pid \d+\)" for r in beyond))
+        self.assertTrue(any(silent(lost) in logs[rank] for rank in others), logs)
+        if host is not None:
+            self.assertTrue(any(silent(others) in logs[rank] for rank in lost), logs)
+
+    def test_a_stopped_rank_of_several_hosts_that_share_memory_is_named(self):
+        for k in range(MOMENTS):
+            with self.subTest(k=k):
+                self.one_loss("hierarchical", 2, 4, k)
 
     def test_ranks_on_both_sides_of_a_link_that_is_cut_name_those_beyond_it(self):
         for k in range(MOMENTS):
             for algorithm, hosts, ranks in (("mpi", 3, 3), ("ring", 3, 3), ("hierarchical", 2, 4)):
                 for host in (hosts, 1):
                     with self.subTest(algorithm=algorithm, host=host, k=k):
-                        self.one_cut(algorithm, hosts, ranks, host, k)
+                        self.one_loss(algorithm, hosts, ranks, k, host)
 
 
 if __name__ == "__main__":
