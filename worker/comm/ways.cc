@@ -44,6 +44,7 @@ WayTable RingWays() {
 }
 
 std::string DescribeBytes(int64_t bytes) {
+  if (bytes >= 1 << 30) return absl::StrFormat("%.3g GiB", static_cast<double>(bytes) / (1 << 30));
   if (bytes >= 1 << 20) return absl::StrFormat("%.3g MiB", static_cast<double>(bytes) / (1 << 20));
   return absl::StrFormat("%.3g KiB", static_cast<double>(bytes) / (1 << 10));
 }
