@@ -11,8 +11,8 @@ namespace lockstep {
 namespace {
 
 constexpr int kMaxNamedRanks = 8;
-// How long a stop waits for the end of a step, an evaluation or a checkpoint: this, or several times what the longest so
-// far took.
+// How long a stop waits for the end of a step, an evaluation or a checkpoint: this, or several times what the longest
+// so far took.
 constexpr absl::Duration kStopPatience = absl::Minutes(2);
 constexpr int kStopPatienceTimes = 5;
 
@@ -103,9 +103,9 @@ void Core::WatchProgress(absl::Duration now) {
   Update update;
   update.mutable_failed()->set_rank(-1);
   update.mutable_failed()->set_step(step);
-  update.mutable_failed()->set_what(
-      absl::StrCat("no rank has come further for ", InSeconds(limit), " since the stop (", state_.stop()->rule(),
-                   "): all are there and compute, in step ", step + 1, " or what follows step ", step));
+  update.mutable_failed()->set_what(absl::StrCat("no rank has come further for ", InSeconds(limit), " since the stop (",
+                                                 state_.stop()->rule(), "): all are there and compute, in step ",
+                                                 step + 1, " or what follows step ", step));
   Submit(std::move(update));
 }
 

@@ -20,11 +20,11 @@ def communication(folder, incarnation):
 
 class Resume(Case):
     def test_resume_in_mid_epoch_is_bitwise_the_run_that_was_not_stopped(self):
-        for optimizer in ("sgd", "adamw"):
-            with self.subTest(optimizer=optimizer):
-                settings = dict(optimizer__name=optimizer, optimizer__lr=0.01, data__augment="{shift: 2, noise: 0.1}",
-                                schedule__name="cosine", schedule__warmup_steps=5, checkpoint__every_steps=7)
-                whole, halves = self.folder / f"{optimizer}-whole", self.folder / f"{optimizer}-halves"
+        for optimizer, compression in (("sgd", "none"), ("adamw", "none"), ("sgd", "topk")):
+            with self.subTest(optimizer=optimizer, compression=compression):
+                settings = dict(optimizer__name=optimizer, optimizer__lr=0.01, communication__compression=compression,
+                                data__augment="{shift: 2, noise: 0.1}", schedule__name="cosine", schedule__warmup_steps=5, checkpoint__every_steps=7)
+                whole, halves = (self.folder / f"{optimizer}-{compression}-{part}" for part in ("whole", "halves"))
                 run("run", self.small(**settings), "--workers", 2, "--out", whole)
                 run("run", self.small(**settings, convergence__max_steps=28), "--workers", 2, "--out", halves)
                 run("run", "--resume", halves, "--set", "convergence.max_steps=0")

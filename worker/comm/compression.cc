@@ -1,6 +1,7 @@
 #include "worker/comm/compression.h"
 
 #include <cstddef>
+#include <utility>
 
 #include "worker/comm/compressors.h"
 
@@ -45,8 +46,7 @@ void Residual::Release(absl::Span<float> gradients, int64_t first) {
   if (released_ >= static_cast<int64_t>(values_.size())) return;
   float* const held = at(first);
   for (size_t i = 0; i < gradients.size(); ++i) {
-    gradients[i] += held[i];
-    held[i] = 0;
+    if (held[i] != 0) gradients[i] += std::exchange(held[i], 0.0F);  // -0 stays what it is
   }
   released_ += static_cast<int64_t>(gradients.size());
 }

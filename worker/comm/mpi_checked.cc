@@ -80,8 +80,8 @@ class CheckedOperation : public Operation {
   std::unique_ptr<Operation> call_started_;
 };
 
-absl::StatusOr<std::unique_ptr<Operation>> CheckedCalls::Start(LibraryCall call, int rank, const std::vector<int>* names,
-                                                              StartFn start) {
+absl::StatusOr<std::unique_ptr<Operation>> CheckedCalls::Start(LibraryCall call, int rank,
+                                                               const std::vector<int>* names, StartFn start) {
   call.number = made_++;
   auto operation = std::make_unique<CheckedOperation>(this, call, rank, names, std::move(start));
   RETURN_IF_ERROR(operation->Start());

@@ -31,8 +31,8 @@ class CheckedCalls {
   // `checks`: for the gathers, `calls`: for nothing but what `start` starts; outlived by MPI.
   CheckedCalls(MPI_Comm checks, MPI_Comm calls) : checks_(checks), calls_(calls) {}
   using StartFn = std::function<absl::StatusOr<std::unique_ptr<Operation>>(MPI_Comm comm)>;
-  // `names`: the ranks' in the job. The operation's Poll: FailedPrecondition names both sides, before anything was sent.
-  // This and `names` outlive it.
+  // `names`: the ranks' in the job. The operation's Poll: FailedPrecondition names both sides, before anything was
+  // sent. This and `names` outlive it.
   absl::StatusOr<std::unique_ptr<Operation>> Start(LibraryCall call, int rank, const std::vector<int>* names,
                                                    StartFn start);
 

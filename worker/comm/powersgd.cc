@@ -257,7 +257,9 @@ class PowerSgd : public Compressor {
   // Where ranges were others before a resume, something may be held back of what is exact now.
   static void GiveBack(const Range& range, absl::Span<float> gradients, float* held) {
     for (const Part& part : range.exact) {
-      for (int64_t i = part.at; i < part.at + part.count; ++i) gradients[i] += std::exchange(held[i], 0.0F);
+      for (int64_t i = part.at; i < part.at + part.count; ++i) {
+        if (held[i] != 0) gradients[i] += std::exchange(held[i], 0.0F);
+      }
     }
   }
 

@@ -110,8 +110,9 @@ class TopKOperation : public Operation {
   absl::Status Add(int rank) {
     const std::byte* const values = range_->all.data() + rank * range_->message_bytes();
     if (!range_->code.Decode(values + range_->k * sizeof(float), range_->indices.data())) {
-      return absl::InternalError(absl::StrCat("what rank ", collectives_->JobRank(rank), " sent of its top-k gradients is no code of ",
-                                              range_->k, " indices; check that all ranks have the same build"));
+      return absl::InternalError(absl::StrCat("what rank ", collectives_->JobRank(rank),
+                                              " sent of its top-k gradients is no code of ", range_->k,
+                                              " indices; check that all ranks have the same build"));
     }
     float value = 0;
     for (int64_t i = 0; i < range_->k; ++i) {

@@ -103,8 +103,8 @@ std::unique_ptr<Compressor> CreateCompressor(const RunConfig& config, const Para
 // updates that slice of the one copy of the parameters, block by block while a block is in the cache.
 //
 // `window`'s parts for the ranks hold `layout.elements()` floats each. `comm` counts what else the ranks do together.
-// `held_back`, if not null, has what this rank held back in an earlier launch, and adds it to the first step's gradients.
-// All others outlive the exchange.
+// `held_back`, if not null, has what this rank held back in an earlier launch, and adds it to the first step's
+// gradients. All others outlive the exchange.
 std::unique_ptr<GradientExchange> NewWindowExchange(const ParameterLayout* layout, HostWindow* window, CommThread* comm,
                                                     std::unique_ptr<Compressor> held_back = nullptr);
 

@@ -141,8 +141,8 @@ absl::Status GiveRankStates(const SafetensorsFile& file, std::vector<int> stored
   if (states.empty()) return absl::OkStatus();
   stored.resize(states.size());  // only rank 0 knows
   if (comm != nullptr) {
-    comm->StartBroadcast(
-        "stored ranks", absl::MakeSpan(reinterpret_cast<std::byte*>(stored.data()), stored.size() * sizeof(int)), 0);
+    comm->StartBroadcast("stored ranks",
+                         absl::MakeSpan(reinterpret_cast<std::byte*>(stored.data()), stored.size() * sizeof(int)), 0);
     RETURN_IF_ERROR(comm->Wait());
   }
   for (size_t i = 0; i < states.size(); ++i) {

@@ -150,8 +150,8 @@ class WindowExchange : public GradientExchange {
   HostWindow* const window_;
   CommThread* const comm_;
   std::unique_ptr<Compressor> held_back_;  // until its residual has gone into the first step's gradients
-  std::vector<const float*> sources_;  // everyone's gradients, in rank order
-  int64_t begin_ = 0, end_ = 0;        // the own slice, in elements
+  std::vector<const float*> sources_;      // everyone's gradients, in rank order
+  int64_t begin_ = 0, end_ = 0;            // the own slice, in elements
   // Of the step under way.
   StepTail* tail_ = nullptr;
   bool reduced_ = false;  // the slice's sum stands in gradients()
@@ -160,8 +160,8 @@ class WindowExchange : public GradientExchange {
 
 }  // namespace
 
-std::unique_ptr<GradientExchange> NewWindowExchange(const ParameterLayout* layout, HostWindow* window,
-                                                    CommThread* comm, std::unique_ptr<Compressor> held_back) {
+std::unique_ptr<GradientExchange> NewWindowExchange(const ParameterLayout* layout, HostWindow* window, CommThread* comm,
+                                                    std::unique_ptr<Compressor> held_back) {
   return std::make_unique<WindowExchange>(layout, window, comm, std::move(held_back));
 }
 

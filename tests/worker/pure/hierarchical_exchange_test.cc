@@ -44,7 +44,8 @@ class HierarchicalExchangeTest : public ::testing::TestWithParam<std::vector<int
   }
 
   using MakeCompressor = std::function<std::unique_ptr<Compressor>()>;
-  void OnRanks(const std::function<void(const Rank&)>& body, const MakeCompressor& make = [] { return nullptr; }) {
+  void OnRanks(
+      const std::function<void(const Rank&)>& body, const MakeCompressor& make = [] { return nullptr; }) {
     const int slices = *std::min_element(GetParam().begin(), GetParam().end());
     ThreadGroup all(world_);
     std::vector<std::unique_ptr<ThreadGroup>> peers;
@@ -168,7 +169,9 @@ TEST_P(HierarchicalExchangeTest, NothingIsLostOfWhatIsHeldBack) {
           parameters[on.rank].assign(on.parameters(), on.parameters() + layout_.elements());
           ASSERT_TRUE(on.window->Barrier("looking").ok());
         },
-        [&] { return NewCompressor(options, layout_.elements(), {{0, 37, 211}, {37 * 211 + 37, 5, 37}}); });
+        [&] {
+          return NewCompressor(options, layout_.elements(), {{0, 37, 211}, {37 * 211 + 37, 5, 37}});
+        });
     for (int64_t i = 0; i < layout_.elements(); ++i) {
       double all = 0, kept = parameters[0][i];
       for (int rank = 0; rank < world_; ++rank) {

@@ -62,8 +62,8 @@ std::string FileOf(int world) {
 using StatesOf = std::function<std::vector<RankState>(Own* own)>;
 
 // What each of `world` ranks gets out of a file.
-std::vector<Own> GivenBack(const std::string& bytes, int world,
-                           const StatesOf& states_of = [](Own* own) { return own->states(); }) {
+std::vector<Own> GivenBack(
+    const std::string& bytes, int world, const StatesOf& states_of = [](Own* own) { return own->states(); }) {
   std::vector<Own> all(world);
   OnRanks(world, [&](int rank, CommThread* comm) {
     SafetensorsFile file;
