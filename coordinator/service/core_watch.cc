@@ -11,8 +11,8 @@ namespace lockstep {
 namespace {
 
 constexpr int kMaxNamedRanks = 8;
-// How long a stop waits for the end of a step, an evaluation or a checkpoint: this, or several times what the longest
-// so far took.
+// How long a stop waits for the end of a step or a checkpoint: this, or several times what the longest so far took; and
+// for an evaluation as long as for steps of so many samples.
 constexpr absl::Duration kStopPatience = absl::Minutes(2);
 constexpr int kStopPatienceTimes = 5;
 
@@ -90,15 +90,17 @@ void Core::WatchMaxTime() {
 // Workers whose heartbeats go on while they compute for ever keep nobody waiting but a stop.
 void Core::WatchProgress(absl::Duration now) {
   const int64_t step = LastHeardStep(), seq = state_.last_seq();
-  const bool was_away = now - last_tick_ > kStopPatience / 4;
+  const bool was_away = now - last_tick_ > kStopPatience / 4;  // whoever stopped this process made the pause
   if (step != progress_step_ || seq != progress_seq_ || uploading_ || was_away) {
-    if (progress_seq_ > 0) longest_pause_ = std::max(longest_pause_, now - progress_at_);
+    if (progress_seq_ > 0 && !was_away) longest_pause_ = std::max(longest_pause_, now - progress_at_);
     progress_step_ = step;
     progress_seq_ = seq;
     progress_at_ = now;
     return;
   }
-  const absl::Duration limit = std::max(kStopPatience, kStopPatienceTimes * longest_pause_);
+  int64_t steps = 1;
+  if (state_.EvaluationDue(step)) steps += state_.val_samples() / state_.config().data().global_batch_size();
+  const absl::Duration limit = steps * std::max(kStopPatience, kStopPatienceTimes * longest_pause_);
   if (!state_.stop() || state_.failed() || now - progress_at_ < limit) return;
   Update update;
   update.mutable_failed()->set_rank(-1);

@@ -88,6 +88,7 @@ void RunState::RollBackTo(const RunStarted& started) {
   fresh.config_digest_ = started.config_digest();
   fresh.data_digest_ = started.data_digest();
   fresh.build_ = started.build();
+  fresh.val_samples_ = started.val_samples();
   fresh.plan_.emplace(started.train_samples(), started.config().data().global_batch_size(),
                       started.config().run().seed(), started.config().data().shuffle());
   fresh.schedule_.emplace(started.config(), *fresh.plan_);

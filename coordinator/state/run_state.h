@@ -87,6 +87,7 @@ class RunState {
   int64_t granted_through() const { return granted_through_; }
   int64_t final_step() const { return schedule_ ? schedule_->final_step() : 0; }
   const MinibatchPlan& plan() const { return *plan_; }  // once started
+  int64_t val_samples() const { return val_samples_; }
   const std::map<int, Worker>& workers() const { return workers_; }
   int present() const { return present_; }  // workers that joined and have not left
   const std::vector<EvaluationResult>& evaluations() const { return evaluations_; }
@@ -156,6 +157,7 @@ class RunState {
   RunConfig config_;
   std::string config_digest_, data_digest_, build_;
   std::optional<MinibatchPlan> plan_;
+  int64_t val_samples_ = 0;
   std::optional<RunSchedule> schedule_;
   int64_t start_step_ = 0, granted_through_ = 0, best_step_ = -1, last_checkpoint_ = -1;
   double best_value_ = 0;

@@ -151,7 +151,10 @@ class SeveralHosts(Case):
         others = [rank for rank in range(ranks) if rank not in lost]
         time.sleep(chance.uniform(0, 1.5))  # the seeded moment is the thing under test
         began = time.monotonic()
-        lab.cut(host) if host else os.kill(pids[lost[0]], signal.SIGSTOP)
+        if host is None:
+            os.kill(pids[lost[0]], signal.SIGSTOP)
+        else:
+            lab.cut(host)
         try:
             code = serve.wait(BOUND)
         except subprocess.TimeoutExpired:

@@ -272,9 +272,8 @@ absl::Status RunAllReduceBench(const AllReduceBench& bench, MpiSession* session,
     if (status.ok()) status = runner->Run();
   } catch (const std::bad_alloc&) {
     const int64_t bytes = *std::max_element(bench.counts.begin(), bench.counts.end()) * sizeof(float);
-    status = absl::ResourceExhaustedError(
-        absl::StrCat("no memory for arrays of ", DescribeBytes(bytes), " on rank ", session->rank(),
-                     ", two to four for each rank of a host; choose smaller --sizes, or --max"));
+    status = absl::ResourceExhaustedError(absl::StrCat("no memory for arrays of ", DescribeBytes(bytes), " on rank ",
+                                                       session->rank(), "; choose smaller --sizes, or --max"));
   }
   watch->End();
   if (!status.ok()) runner.release();  // peers may still write into its buffers

@@ -104,7 +104,7 @@ void Trainer::StartTuning() {
 void Trainer::SetBuckets(const lockstep::SetBuckets& buckets) {
   bucket_mb_ = buckets.bucket_mb();
   runner_->SetBuckets(bucket_mb_);
-  if (HasBuckets()) bucket_times_.Begin(bucket_mb_, buckets.measure_steps());
+  bucket_times_.Begin(bucket_mb_, buckets.measure_steps());
 }
 
 // Rank 0 finds the order, and all ranks take it: so it is found before anything depends on where parameters lie, and

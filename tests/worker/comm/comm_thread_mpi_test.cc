@@ -81,7 +81,7 @@ TEST(CommThreadTest, AGroupOfSomeRanksNamesThemAsTheJobDoes) {
   static auto* const collectives = TestSession().NewCollectives(options)->release();
   static auto* const data = new std::vector<float>(1000, 1.0f);
   CommThread thread(collectives, absl::Seconds(1));
-  if (rank == 3) return absl::SleepFor(absl::Seconds(2.5));
+  if (rank == 3) return absl::SleepFor(absl::Seconds(2.5));  // it is the late one: there, and past the others' deadline
   thread.StartAllReduce("bucket.0", Bytes(*data), DType::kF32, ReduceOp::kSum);
   const absl::Status status = thread.Wait();
   if (rank != 1) {
