@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 deploy/install_packages.sh run build
+deploy/install_npm.sh build/npm
 deploy/build.sh release
 [[ -e data/digits/val-labels-idx1-ubyte ]] || build/bin/lockstep dataset make digits --out data/digits
 run=runs/quickstart-$(date +%Y%m%d-%H%M%S)

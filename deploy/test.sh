@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 deploy/install_packages.sh run build test
+deploy/install_npm.sh build/npm
 deploy/build.sh release -DLOCKSTEP_TESTS=ON
 [[ $* == *-L* ]] || set -- -LE nightly "$@"
 began=$SECONDS result=0

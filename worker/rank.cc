@@ -200,9 +200,6 @@ class Worker {
       RETURN_IF_ERROR(Trainer::SizeWindow(run.config(), *material.network, &window));
       ASSIGN_OR_RETURN(communication_, SetUpCommunication(session_.get(), run, window, CommunicationCacheFolder(),
                                                           [this](const std::string& what) { voice_->Say(what); }));
-      int64_t error_ns = 0;
-      ASSIGN_OR_RETURN(options.clock_offset_ns,
-                       session_->MeasureClockOffset(absl::Seconds(run.config().communication().timeout()), &error_ns));
     }
     if (run.has_communication()) {
       options.gradient_order.emplace(run.communication().gradient_order().begin(),

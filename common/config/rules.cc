@@ -218,7 +218,8 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
       {optimizer, "optimizer.eps", !sgd, "optimizer.name adamw"},
       {schedule, "schedule.decay_epochs", drops || decays, "schedule.name step, cosine or linear"},
       {schedule, "schedule.gamma", drops, "schedule.name step"},
-      {communication, "communication.bucket_tuning", !windowed, "communication.algorithm auto, ring, hierarchical or mpi"},
+      {communication, "communication.bucket_tuning", !windowed,
+       "communication.algorithm auto, ring, hierarchical or mpi"},
       {schedule, "schedule.min_lr", decays, "schedule.name cosine or linear"},
       {communication, "communication.period_rule", local, "communication.period above 1"},
       {communication, "communication.average_momentum", local, "communication.period above 1"},
@@ -241,6 +242,10 @@ std::optional<Violation> CheckUnused(const RunConfig& config) {
 std::optional<Violation> CheckInject(const RunConfig& config) {
   for (int i = 0; i < config.inject_size(); ++i) {
     const Inject& inject = config.inject(i);
+    const bool computes = inject.part() == STEP_PART_FORWARD || inject.part() == STEP_PART_BACKWARD;
+    if (inject.factor() > 1 && !computes) {
+      return Violation{absl::StrCat("inject[", i, "].factor"), "is for the parts forward and backward, which compute"};
+    }
     if (inject.last_step() == 0 || inject.last_step() >= inject.first_step()) continue;
     return Violation{
         absl::StrCat("inject[", i, "].last_step"),

@@ -88,6 +88,7 @@ int ExitCodeOf(const absl::Status& status) {
 }
 
 int Fail(const absl::Status& status) {
+  if (status.ok()) return kExitDone;
   std::cerr << "lockstep: " << absl::StrReplaceAll(status.message(), {{"\n", " "}}) << std::endl;
   return ExitCodeOf(status);
 }

@@ -27,12 +27,15 @@ void AddCheckpoint(CLI::App* app, Action* action);
 void AddRuns(CLI::App* app, Action* action);
 void AddEvaluate(CLI::App* app, Action* action);
 void AddPredict(CLI::App* app, Action* action);
+void AddCompare(CLI::App* app, Action* action);
+void AddTrace(CLI::App* app, Action* action);
+void AddReport(CLI::App* app, Action* action);
 void AddVerify(CLI::App* app, Action* action);
 void AddDataset(CLI::App* app, Action* action);
 void AddBench(CLI::App* app, Action* action);
 
 // Prints "lockstep: <message>" on standard error and returns 2 for what the caller can mend (bad usage, config, input),
-// 1 for the rest.
+// 1 for the rest. OK: prints nothing and returns 0.
 int Fail(const absl::Status& status);
 int ExitCodeOf(const absl::Status& status);
 

@@ -23,6 +23,9 @@ void Describe(CLI::App* app, Action* action) {
   AddRuns(app, action);
   AddEvaluate(app, action);
   AddPredict(app, action);
+  AddReport(app, action);
+  AddCompare(app, action);
+  AddTrace(app, action);
   AddVerify(app, action);
   AddDataset(app, action);
   AddBench(app, action);

@@ -9,6 +9,7 @@
 #include "common/base/file.h"
 #include "common/base/status.h"
 #include "common/config/config.h"
+#include "common/config/inject.h"
 #include "coordinator/cli/command.h"
 #include "coordinator/cli/end_of_run.h"
 #include "coordinator/cli/prepare.h"
@@ -28,6 +29,7 @@ namespace {
 struct RunArguments {
   std::string config, resume, out;
   std::vector<std::string> set;
+  std::vector<std::string> inject;
   std::optional<int> workers;
   bool dry_run = false, settings = false, setting_names = false;
 };
@@ -167,7 +169,10 @@ absl::StatusOr<Launch> Prepare(const RunArguments& arguments) {
   return launch;
 }
 
-absl::StatusOr<int> RunChecked(const RunArguments& arguments) {
+absl::StatusOr<int> RunChecked(RunArguments arguments) {
+  if (!arguments.inject.empty()) {
+    ASSIGN_OR_RETURN(arguments.set.emplace_back(), InjectOverride(arguments.inject));
+  }
   ASSIGN_OR_RETURN(Launch launch, Prepare(arguments));
   if (arguments.dry_run) {
     ASSIGN_OR_RETURN(const std::string plan, DescribePlan(launch.run));
@@ -217,6 +222,13 @@ void AddRun(CLI::App* app, Action* action) {
       ->type_name("DIR");
   command->add_option("--set", arguments->set, "Override a setting: path.to.field=value; may be given more than once")
       ->type_name("K=V")
+      ->take_all()
+      ->allow_extra_args(false);
+  command
+      ->add_option("--inject", arguments->inject,
+                   "Put a fault in, to learn or to test: slow-rank=1:20ms, jitter=20ms, slow-input=0:20ms, "
+                   "compute=x1.5, @100-200 for some steps; may be given more than once")
+      ->type_name("FAULT")
       ->take_all()
       ->allow_extra_args(false);
   command->add_flag("--dry-run", arguments->dry_run, "Show the resolved config and the plan; start nothing");

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/base/status.h"
+#include "common/config/inject.h"
 #include "coordinator/cli/command.h"
 #include "coordinator/cli/end_of_run.h"
 #include "coordinator/cli/prepare.h"
@@ -34,6 +35,7 @@ constexpr unsigned kOrphanSeconds = 5;
 struct ServeArguments {
   std::string config, resume, out, listen = "127.0.0.1:0";
   std::vector<std::string> set;
+  std::vector<std::string> inject;
   std::optional<int> workers;
   // From `lockstep run`: the folder and its config.yaml are there, the data were looked at.
   std::string run_folder, scratch;
@@ -135,7 +137,10 @@ void PrintWhatToType(const PreparedRun& run, const std::string& folder, const st
   std::cout << std::flush;
 }
 
-absl::StatusOr<PreparedRun> PrepareByHand(const ServeArguments& arguments, std::string* folder) {
+absl::StatusOr<PreparedRun> PrepareByHand(ServeArguments arguments, std::string* folder) {
+  if (!arguments.inject.empty()) {
+    ASSIGN_OR_RETURN(arguments.set.emplace_back(), InjectOverride(arguments.inject));
+  }
   if (!arguments.resume.empty()) {
     ASSIGN_OR_RETURN(*folder, FindRunFolder(arguments.resume));
     ASSIGN_OR_RETURN(PreparedRun resumed, PrepareResume(*folder, arguments.set, arguments.workers));
@@ -208,6 +213,10 @@ void AddServe(CLI::App* app, Action* action) {
   command->add_option("--out", arguments->out, "The run's folder: new or empty")->type_name("DIR");
   command->add_option("--set", arguments->set, "Override a setting: path.to.field=value")
       ->type_name("K=V")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->add_option("--inject", arguments->inject, "Put a fault in, as lockstep run does")
+      ->type_name("FAULT")
       ->take_all()
       ->allow_extra_args(false);
   command->add_option("--run-folder", arguments->run_folder)->group("");

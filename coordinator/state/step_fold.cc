@@ -1,6 +1,7 @@
 #include "coordinator/state/step_fold.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace lockstep {
@@ -9,6 +10,8 @@ namespace {
 // recent() looks back so far, and over so many steps at most.
 constexpr double kRecentSeconds = 3;
 constexpr size_t kRecentSteps = 512;
+// A clock's error is small against a duration if it is at most this share of it.
+constexpr double kSmallError = 0.1;
 
 // Calls `each` with the getter and setter of every duration that is averaged over the ranks.
 template <typename Each>
@@ -27,12 +30,21 @@ void ForEachDuration(Each each) {
   each(&StepRecord::comm_interval_s, &StepRecord::set_comm_interval_s);
 }
 
+Timing TimingOf(double clock_error_s, double duration_s) {
+  return clock_error_s <= kSmallError * duration_s ? Timing::kArrivals : Timing::kDurations;
+}
+
 // algbw and busbw as nccl-tests defines them, from the last arrival on: before it nothing can be reduced.
-void SetBandwidth(int world, CollectiveRow* row) {
-  const double seconds = row->end - row->last_arrival;
+void SetBandwidth(int world, double seconds, CollectiveRow* row) {
   if (seconds <= 0) return;
   row->algbw = row->grad_bytes / seconds;
   row->busbw = row->algbw * 2 * (world - 1) / world;
+}
+
+// Of a rank, or the means over the ranks: what takes longer than on the rank where it took shortest is waiting.
+void SplitByDurations(double shortest_busy_s, StepRecord* record) {
+  record->set_comm_wait_s(std::max(0.0, record->comm_busy_s() - shortest_busy_s));
+  record->set_comm_transfer_s(std::min(record->comm_busy_s(), shortest_busy_s));
 }
 
 }  // namespace
@@ -45,7 +57,10 @@ StepFold::StepFold(int world, int incarnation)
       dropped_by_(world, 0) {}
 
 void StepFold::Add(int rank, const StepBatch& batch) {
-  dropped_by_[rank] = std::max(dropped_by_[rank], batch.dropped());
+  if (batch.dropped() > dropped_by_[rank]) {
+    dropped_by_[rank] = batch.dropped();
+    ready_.dropped.push_back({rank, incarnation_, batch.dropped()});
+  }
   for (const StepRecord& record : batch.steps()) AddRecord(rank, record);
 }
 
@@ -83,6 +98,10 @@ void StepFold::AddTo(Open* open, int rank, const StepRecord& record) {
   sum.set_loss_sum(sum.loss_sum() + record.loss_sum());
   open->start = std::min(open->start, record.start());
   open->step_max_s = std::max(open->step_max_s, record.step_s());
+  if (record.has_clock()) open->clocks.push_back({rank, incarnation_, record.clock()});
+  const bool first = open->ranks == 1;
+  open->shortest_busy_s = first ? record.comm_busy_s() : std::min(open->shortest_busy_s, record.comm_busy_s());
+  open->clock_error_s = std::max(open->clock_error_s, record.clock_error_s());
   if (record.arrival() > 0 && (open->last_rank < 0 || record.arrival() > open->last_arrival)) {
     open->last_arrival = record.arrival();
     open->last_rank = rank;
@@ -105,7 +124,11 @@ void StepFold::AddCollectives(Open* open, int rank, const StepRecord& record) {
       row.grad_bytes = one.grad_bytes();
       row.first_arrival = row.last_arrival = one.arrival();
       row.last_rank = rank;
+      all.shortest_s = one.end() - one.arrival();
     }
+    all.arrivals += one.arrival();
+    all.ends += one.end();
+    all.shortest_s = std::min(all.shortest_s, one.end() - one.arrival());
     row.wire_bytes += one.wire_bytes();
     row.first_arrival = std::min(row.first_arrival, one.arrival());
     row.end = std::max(row.end, one.end());
@@ -141,28 +164,59 @@ void StepFold::Close(int64_t step, Open open) {
   row.overlap_ratio = open.sum.comm_busy_s() > 0 ? open.sum.comm_overlap_s() / open.sum.comm_busy_s() : 0;
   row.last_rank = open.last_rank;
   row.incarnation = incarnation_;
+  row.mean.set_clock_error_s(open.clock_error_s);
+  row.timing = TimingOf(open.clock_error_s, row.mean.comm_busy_s());
+  if (row.timing == Timing::kDurations) SplitByDurations(open.shortest_busy_s, &row.mean);
   Remember(row);
   if (ready_.steps.size() >= kMaxReady) {
     dropped_here_ += open.ranks;
     return;
   }
+  const Timing timing = row.timing;
   ready_.steps.push_back(std::move(row));
-  MakeRankRows(step, &open);
+  MakeRankRows(step, timing, &open);
   MakeCollectiveRows(&open);
+  std::move(open.clocks.begin(), open.clocks.end(), std::back_inserter(ready_.clocks));
 }
 
-void StepFold::MakeRankRows(int64_t step, Open* open) {
+void StepFold::MakeRankRows(int64_t step, Timing timing, Open* open) {
   if (open->last_rank >= 0 && !IsKept(open->last_rank)) open->kept[open->last_rank] = std::move(open->last);
   for (auto& [rank, record] : open->kept) {
+    if (timing == Timing::kDurations) SplitByDurations(open->shortest_busy_s, &record);
+    MakeSpanRows(step, rank, record);
     record.clear_collectives();
+    record.clear_spans();
+    record.clear_clock();
     ready_.rank_steps.push_back({std::move(record), rank, incarnation_});
+  }
+}
+
+void StepFold::MakeSpanRows(int64_t step, int rank, const StepRecord& record) {
+  int number = 0;
+  const auto add = [&](SpanRecord span, int seq, double arrival) {
+    ready_.spans.push_back({step, rank, incarnation_, number++, std::move(span), seq, arrival});
+  };
+  for (const SpanRecord& span : record.spans()) add(span, -1, 0);
+  for (const CollectiveRecord& collective : record.collectives()) {
+    SpanRecord span;
+    span.set_thread(TRACE_THREAD_COMMUNICATION);
+    span.set_name(collective.name());
+    span.set_start(collective.begin());
+    span.set_end(collective.end());
+    add(std::move(span), collective.seq(), collective.arrival());
   }
 }
 
 void StepFold::MakeCollectiveRows(Open* open) {
   for (auto& [seq, all] : open->collectives) {
-    SetBandwidth(world_, &all.row);
-    ready_.collectives.push_back(std::move(all.row));
+    CollectiveRow& row = all.row;
+    const double mean_s = (all.ends - all.arrivals) / all.ranks;
+    row.timing = TimingOf(open->clock_error_s, mean_s);
+    const bool by_arrivals = row.timing == Timing::kArrivals;
+    row.wait_s = by_arrivals ? row.last_arrival - all.arrivals / all.ranks : mean_s - all.shortest_s;
+    row.transfer_s = std::max(0.0, mean_s - row.wait_s);
+    SetBandwidth(world_, by_arrivals ? row.end - row.last_arrival : all.shortest_s, &row);
+    ready_.collectives.push_back(std::move(row));
   }
 }
 

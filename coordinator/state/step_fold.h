@@ -45,6 +45,8 @@ class StepFold {
   struct OpenCollective {
     CollectiveRow row;
     int ranks = 0;
+    double arrivals = 0, ends = 0;  // sums over the ranks
+    double shortest_s = 0;          // from a rank's arrival to its end
   };
   struct Open {
     StepRecord sum;  // of what is averaged or added up
@@ -53,9 +55,12 @@ class StepFold {
     double start = 0, step_max_s = 0;
     double last_arrival = 0;
     int last_rank = -1;
+    double shortest_busy_s = 0;
+    double clock_error_s = 0;        // the largest
     std::map<int, StepRecord> kept;  // of the ranks whose rows are kept
     StepRecord last;                 // of last_rank
     std::map<int, OpenCollective> collectives;
+    std::vector<ClockRow> clocks;
   };
   struct Point {  // of a folded step, for recent()
     double end = 0, loss_sum = 0, step_s = 0, exposed_s = 0;
@@ -68,8 +73,9 @@ class StepFold {
   void AddCollectives(Open* open, int rank, const StepRecord& record);
   void Close(int64_t step, Open open);
   void CloseThrough(int64_t step);
-  void MakeRankRows(int64_t step, Open* open);
+  void MakeRankRows(int64_t step, Timing timing, Open* open);
   void MakeCollectiveRows(Open* open);
+  void MakeSpanRows(int64_t step, int rank, const StepRecord& record);
   void Remember(const StepRow& row);
 
   const int world_, incarnation_, keep_every_;
@@ -77,7 +83,7 @@ class StepFold {
   int64_t closed_through_ = 0;  // all steps up to this one are folded or too late
   std::set<int64_t> closed_;    // those folded beyond it
   int64_t newest_ = 0;
-  std::vector<int64_t> last_step_, dropped_by_;
+  std::vector<int64_t> last_step_, dropped_by_;  // by rank
   int64_t dropped_here_ = 0;
   TelemetryRows ready_;
   std::deque<Point> recent_;

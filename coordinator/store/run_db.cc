@@ -21,6 +21,17 @@ std::string InsertSql(absl::string_view table, int columns) {
   return sql + ")";
 }
 
+const char* ThreadName(TraceThread thread) {
+  switch (thread) {
+    case TRACE_THREAD_COMMUNICATION:
+      return "communication";
+    case TRACE_THREAD_INPUT:
+      return "input";
+    default:
+      return "trainer";
+  }
+}
+
 std::string Hex(uint64_t fingerprint) { return absl::StrFormat("%016x", fingerprint); }
 
 }  // namespace
@@ -43,9 +54,12 @@ bool IsShown(const Update& update) {
 }
 
 absl::StatusOr<SqliteRunDb::Inserts> SqliteRunDb::Inserts::Prepare(Database* db) {
-  ASSIGN_OR_RETURN(Statement step, db->Prepare(InsertSql("step", 25)));
-  ASSIGN_OR_RETURN(Statement rank_step, db->Prepare(InsertSql("rank_step", 23)));
-  ASSIGN_OR_RETURN(Statement collective, db->Prepare(InsertSql("collective", 14)));
+  ASSIGN_OR_RETURN(Statement step, db->Prepare(InsertSql("step", 27)));
+  ASSIGN_OR_RETURN(Statement rank_step, db->Prepare(InsertSql("rank_step", 27)));
+  ASSIGN_OR_RETURN(Statement collective, db->Prepare(InsertSql("collective", 17)));
+  ASSIGN_OR_RETURN(Statement span, db->Prepare(InsertSql("span", 12)));
+  ASSIGN_OR_RETURN(Statement clock, db->Prepare(InsertSql("clock", 7)));
+  ASSIGN_OR_RETURN(Statement dropped, db->Prepare(InsertSql("dropped", 3)));
   ASSIGN_OR_RETURN(Statement epoch, db->Prepare(InsertSql("epoch", 8)));
   ASSIGN_OR_RETURN(Statement evaluation, db->Prepare(InsertSql("evaluation", 9)));
   ASSIGN_OR_RETURN(Statement decision, db->Prepare(InsertSql("decision", 8)));
@@ -55,9 +69,10 @@ absl::StatusOr<SqliteRunDb::Inserts> SqliteRunDb::Inserts::Prepare(Database* db)
   ASSIGN_OR_RETURN(Statement left,
                    db->Prepare("UPDATE rank SET \"left\" = ?, why = ? WHERE incarnation = ? AND rank = ?"));
   ASSIGN_OR_RETURN(Statement shown, db->Prepare("UPDATE shown SET through = ?"));
-  return Inserts{std::move(step),       std::move(rank_step), std::move(collective), std::move(epoch),
-                 std::move(evaluation), std::move(decision),  std::move(checkpoint), std::move(communication),
-                 std::move(rank),       std::move(left),      std::move(shown)};
+  return Inserts{std::move(step),     std::move(rank_step),  std::move(collective),    std::move(span),
+                 std::move(clock),    std::move(dropped),    std::move(epoch),         std::move(evaluation),
+                 std::move(decision), std::move(checkpoint), std::move(communication), std::move(rank),
+                 std::move(left),     std::move(shown)};
 }
 
 absl::StatusOr<std::unique_ptr<SqliteRunDb>> SqliteRunDb::Make(std::unique_ptr<Database> database) {
@@ -82,6 +97,9 @@ absl::Status SqliteRunDb::Write(const TelemetryRows& rows) {
   for (const StepRow& row : rows.steps) RETURN_IF_ERROR(Insert(row));
   for (const RankStepRow& row : rows.rank_steps) RETURN_IF_ERROR(Insert(row));
   for (const CollectiveRow& row : rows.collectives) RETURN_IF_ERROR(Insert(row));
+  for (const SpanRow& row : rows.spans) RETURN_IF_ERROR(Insert(row));
+  for (const ClockRow& row : rows.clocks) RETURN_IF_ERROR(Insert(row));
+  for (const DroppedRow& row : rows.dropped) RETURN_IF_ERROR(Insert(row));
   return transaction.Commit();
 }
 
@@ -174,7 +192,7 @@ absl::Status SqliteRunDb::RollBack(const RunStarted& started) {
   const int64_t step = started.from().cursor().step();
   // One incarnation after the other, so that the primary key finds the rows.
   for (int earlier = 1; earlier < started.incarnation(); ++earlier) {
-    for (const char* table : {"step", "rank_step", "collective", "evaluation"}) {
+    for (const char* table : {"step", "rank_step", "collective", "span", "evaluation"}) {
       const std::string sql = absl::StrCat("UPDATE ", table, " SET survived = 0 WHERE incarnation = ? AND step > ?");
       RETURN_IF_ERROR(Execute(sql, earlier, step));
     }
@@ -195,7 +213,8 @@ absl::Status SqliteRunDb::Insert(const StepRow& row) {
                            m.forward_s(), m.backward_s(), m.comm_exposed_s(), m.optimizer_s(), m.other_s(),
                            row.step_max_s, m.comm_busy_s(), m.comm_wait_s(), m.comm_transfer_s(), row.overlap_ratio,
                            NullIfZero(m.comm_interval_s()), row.last_rank, m.grad_bytes(), m.wire_bytes(),
-                           NullIfZero(m.grad_norm()), row.incarnation, Survives(m.step(), row.incarnation));
+                           NullIfZero(m.grad_norm()), TimingName(row.timing), m.clock_error_s(), row.incarnation,
+                           Survives(m.step(), row.incarnation));
 }
 
 absl::Status SqliteRunDb::Insert(const RankStepRow& row) {
@@ -205,13 +224,31 @@ absl::Status SqliteRunDb::Insert(const RankStepRow& row) {
                                 r.backward_s(), r.comm_exposed_s(), r.optimizer_s(), r.other_s(), r.epoch(), loss,
                                 r.samples(), NullIfZero(r.arrival()), r.comm_busy_s(), r.comm_overlap_s(),
                                 r.comm_wait_s(), r.comm_transfer_s(), NullIfZero(r.comm_interval_s()), r.grad_bytes(),
-                                r.wire_bytes(), row.incarnation, Survives(r.step(), row.incarnation));
+                                r.wire_bytes(), r.input_read_s(), r.input_decode_s(), r.input_ready(),
+                                r.clock_error_s(), row.incarnation, Survives(r.step(), row.incarnation));
 }
 
 absl::Status SqliteRunDb::Insert(const CollectiveRow& row) {
   return inserts_.collective.Run(row.step, row.seq, row.name, row.grad_bytes, row.wire_bytes, row.algorithm,
                                  row.first_arrival, row.last_arrival, row.end, row.last_rank, row.algbw, row.busbw,
-                                 row.incarnation, Survives(row.step, row.incarnation));
+                                 row.wait_s, row.transfer_s, TimingName(row.timing), row.incarnation,
+                                 Survives(row.step, row.incarnation));
+}
+
+absl::Status SqliteRunDb::Insert(const SpanRow& row) {
+  const SpanRecord& s = row.span;
+  return inserts_.span.Run(row.step, row.rank, row.number, ThreadName(s.thread()), s.name(), s.start(), s.end(),
+                           NullIfZero(s.flops()), row.seq < 0 ? kNull : row.seq, NullIfZero(row.arrival),
+                           row.incarnation, Survives(row.step, row.incarnation));
+}
+
+absl::Status SqliteRunDb::Insert(const ClockRow& row) {
+  const ClockRecord& c = row.clock;
+  return inserts_.clock.Run(row.rank, c.time(), c.offset_s(), c.drift(), c.error_s(), c.drift_error(), row.incarnation);
+}
+
+absl::Status SqliteRunDb::Insert(const DroppedRow& row) {
+  return inserts_.dropped.Run(row.rank, row.records, row.incarnation);
 }
 
 bool SqliteRunDb::Survives(int64_t step, int incarnation) const {

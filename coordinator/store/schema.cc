@@ -19,6 +19,8 @@ CREATE TABLE step (
   step_s REAL, data_wait_s REAL, forward_s REAL, backward_s REAL, comm_exposed_s REAL, optimizer_s REAL, other_s REAL,
   step_max_s REAL, comm_busy_s REAL, comm_wait_s REAL, comm_transfer_s REAL, overlap_ratio REAL, comm_interval_s REAL,
   last_rank INTEGER, grad_bytes INTEGER, wire_bytes INTEGER, grad_norm REAL,
+  timing TEXT,         -- how wait was told from transfer: arrivals, durations
+  clock_error_s REAL,  -- bound, the largest over the ranks
   incarnation INTEGER NOT NULL, survived INTEGER NOT NULL,
   PRIMARY KEY (incarnation, step)
 ) WITHOUT ROWID;
@@ -28,14 +30,33 @@ CREATE TABLE rank_step (
   epoch INTEGER, loss REAL, samples INTEGER, arrival REAL,
   comm_busy_s REAL, comm_overlap_s REAL, comm_wait_s REAL, comm_transfer_s REAL, comm_interval_s REAL,
   grad_bytes INTEGER, wire_bytes INTEGER,
+  input_read_s REAL, input_decode_s REAL, input_ready INTEGER, clock_error_s REAL,
   incarnation INTEGER NOT NULL, survived INTEGER NOT NULL,
   PRIMARY KEY (incarnation, step, rank)
 ) WITHOUT ROWID;
 CREATE TABLE collective (
   step INTEGER NOT NULL, seq INTEGER NOT NULL, name TEXT, grad_bytes INTEGER, wire_bytes INTEGER, algorithm TEXT,
   first_arrival REAL, last_arrival REAL, "end" REAL, last_rank INTEGER, algbw REAL, busbw REAL,
+  wait_s REAL, transfer_s REAL, timing TEXT,
   incarnation INTEGER NOT NULL, survived INTEGER NOT NULL,
   PRIMARY KEY (incarnation, step, seq)
+) WITHOUT ROWID;
+CREATE TABLE span (  -- what the threads of a rank did in a sampled step
+  step INTEGER NOT NULL, rank INTEGER NOT NULL, number INTEGER NOT NULL,
+  thread TEXT NOT NULL,  -- trainer, communication, input
+  name TEXT, start REAL, "end" REAL, flops REAL,
+  seq INTEGER, arrival REAL,  -- of a collective
+  incarnation INTEGER NOT NULL, survived INTEGER NOT NULL,
+  PRIMARY KEY (incarnation, step, rank, number)
+) WITHOUT ROWID;
+CREATE TABLE clock (  -- how a rank's clock stood to rank 0's
+  rank INTEGER NOT NULL, time REAL NOT NULL, offset_s REAL, drift REAL, error_s REAL, drift_error REAL,
+  incarnation INTEGER NOT NULL,
+  PRIMARY KEY (incarnation, rank, time)
+) WITHOUT ROWID;
+CREATE TABLE dropped (  -- step records of a rank that were lost, since its launch
+  rank INTEGER NOT NULL, records INTEGER NOT NULL, incarnation INTEGER NOT NULL,
+  PRIMARY KEY (incarnation, rank)
 ) WITHOUT ROWID;
 CREATE TABLE epoch (
   epoch INTEGER NOT NULL, steps INTEGER, samples INTEGER, fingerprint TEXT, expected_fingerprint TEXT, seconds REAL,

@@ -23,7 +23,8 @@ class SqliteRunDb : public RunDb {
  private:
   // The prepared statements, the inserts with the columns of schema.cc in their order.
   struct Inserts {
-    Statement step, rank_step, collective, epoch, evaluation, decision, checkpoint, communication, rank, left, shown;
+    Statement step, rank_step, collective, span, clock, dropped;
+    Statement epoch, evaluation, decision, checkpoint, communication, rank, left, shown;
     static absl::StatusOr<Inserts> Prepare(Database* db);
   };
   struct RolledBack {
@@ -43,6 +44,9 @@ class SqliteRunDb : public RunDb {
   absl::Status Insert(const StepRow& row);
   absl::Status Insert(const RankStepRow& row);
   absl::Status Insert(const CollectiveRow& row);
+  absl::Status Insert(const SpanRow& row);
+  absl::Status Insert(const ClockRow& row);
+  absl::Status Insert(const DroppedRow& row);
   template <typename... Values>
   absl::Status Execute(absl::string_view sql, const Values&... values) {
     ASSIGN_OR_RETURN(Statement statement, database_->Prepare(sql));

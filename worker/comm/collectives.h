@@ -2,14 +2,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "common/trace/clock_offset.h"
 #include "worker/comm/ways.h"
 
 namespace lockstep {
@@ -33,6 +36,7 @@ struct StepTail {
   int64_t last_rank = -1;        // … and which that is
   double first_arrival = 0;      // minimum
   int64_t stop_signal = 0;       // maximum
+  int64_t clocks_due = 0;        // maximum; 1: the ranks' clocks are to be measured after this step
 
   // Whether all ranks do the same. CommThread fills the first three in and turns a mismatch into an error.
   int64_t rank = -1;           // of the first rank that was merged
@@ -60,6 +64,12 @@ struct RollWord {
   Place about;       // of an answer: the sender's own operation of the number that the question was at
 };
 static_assert(std::is_trivially_copyable_v<RollWord>);  // travels as bytes
+
+// Round trips to rank 0, by which a rank learns how its clock stands to that one's.
+struct ClockExchange {
+  std::function<int64_t()> now_ns;  // this rank's clock; called by the communication thread
+  std::vector<ClockTrip> trips;     // what came of it; none on rank 0
+};
 
 // One collective under way. Owned by whoever started it; destroyed only once done, or when the process is about to
 // leave, since a peer may still write into its buffers.
@@ -108,6 +118,8 @@ class Collectives {
   // `from`'s data into `to`'s, which has the same size. All ranks call it; what the others give is not looked at.
   virtual absl::StatusOr<std::unique_ptr<Operation>> Transfer(absl::Span<std::byte> data, int from, int to) = 0;
   virtual absl::StatusOr<std::unique_ptr<Operation>> Barrier() = 0;
+  // All ranks call it; `exchange` stays valid until done. By default ranks have no clocks of their own.
+  virtual absl::StatusOr<std::unique_ptr<Operation>> ExchangeClocks(ClockExchange* exchange);
 
   // Words outside of all collectives; neither call ever blocks. One that cannot leave, since an earlier one to the same
   // rank has not left, is dropped. By default nobody speaks and nobody hears.

@@ -292,4 +292,8 @@ absl::StatusOr<std::unique_ptr<Operation>> HostCollectives::Transfer(absl::Span<
 
 absl::StatusOr<std::unique_ptr<Operation>> HostCollectives::Barrier() { return all_->Barrier(); }
 
+absl::StatusOr<std::unique_ptr<Operation>> HostCollectives::ExchangeClocks(ClockExchange* exchange) {
+  return all_->ExchangeClocks(exchange);
+}
+
 }  // namespace lockstep

@@ -43,6 +43,7 @@ class HostCollectives : public Collectives {
                                                        absl::Span<std::byte> all) override;
   absl::StatusOr<std::unique_ptr<Operation>> Transfer(absl::Span<std::byte> data, int from, int to) override;
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override;
+  absl::StatusOr<std::unique_ptr<Operation>> ExchangeClocks(ClockExchange* exchange) override;
   absl::Status Tell(int rank, const RollWord& word) override { return all_->Tell(rank, word); }
   absl::StatusOr<int> Hear(RollWord* word) override { return all_->Hear(word); }
 

@@ -84,10 +84,6 @@ class MpiSession {
                                   Collectives* all);
   // Whether `own` is true on all ranks. All ranks call it together, while no collective is under way.
   absl::StatusOr<bool> OnAllRanks(bool own, absl::Duration deadline);
-  // Nanoseconds to add to this process's UnixNanos() to get rank 0's, by ping-pong with the smallest delay of a few
-  // rounds; `error_ns` gets half of that delay. All ranks call it together, while no collective is under way. 0 on
-  // rank 0. DeadlineExceeded: a rank has not come.
-  absl::StatusOr<int64_t> MeasureClockOffset(absl::Duration deadline, int64_t* error_ns);
 
   // MPI_Allreduce itself, which blocks for as long as it takes: to measure ours against, no more.
   absl::Status BlockingAllReduce(absl::Span<float> data);

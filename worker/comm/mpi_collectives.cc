@@ -133,6 +133,9 @@ class MpiCollectives : public Collectives {
                                                        absl::Span<std::byte> all) override;
   absl::StatusOr<std::unique_ptr<Operation>> Transfer(absl::Span<std::byte> data, int from, int to) override;
   absl::StatusOr<std::unique_ptr<Operation>> Barrier() override;
+  absl::StatusOr<std::unique_ptr<Operation>> ExchangeClocks(ClockExchange* exchange) override {
+    return StartClockExchange(group_.get(), exchange, NextTag());
+  }
   absl::Status Tell(int rank, const RollWord& word) override { return words_.Tell(rank, word); }
   absl::StatusOr<int> Hear(RollWord* word) override { return words_.Hear(word); }
 

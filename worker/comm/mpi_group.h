@@ -93,5 +93,6 @@ constexpr int64_t kTagged = 32768 / kTagsEach;
 absl::StatusOr<std::unique_ptr<Operation>> StartDirectAllReduce(MpiGroup* group, Reduction reduction, int tag);
 absl::StatusOr<std::unique_ptr<Operation>> StartDoublingAllReduce(MpiGroup* group, Reduction reduction, int tag);
 absl::StatusOr<std::unique_ptr<Operation>> StartRingAllReduce(MpiGroup* group, Reduction reduction, int tag);
+absl::StatusOr<std::unique_ptr<Operation>> StartClockExchange(MpiGroup* group, ClockExchange* exchange, int tag);
 
 }  // namespace lockstep

@@ -1,14 +1,11 @@
 #include <mpi.h>
-#include <sched.h>
 
 #include <algorithm>
-#include <limits>
 #include <map>
 #include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/base/clock.h"
 #include "common/base/status.h"
 #include "worker/comm/mpi.h"
 #include "worker/comm/mpi_check.h"
@@ -17,51 +14,8 @@
 namespace lockstep {
 namespace {
 
-constexpr int kClockRounds = 16;
-constexpr int kClockTag = 1;
-
 const char* ThreadLevelName(int level) {
   return level == MPI_THREAD_SINGLE ? "MPI_THREAD_SINGLE" : "MPI_THREAD_FUNNELED";
-}
-
-// Until `request` is done, giving the core away between looks. Past the deadline it is cancelled: its buffer goes away.
-absl::Status WaitUntil(MPI_Request* request, int64_t until_ns, int peer) {
-  for (;;) {
-    int done = 0;
-    RETURN_IF_ERROR(CheckMpi(MPI_Test(request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
-    if (done) return absl::OkStatus();
-    if (MonotonicNanos() > until_ns) {
-      RETURN_IF_ERROR(CheckMpi(MPI_Cancel(request), "MPI_Cancel"));
-      RETURN_IF_ERROR(CheckMpi(MPI_Request_free(request), "MPI_Request_free"));
-      return absl::DeadlineExceededError(
-          absl::StrCat("measuring the clocks: rank ", peer, " has not answered in time"));
-    }
-    sched_yield();
-  }
-}
-
-absl::Status SendTime(int64_t time_ns, int peer, int64_t until_ns) {
-  MPI_Request request = MPI_REQUEST_NULL;
-  RETURN_IF_ERROR(
-      CheckMpi(MPI_Isend(&time_ns, 1, MPI_INT64_T, peer, kClockTag, MPI_COMM_WORLD, &request), "MPI_Isend"));
-  return WaitUntil(&request, until_ns, peer);
-}
-
-absl::StatusOr<int64_t> ReceiveTime(int peer, int64_t until_ns) {
-  int64_t time_ns = 0;
-  MPI_Request request = MPI_REQUEST_NULL;
-  RETURN_IF_ERROR(
-      CheckMpi(MPI_Irecv(&time_ns, 1, MPI_INT64_T, peer, kClockTag, MPI_COMM_WORLD, &request), "MPI_Irecv"));
-  RETURN_IF_ERROR(WaitUntil(&request, until_ns, peer));
-  return time_ns;
-}
-
-absl::Status AnswerWithTime(int peer, int64_t until_ns) {
-  for (int round = 0; round < kClockRounds; ++round) {
-    RETURN_IF_ERROR(ReceiveTime(peer, until_ns).status());
-    RETURN_IF_ERROR(SendTime(UnixNanos(), peer, until_ns));
-  }
-  return absl::OkStatus();
 }
 
 // Of a rank, with a token of its own.
@@ -171,29 +125,6 @@ absl::StatusOr<bool> MpiSession::OnAllRanks(bool own, absl::Duration deadline) {
 
 absl::StatusOr<std::vector<double>> MpiSession::GatherDoubles(double own, absl::Duration deadline) {
   return GatherEach(own, world_, MPI_COMM_WORLD, deadline);
-}
-
-absl::StatusOr<int64_t> MpiSession::MeasureClockOffset(absl::Duration deadline, int64_t* error_ns) {
-  const int64_t until_ns = MonotonicNanos() + absl::ToInt64Nanoseconds(deadline);
-  *error_ns = 0;
-  if (rank_ == 0) {
-    for (int peer = 1; peer < world_; ++peer) RETURN_IF_ERROR(AnswerWithTime(peer, until_ns));
-    return 0;
-  }
-  int64_t smallest_delay_ns = std::numeric_limits<int64_t>::max();
-  int64_t offset_ns = 0;
-  for (int round = 0; round < kClockRounds; ++round) {
-    const int64_t sent_ns = UnixNanos();
-    RETURN_IF_ERROR(SendTime(sent_ns, 0, until_ns));
-    ASSIGN_OR_RETURN(const int64_t theirs_ns, ReceiveTime(0, until_ns));
-    const int64_t received_ns = UnixNanos();
-    const int64_t delay_ns = received_ns - sent_ns;
-    if (delay_ns < 0 || delay_ns >= smallest_delay_ns) continue;
-    smallest_delay_ns = delay_ns;
-    offset_ns = theirs_ns - (sent_ns + delay_ns / 2);
-  }
-  *error_ns = smallest_delay_ns / 2;
-  return offset_ns;
 }
 
 }  // namespace lockstep

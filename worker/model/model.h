@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "lockstep/run_config.pb.h"
+#include "worker/model/layer_watch.h"
 
 namespace lockstep {
 
@@ -26,6 +27,9 @@ class Network {
   // (LibTorch's own first line).
   virtual absl::StatusOr<torch::Tensor> Forward(const torch::Tensor& input) = 0;
   virtual void SetTraining(bool training) = 0;
+  // Tells `watch`, until told otherwise (null), when the layers (of TorchScript: LibTorch's operators) of Forward, and
+  // of the backward pass of what it gave, compute; `watch` lives until that is over. The results are the same to the bit. By default nothing is told.
+  virtual void Watch(LayerWatch* watch) {}
   // What is trained: float32. In order of registration, each tensor once (a tied one under its first name).
   virtual const std::vector<NamedTensor>& parameters() const = 0;
   virtual const std::vector<NamedTensor>& buffers() const = 0;

@@ -4,17 +4,44 @@
 #include <torch/utils.h>
 
 #include <cmath>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "common/base/clock.h"
 #include "common/base/status.h"
 #include "worker/model/eager_linear.h"
 #include "worker/model/torch_status.h"
 
 namespace lockstep {
 namespace {
+
+// When the gradients of the layers' outputs were there: a layer's backward pass begins with that of its own and ends
+// with that of the layer below it, the lowest one's with the pass.
+struct BackwardMoments {
+  struct Layer {
+    std::string name;
+    double flops = 0;
+  };
+  LayerWatch* watch = nullptr;
+  std::vector<Layer> layers;
+  size_t under_way = 0;
+  int64_t begin_ns = 0;  // 0: none is under way
+
+  void Begin(size_t layer) {
+    End();
+    under_way = layer;
+    begin_ns = MonotonicNanos();
+  }
+  void End() {
+    if (begin_ns == 0) return;
+    watch->Backward(layers[under_way].name, begin_ns, MonotonicNanos(), layers[under_way].flops);
+    begin_ns = 0;
+  }
+};
 
 class NativeNetwork : public Network {
  public:
@@ -30,24 +57,77 @@ class NativeNetwork : public Network {
                        absl::StrJoin(input.sizes(), ", "), "]: set model.inputs, or data that fit it"));
     }
     try {
-      return net_->forward(input.reshape({batch, inputs_}).to(torch::kFloat32));
+      const torch::Tensor flat = input.reshape({batch, inputs_}).to(torch::kFloat32);
+      return watch_ == nullptr ? net_->forward(flat) : WatchedForward(flat);
     } catch (const std::exception& error) {
       return TorchStatus(error, "forward pass");
     }
   }
 
   void SetTraining(bool training) override { net_->train(training); }
+  void Watch(LayerWatch* watch) override;
   const std::vector<NamedTensor>& parameters() const override { return parameters_; }
   const std::vector<NamedTensor>& buffers() const override { return buffers_; }
   const std::vector<std::pair<std::string, std::string>>& tied() const override { return tied_; }
 
  private:
+  torch::Tensor WatchedForward(torch::Tensor value);
+
   torch::nn::Sequential net_;
+  LayerWatch* watch_ = nullptr;
+  std::shared_ptr<BackwardMoments> watched_;  // of the last forward pass
   const int64_t inputs_;
   std::vector<NamedTensor> parameters_;
   const std::vector<NamedTensor> buffers_;
   const std::vector<std::pair<std::string, std::string>> tied_;
 };
+
+// Of a layer's forward pass: what its matrix needs.
+double ForwardFlops(const torch::nn::Module& layer, const torch::Tensor& output) {
+  const auto values = static_cast<double>(output.numel());
+  for (const auto& parameter : layer.named_parameters(/*recurse=*/false)) {
+    if (parameter.key() != "weight" || parameter.value().size(0) == 0) continue;
+    return 2 * values * static_cast<double>(parameter.value().numel() / parameter.value().size(0));
+  }
+  return 0;
+}
+
+// "Linear", of torch::nn::LinearImpl or our own.
+std::string ShortName(const torch::nn::Module& layer) {
+  const std::string name = layer.name();
+  absl::string_view last = absl::string_view(name).substr(name.rfind(':') + 1);
+  absl::ConsumeSuffix(&last, "Impl");
+  absl::ConsumePrefix(&last, "Eager");
+  return std::string(last);
+}
+
+torch::Tensor NativeNetwork::WatchedForward(torch::Tensor value) {
+  const auto moments = std::make_shared<BackwardMoments>();
+  moments->watch = watch_;
+  for (const auto& child : net_->named_children()) {
+    const size_t number = moments->layers.size();
+    const int passes = value.requires_grad() ? 2 : 1;  // backward: the weight's gradient, and the input's if asked for
+    const int64_t begin_ns = MonotonicNanos();
+    value = (net_->begin() + static_cast<std::ptrdiff_t>(number))->any_forward(std::move(value)).get<torch::Tensor>();
+    const double flops = ForwardFlops(*child.value(), value);
+    const std::string name = absl::StrCat(child.key(), " ", ShortName(*child.value()));
+    watch_->Forward(name, begin_ns, MonotonicNanos(), flops);
+    moments->layers.push_back({name, passes * flops});
+    if (!value.requires_grad()) continue;
+    value.register_hook([moments, number](const torch::Tensor& gradient) {
+      moments->Begin(number);
+      return gradient;
+    });
+  }
+  watched_ = moments;
+  return value;
+}
+
+void NativeNetwork::Watch(LayerWatch* watch) {
+  if (watch == nullptr && watched_ != nullptr) watched_->End();
+  watched_ = nullptr;
+  watch_ = watch;
+}
 
 // Linear layers with ReLU between them.
 torch::nn::Sequential Perceptron(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs) {

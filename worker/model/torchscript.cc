@@ -4,6 +4,7 @@
 #include <torch/script.h>
 #include <torch/version.h>
 
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
+#include "worker/model/operator_watch.h"
 #include "worker/model/torch_status.h"
 
 namespace lockstep {
@@ -79,6 +81,10 @@ class TorchScriptNetwork : public Network {
 
   absl::StatusOr<torch::Tensor> Forward(const torch::Tensor& input) override;
   void SetTraining(bool training) override { module_.train(training); }
+  void Watch(LayerWatch* watch) override {
+    operators_.reset();
+    if (watch != nullptr) operators_ = std::make_unique<OperatorWatch>(watch);
+  }
   const std::vector<NamedTensor>& parameters() const override { return parameters_; }
   const std::vector<NamedTensor>& buffers() const override { return buffers_; }
   const std::vector<NamedTensor>& frozen() const override { return frozen_; }
@@ -98,6 +104,7 @@ class TorchScriptNetwork : public Network {
   torch::jit::Module module_;
   std::vector<NamedTensor> parameters_, frozen_, buffers_;
   std::vector<Slot> buffer_slots_;  // of buffers_
+  std::unique_ptr<OperatorWatch> operators_;
   std::vector<std::pair<std::string, std::string>> tied_;
 };
 

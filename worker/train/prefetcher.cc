@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/types/span.h"
+#include "common/base/clock.h"
 #include "worker/model/torch_status.h"
 
 namespace lockstep {
@@ -22,7 +23,8 @@ torch::Tensor Room(int64_t capacity, const std::vector<int64_t>& sample_shape, t
   return torch::empty(shape, type);
 }
 
-// Samples lie anywhere in memory that no cache holds; their first lines are on their way while earlier ones are decoded.
+// Samples lie anywhere in memory that no cache holds; their first lines are on their way while earlier ones are
+// decoded.
 constexpr size_t kAhead = 8;                           // samples
 constexpr size_t kLineBytes = 64, kMostBytes = 16384;  // of a sample; the hardware follows a longer one by itself
 
@@ -44,7 +46,9 @@ void BatchBuffer::Decode(const Dataset& data, const Decoder& decoder, const std:
   const int64_t target_bytes = decoder.target_elements() * static_cast<int64_t>(target_.element_size());
   std::vector<RawSample> raw;
   raw.reserve(ids.size());
+  batch->begin_ns = MonotonicNanos();
   for (const int64_t id : ids) raw.push_back(data.Get(id));
+  batch->read_ns = MonotonicNanos();
   for (size_t i = 0; i < ids.size(); ++i) {
     if (i + kAhead < ids.size()) {
       Fetch(raw[i + kAhead].input);
@@ -95,6 +99,7 @@ absl::StatusOr<const Batch*> Prefetcher::Next(absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
   MutexLock lock(&mutex_);
   const int64_t step = ++taken_;
+  const int ready = static_cast<int>(std::max<int64_t>(0, ready_through_ - step + 1));
   changed_.NotifyAll();  // the slot of the step before is free now
   while (ready_through_ < step) {
     if (!status_.ok()) return status_;
@@ -105,6 +110,7 @@ absl::StatusOr<const Batch*> Prefetcher::Next(absl::Duration timeout) {
     }
     changed_.WaitFor(&mutex_, deadline - absl::Now());
   }
+  SlotOf(step).batch.ready = ready;
   return &SlotOf(step).batch;
 }
 
@@ -141,6 +147,8 @@ absl::Status Prefetcher::Fill(int64_t step, Slot* slot) const {
       batch.input = batch.input.to(options_.device);
       batch.target = batch.target.to(options_.device);
     }
+    if (options_.faults != nullptr) options_.faults->Hold(STEP_PART_INPUT, step);
+    batch.end_ns = MonotonicNanos();
   } catch (const std::exception& error) {
     return TorchStatus(error, absl::StrCat("the batch of step ", step));
   }

@@ -14,6 +14,7 @@
 #include "common/data/dataset.h"
 #include "common/data/decode.h"
 #include "common/data/plan.h"
+#include "worker/train/faults.h"
 
 namespace lockstep {
 
@@ -24,6 +25,9 @@ struct Batch {
   torch::Tensor input;       // [samples, …]
   torch::Tensor target;      // [samples, …]
   uint64_t fingerprint = 0;  // sum over the samples
+  // When it was made, MonotonicNanos: read from begin to read, then decoded.
+  int64_t begin_ns = 0, read_ns = 0, end_ns = 0;
+  int ready = 0;  // batches that stood ready when it was asked for, itself among them
 };
 
 // Tensors for up to `capacity` samples, written again and again. Decode makes a batch that points into them.
@@ -50,6 +54,7 @@ class Prefetcher {
     int depth = 1;
     int64_t first_step = 1;
     std::string device = "cpu";
+    const Faults* faults = nullptr;  // null: none; else outlives the prefetcher
   };
   // ResourceExhausted: no memory for the buffers.
   static absl::StatusOr<std::unique_ptr<Prefetcher>> Create(const Options& options);

@@ -29,7 +29,6 @@ StepRunner::StepRunner(const Options& options, Network* network, Objective* obje
       parameters_(parameters),
       optimizer_(optimizer),
       exchange_(exchange),
-      delays_(options.config, options.rank),
       buckets_(parameters, exchange, options.bucket_mb),
       buffers_(*network, comm) {}
 
@@ -40,21 +39,29 @@ absl::StatusOr<StepOutcome> StepRunner::Run(int64_t step, int64_t step_samples, 
   outcome_ = StepOutcome();
   exchange_->TakeSpans(&spans_);  // of what was done between the steps
   exchange_->BeginStep(step, synchronises);
-  wall_ = WallClock::Now(options_.clock_offset_ns);
+  const int64_t sample_every = options_.config.profile().sample_every();
+  sampled_ = !options_.config.profile().off() && sample_every > 0 && step % sample_every == 0;
+  trace_.Begin();
   moments_.start = MonotonicNanos();
+  wall_ = options_.clock->At(moments_.start);
   const Batch* batch = nullptr;
   RETURN_IF_ERROR(GetBatch(batches, &batch));
   RETURN_IF_ERROR(ForwardAndBackward(*batch, step_samples, held_directive));
   RETURN_IF_ERROR(Communicate());
   RETURN_IF_ERROR(Update());
-  delays_.Hold(STEP_PART_OTHER, step_);
+  options_.faults->Hold(STEP_PART_OTHER, step_);
   moments_.end = MonotonicNanos();
-  Record(*batch);
+  if (!options_.config.profile().off()) {
+    Record(*batch);
+  } else {
+    outcome_.record.set_step_s(static_cast<double>(moments_.end - moments_.start) *
+                               1e-9);  // which buckets are tuned by
+  }
   return std::move(outcome_);
 }
 
 absl::Status StepRunner::GetBatch(Prefetcher* batches, const Batch** batch) {
-  delays_.Hold(STEP_PART_DATA_WAIT, step_);
+  options_.faults->Hold(STEP_PART_DATA_WAIT, step_);
   ASSIGN_OR_RETURN(*batch, batches->Next(absl::Seconds(options_.config.control().timeout())));
   if ((*batch)->step != step_) {
     return absl::InternalError(absl::StrCat("the batch of step ", (*batch)->step, " came at step ", step_));
@@ -72,20 +79,25 @@ absl::Status StepRunner::ForwardAndBackward(const Batch& batch, int64_t step_sam
   loss_sum_ = 0;
   for (int64_t pass = 0; pass < std::max<int64_t>(1, passes); ++pass) {
     const int64_t start_ns = MonotonicNanos();
-    if (pass == 0) delays_.Hold(STEP_PART_FORWARD, step_);
+    if (sampled_) network_->Watch(&trace_);
+    if (pass == 0) options_.faults->Hold(STEP_PART_FORWARD, step_);
     const Part part = {pass, batch.samples * pass / std::max<int64_t>(1, passes),
                        batch.samples * (pass + 1) / std::max<int64_t>(1, passes)};
     if (passes > 0) RETURN_IF_ERROR(Forward(batch, part));
     if (pass + 1 >= passes) StartBuffers(batch.samples, step_samples);
-    forward_ns += MonotonicNanos() - start_ns;
+    options_.faults->Stretch(STEP_PART_FORWARD, step_, start_ns);
+    const int64_t forward_end_ns = MonotonicNanos();
+    forward_ns += forward_end_ns - start_ns;
     if (pass == 0) {
-      delays_.Hold(STEP_PART_BACKWARD, step_);
+      options_.faults->Hold(STEP_PART_BACKWARD, step_);
       buckets_.Begin(static_cast<int>(std::max<int64_t>(1, passes)));
     } else {
       buckets_.NextPass();
     }
     // The mean over all ranks' samples is the sum over the ranks, and over their passes, of what each weighs.
     if (passes > 0) RETURN_IF_ERROR(Backward(weight * part.Share(batch.samples)));
+    options_.faults->Stretch(STEP_PART_BACKWARD, step_, forward_end_ns);
+    if (sampled_) EndPass(start_ns, forward_end_ns);
   }
   moments_.forward = moments_.data + forward_ns;
   buckets_.Finish();
@@ -93,6 +105,12 @@ absl::Status StepRunner::ForwardAndBackward(const Batch& batch, int64_t step_sam
   HandOverTail(batch.samples, batch.fingerprint, held_directive());
   moments_.backward = MonotonicNanos();
   return absl::OkStatus();
+}
+
+void StepRunner::EndPass(int64_t start_ns, int64_t forward_end_ns) {
+  network_->Watch(nullptr);
+  trace_.Add(TRACE_THREAD_TRAINER, "forward", start_ns, forward_end_ns);
+  trace_.Add(TRACE_THREAD_TRAINER, "backward", forward_end_ns, MonotonicNanos());
 }
 
 absl::Status StepRunner::Forward(const Batch& batch, const Part& part) {
@@ -140,6 +158,7 @@ void StepRunner::HandOverTail(int64_t samples, uint64_t fingerprint, int64_t hel
   tail.control = held_directive;
   tail.first_arrival = tail.last_arrival = wall_.Seconds(moments_.arrival);
   tail.last_rank = options_.rank;
+  tail.clocks_due = options_.rank == 0 && options_.clock->Due(moments_.arrival) ? 1 : 0;
   if (!std::isfinite(loss_sum_)) {
     tail.non_finite_rank = options_.rank;
     outcome_.not_finite = absl::StrCat("the loss is ", loss_sum_);
@@ -150,7 +169,7 @@ void StepRunner::HandOverTail(int64_t samples, uint64_t fingerprint, int64_t hel
 }
 
 absl::Status StepRunner::Communicate() {
-  delays_.Hold(STEP_PART_COMM_EXPOSED, step_);
+  options_.faults->Hold(STEP_PART_COMM_EXPOSED, step_);
   RETURN_IF_ERROR(exchange_->Wait());
   moments_.exposed = MonotonicNanos();
   return absl::OkStatus();
@@ -164,7 +183,7 @@ absl::Status StepRunner::Update() {
     ASSIGN_OR_RETURN(scale, ClipScale());
   }
   if (outcome_.tail.non_finite_rank < 0 && scale.has_value()) {
-    delays_.Hold(STEP_PART_OPTIMIZER, step_);
+    options_.faults->Hold(STEP_PART_OPTIMIZER, step_);
     if (synchronises_) RETURN_IF_ERROR(buffers_.Finish());
     optimizer_->BeginStep(step_, lr, *scale);
     const auto parallel = [](int64_t begin, int64_t end, const std::function<void(int64_t, int64_t)>& body) {
@@ -199,8 +218,24 @@ void StepRunner::Record(const Batch& batch) {
   record.set_epoch(static_cast<int32_t>((step_ - 1) / options_.steps_per_epoch));
   record.set_grad_bytes(parameters_->layout().parameters() * static_cast<int64_t>(sizeof(float)));
   FillTimes(moments_, spans_, outcome_.tail.last_arrival, wall_, &first_collective_ns_, &record);
-  const int sample_every = options_.config.profile().sample_every();
-  if (sample_every > 0 && step_ % sample_every == 0) FillCollectives(spans_, wall_, &record);
+  record.set_input_read_s(static_cast<double>(batch.read_ns - batch.begin_ns) * 1e-9);
+  record.set_input_decode_s(static_cast<double>(batch.end_ns - batch.read_ns) * 1e-9);
+  record.set_input_ready(batch.ready);
+  if (sampled_) RecordClosely(batch);
+}
+
+// The trainer's spans add up to the parts: what the update waited for counts as exposed, and is drawn before it.
+void StepRunner::RecordClosely(const Batch& batch) {
+  StepRecord& record = outcome_.record;
+  record.set_sampled(true);
+  trace_.Add(TRACE_THREAD_TRAINER, "data_wait", moments_.start, moments_.data);
+  trace_.Add(TRACE_THREAD_TRAINER, "comm_exposed", moments_.backward, moments_.exposed);
+  trace_.Add(TRACE_THREAD_TRAINER, "optimizer", moments_.exposed, moments_.optimizer);
+  trace_.Add(TRACE_THREAD_TRAINER, "other", moments_.optimizer, moments_.end);
+  trace_.Add(TRACE_THREAD_INPUT, "read", batch.begin_ns, batch.read_ns);
+  trace_.Add(TRACE_THREAD_INPUT, "decode", batch.read_ns, batch.end_ns);
+  trace_.Fill(wall_, &record);
+  FillCollectives(spans_, wall_, &record);
 }
 
 }  // namespace lockstep

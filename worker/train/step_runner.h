@@ -15,13 +15,14 @@
 #include "worker/model/model.h"
 #include "worker/model/objective.h"
 #include "worker/train/buffer_average.h"
-#include "worker/train/delays.h"
+#include "worker/train/faults.h"
 #include "worker/train/flat_parameters.h"
 #include "worker/train/gradient_buckets.h"
 #include "worker/train/gradient_exchange.h"
 #include "worker/train/prefetcher.h"
 #include "worker/train/span_optimizer.h"
 #include "worker/train/step_times.h"
+#include "worker/train/step_trace.h"
 
 namespace lockstep {
 
@@ -41,9 +42,10 @@ class StepRunner {
     int rank = 0, world = 1;
     int64_t steps_per_epoch = 1;
     double bucket_mb = 25;
-    int64_t clock_offset_ns = 0;  // to rank 0's clock
+    RunClock* clock = nullptr;
+    const Faults* faults = nullptr;
   };
-  // All pointers outlive this. `comm` null: alone.
+  // All pointers, the options' too, outlive this. `comm` null: alone.
   StepRunner(const Options& options, Network* network, Objective* objective, FlatParameters* parameters,
              SpanOptimizer* optimizer, GradientExchange* exchange, CommThread* comm);
 
@@ -64,6 +66,7 @@ class StepRunner {
   absl::Status Communicate();
   absl::Status Update();
   void Record(const Batch& batch);
+  void RecordClosely(const Batch& batch);
 
   // A pass: samples [begin, end) of the batch.
   struct Part {
@@ -72,6 +75,7 @@ class StepRunner {
   };
   absl::Status Forward(const Batch& batch, const Part& part);
   absl::Status Backward(double weight);
+  void EndPass(int64_t start_ns, int64_t forward_end_ns);
   void StartBuffers(int64_t samples, int64_t step_samples);
   void HandOverTail(int64_t samples, uint64_t fingerprint, int64_t held_directive);
   // Factor that clips the reduced gradient's norm; nothing if that is not finite.
@@ -83,7 +87,6 @@ class StepRunner {
   FlatParameters* const parameters_;
   SpanOptimizer* const optimizer_;
   GradientExchange* const exchange_;
-  const Delays delays_;
   GradientBuckets buckets_;
   BufferAverage buffers_;
 
@@ -95,6 +98,8 @@ class StepRunner {
   torch::Tensor loss_;
   double loss_sum_ = 0;  // over this rank's samples
   bool synchronises_ = true;
+  bool sampled_ = false;  // the step is looked at closely
+  StepTrace trace_;
   std::vector<Span> spans_;
   int64_t first_collective_ns_ = 0;            // of the last step that had one
   int64_t own_samples_ = 0, all_samples_ = 0;  // since the last step that synchronised

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "common/base/clock.h"
 
 namespace lockstep {
 namespace {
@@ -43,15 +42,10 @@ int64_t OverlapLength(const std::vector<Interval>& merged, const std::vector<Int
   return length;
 }
 
-WallClock WallClock::Now(int64_t offset_to_rank0_ns) { return {UnixNanos() + offset_to_rank0_ns - MonotonicNanos()}; }
-
-double WallClock::Seconds(int64_t monotonic_ns) const {
-  return static_cast<double>(monotonic_ns + unix_minus_monotonic_ns) * 1e-9;
-}
-
 void FillTimes(const StepMoments& moments, const std::vector<Span>& spans, double last_arrival, const WallClock& wall,
                int64_t* previous_first_ns, StepRecord* record) {
   record->set_start(wall.Seconds(moments.start));
+  record->set_clock_error_s(wall.error_s);
   record->set_step_s(Seconds(moments.end - moments.start));
   record->set_data_wait_s(Seconds(moments.data - moments.start));
   record->set_forward_s(Seconds(moments.forward - moments.data));
@@ -91,6 +85,7 @@ void FillCollectives(const std::vector<Span>& spans, const WallClock& wall, Step
     collective->set_wire_bytes(span.wire_bytes);
     collective->set_algorithm(span.algorithm);
     collective->set_arrival(wall.Seconds(span.start_ns));
+    collective->set_begin(wall.Seconds(span.begin_ns));
     collective->set_end(wall.Seconds(span.end_ns));
   }
 }

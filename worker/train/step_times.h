@@ -8,6 +8,7 @@
 #include "lockstep/telemetry.pb.h"
 #include "worker/comm/collectives.h"
 #include "worker/comm/comm_thread.h"
+#include "worker/train/run_clock.h"
 
 namespace lockstep {
 
@@ -32,13 +33,6 @@ struct StepMoments {
   int64_t optimizer = 0;
   int64_t end = 0;
   int64_t arrival = 0;  // the last bucket was handed over
-};
-
-// Times of day on rank 0's clock, out of this process's two clocks as they stood at one moment.
-struct WallClock {
-  int64_t unix_minus_monotonic_ns = 0;
-  static WallClock Now(int64_t offset_to_rank0_ns);
-  double Seconds(int64_t monotonic_ns) const;
 };
 
 // Fills in the record's times and collectives' figures. `spans`: the step's, in order of seq. `last_arrival`: of the

@@ -41,6 +41,8 @@ Trainer::Trainer(TrainerOptions options)
       plan_(options_.train->size(), options_.config.data().global_batch_size(), options_.config.run().seed(),
             options_.config.data().shuffle()),
       decoder_(options_.config.data(), options_.train->input(), options_.train->target(), options_.config.run().seed()),
+      faults_(options_.config, options_.rank, options_.world),
+      clock_(options_.config, options_.rank),
       bucket_mb_(options_.config.communication().bucket_mb()) {
   if (options_.resume.has_value() && options_.resume->bucket_mb() > 0) bucket_mb_ = options_.resume->bucket_mb();
 }
@@ -65,7 +67,8 @@ absl::Status Trainer::Prepare() {
   step.world = options_.world;
   step.steps_per_epoch = plan_.steps_per_epoch();
   step.bucket_mb = bucket_mb_;
-  step.clock_offset_ns = options_.clock_offset_ns;
+  step.clock = &clock_;
+  step.faults = &faults_;
   runner_ = std::make_unique<StepRunner>(step, options_.network.get(), options_.objective.get(), parameters_.get(),
                                          optimizer_.get(), exchange_.get(), comm_.get());
   evaluator_ =
@@ -86,6 +89,7 @@ absl::Status Trainer::Prepare() {
   batches.depth = config.data().prefetch();
   batches.first_step = cursor_.step() + 1;
   batches.device = options_.device;
+  batches.faults = &faults_;
   ASSIGN_OR_RETURN(batches_, Prefetcher::Create(batches));
   batches_->AllowThrough(options_.link->GrantedThrough(cursor_.step()));
   StartTuning();
@@ -213,6 +217,7 @@ absl::Status Trainer::Start() {
                                    options_.host,
                                    options_.window != nullptr ? options_.window->shared() : absl::Span<std::byte>()));
   if (options_.resume.has_value()) RETURN_IF_ERROR(GiveRankStatesBack());
+  RETURN_IF_ERROR(MeasureClocks());
   epoch_start_ns_ = MonotonicNanos() - static_cast<int64_t>(cursor_.epoch_seconds() * 1e9);
   if (options_.resume.has_value()) return absl::OkStatus();
   return Checkpoint(/*best=*/false);
@@ -266,7 +271,7 @@ absl::Status Trainer::TakeStep(Boundary* boundary) {
   if (const auto block = bucket_times_.Took(step, outcome.record.step_s()); block && leads()) {
     options_.link->SendBuckets(*block);
   }
-  options_.link->Report(std::move(outcome.record));
+  Report(&outcome.record);
   Advance(outcome.tail);
   if (!synchronises) {
     checkpoint_overdue_ |= options_.link->CheckpointDue(step);
@@ -274,6 +279,7 @@ absl::Status Trainer::TakeStep(Boundary* boundary) {
   }
   synchronised_ = step;
   RETURN_IF_ERROR(CheckReplicasIfDue());
+  if (outcome.tail.clocks_due != 0) RETURN_IF_ERROR(MeasureClocks());
 
   ObeyDirectives(outcome.tail.control, boundary);
   if (plan_.IsLastOfEpoch(step)) EndEpoch();
@@ -347,6 +353,25 @@ absl::Status Trainer::CheckReplicasIfDue() {
   const int replica = options_.window != nullptr ? options_.window->ranks()[0] : options_.rank;
   return CheckReplicas(DigestReplica(*options_.network, parameters_.get(), options_.rank, replica), step,
                        options_.world, comm_.get());
+}
+
+// All ranks together, between two steps.
+absl::Status Trainer::MeasureClocks() {
+  if (comm_ == nullptr || options_.config.profile().off()) return absl::OkStatus();
+  // A failure leaves the operation where it is, and with it what it writes to.
+  const auto exchange = std::make_shared<ClockExchange>();
+  exchange->now_ns = [this] { return clock_.OwnNanos(MonotonicNanos()); };
+  comm_->StartOperation("clocks", 0, [exchange](Collectives* all) { return all->ExchangeClocks(exchange.get()); });
+  RETURN_IF_ERROR(comm_->Wait());
+  measured_clock_ = clock_.Learn(exchange->trips);
+  return absl::OkStatus();
+}
+
+void Trainer::Report(StepRecord* record) {
+  if (options_.config.profile().off()) return;
+  if (measured_clock_.has_value()) *record->mutable_clock() = *measured_clock_;
+  measured_clock_.reset();
+  options_.link->Report(std::move(*record));
 }
 
 void Trainer::ObeyDirectives(int64_t through, Boundary* boundary) {

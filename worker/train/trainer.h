@@ -22,9 +22,11 @@
 #include "worker/train/bucket_times.h"
 #include "worker/train/checkpoint_uploader.h"
 #include "worker/train/evaluator.h"
+#include "worker/train/faults.h"
 #include "worker/train/flat_parameters.h"
 #include "worker/train/gradient_exchange.h"
 #include "worker/train/prefetcher.h"
+#include "worker/train/run_clock.h"
 #include "worker/train/snapshot.h"
 #include "worker/train/step_runner.h"
 
@@ -36,7 +38,6 @@ struct TrainerOptions {
   int32_t incarnation = 1;
   std::string device = "cpu";
   std::optional<CheckpointState> resume;  // start from the coordinator's checkpoint; else from the network's weights
-  int64_t clock_offset_ns = 0;            // to rank 0's clock
   // As an earlier launch found it (empty: it found none), so that this one adds up in the same order; unset: find it.
   std::optional<std::vector<int>> gradient_order;
   Collectives* collectives = nullptr;  // null: world is 1
@@ -103,6 +104,8 @@ class Trainer {
   absl::Status WaitForGrant(int64_t step);
   absl::Status CheckFinite(const StepOutcome& outcome);
   absl::Status CheckReplicasIfDue();
+  absl::Status MeasureClocks();
+  void Report(StepRecord* record);
 
   void ObeyDirectives(int64_t through, Boundary* boundary);
   void StartTuning();
@@ -129,7 +132,10 @@ class Trainer {
   TrainerOptions options_;
   const MinibatchPlan plan_;
   const Decoder decoder_;
-  std::unique_ptr<CommThread> comm_;  // null: alone
+  const Faults faults_;
+  RunClock clock_;
+  std::optional<ClockRecord> measured_clock_;  // since the last report
+  std::unique_ptr<CommThread> comm_;           // null: alone
   std::vector<int> gradient_order_;
   double bucket_mb_;
   BucketTimes bucket_times_;

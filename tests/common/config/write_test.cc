@@ -131,7 +131,10 @@ void KeepToTheRules(RunConfig* config) {
   if (communication->period_rule() != PERIOD_RULE_POST_LOCAL) communication->set_post_local_steps(0);
   if (communication->compression() != COMPRESSION_TOPK) communication->set_topk_ratio(0.01);
   if (communication->compression() != COMPRESSION_POWERSGD) communication->set_powersgd_rank(4);
-  for (auto& inject : *config->mutable_inject()) inject.set_last_step(0);
+  for (auto& inject : *config->mutable_inject()) {
+    inject.set_last_step(0);
+    inject.set_factor(1);
+  }
 }
 
 TEST(ConfigWriteTest, WhatIsWrittenReadsBackToTheSameBits) {

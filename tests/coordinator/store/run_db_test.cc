@@ -101,6 +101,8 @@ TEST(RunDbTest, EveryValueOfAStepLiesInItsOwnColumn) {
                                                        {"grad_bytes", "1001"},
                                                        {"wire_bytes", "1002"},
                                                        {"grad_norm", "1.17"},
+                                                       {"timing", "arrivals"},
+                                                       {"clock_error_s", "1.22"},
                                                        {"incarnation", "2"},
                                                        {"survived", "1"}};
   for (const auto& [column, value] : expected) {
@@ -133,6 +135,10 @@ TEST(RunDbTest, EveryValueOfARanksStepLiesInItsOwnColumn) {
                                                        {"comm_interval_s", "1.13"},
                                                        {"grad_bytes", "1001"},
                                                        {"wire_bytes", "1002"},
+                                                       {"input_read_s", "1.23"},
+                                                       {"input_decode_s", "1.24"},
+                                                       {"input_ready", "3"},
+                                                       {"clock_error_s", "1.22"},
                                                        {"incarnation", "2"},
                                                        {"survived", "1"}};
   for (const auto& [column, value] : expected) {
@@ -146,7 +152,30 @@ TEST(RunDbTest, EveryOtherRowLiesInItsColumns) {
   const StoreFolder folder;
   const std::string path = folder / "run.db";
   auto db = Open(path);
-  ASSERT_TRUE(db->Write({{}, {}, {Collective(7, 2)}}).ok());
+  TelemetryRows rows;
+  rows.collectives.push_back(Collective(7, 2));
+  rows.spans = {SpanOf(7, 1, 2, 0), SpanOf(7, 1, 2, 1, /*seq=*/2)};
+  rows.clocks.emplace_back().rank = 1;
+  rows.clocks[0].incarnation = 2;
+  rows.clocks[0].clock.set_time(5.5);
+  rows.clocks[0].clock.set_offset_s(1.5);
+  rows.clocks[0].clock.set_drift(2.5);
+  rows.clocks[0].clock.set_error_s(3.5);
+  rows.clocks[0].clock.set_drift_error(4.5);
+  rows.dropped.push_back({1, 2, 33});
+  ASSERT_TRUE(db->Write(rows).ok());
+  EXPECT_EQ(
+      Query(path,
+            "SELECT step||' '||rank||' '||number||' '||thread||' '||name||' '||start||' '||\"end\"||' '||"
+            "IFNULL(flops, 'null')||' '||IFNULL(seq, 'null')||' '||IFNULL(arrival, 'null')||' '||incarnation||' '||"
+            "survived FROM span"),
+      "7 1 0 trainer forward 0.5 0.75 1000000.0 null null 2 1 "
+      "7 1 1 communication bucket.0 1.5 1.75 null 2 1.25 2 1");
+  EXPECT_EQ(Query(path,
+                  "SELECT rank||' '||time||' '||offset_s||' '||drift||' '||error_s||' '||drift_error||' '||"
+                  "incarnation FROM clock"),
+            "1 5.5 1.5 2.5 3.5 4.5 2");
+  EXPECT_EQ(Query(path, "SELECT rank||' '||records||' '||incarnation FROM dropped"), "1 33 2");
   Story story(db.get());
   story.Start(2);
   story.Take(Epoch(2, 10));
@@ -158,8 +187,9 @@ TEST(RunDbTest, EveryOtherRowLiesInItsColumns) {
   EXPECT_EQ(Query(path,
                   "SELECT concat FROM (SELECT step||' '||seq||' '||name||' '||grad_bytes||' '||wire_bytes||' '||"
                   "algorithm||' '||first_arrival||' '||last_arrival||' '||\"end\"||' '||last_rank||' '||algbw||' '||"
-                  "busbw||' '||incarnation||' '||survived AS concat FROM collective)"),
-            "7 2 bucket.2 11 12 mpi 13.0 14.0 15.0 1 16.0 17.0 2 1");
+                  "busbw||' '||wait_s||' '||transfer_s||' '||timing||' '||incarnation||' '||survived AS concat FROM "
+                  "collective)"),
+            "7 2 bucket.2 11 12 mpi 13.0 14.0 15.0 1 16.0 17.0 18.0 19.0 durations 2 1");
   EXPECT_EQ(Query(path,
                   "SELECT epoch||' '||steps||' '||samples||' '||fingerprint||' '||expected_fingerprint||' '||"
                   "seconds||' '||incarnation||' '||survived FROM epoch"),

@@ -68,6 +68,10 @@ inline StepRecord Record(int64_t step, double seed) {
   r.set_grad_norm(seed + 0.17);
   r.set_grad_bytes(1001);
   r.set_wire_bytes(1002);
+  r.set_clock_error_s(seed + 0.22);
+  r.set_input_read_s(seed + 0.23);
+  r.set_input_decode_s(seed + 0.24);
+  r.set_input_ready(3);
   return r;
 }
 
@@ -102,6 +106,26 @@ inline CollectiveRow Collective(int64_t step, int incarnation) {
   row.last_rank = 1;
   row.algbw = 16;
   row.busbw = 17;
+  row.wait_s = 18;
+  row.transfer_s = 19;
+  row.timing = Timing::kDurations;
+  return row;
+}
+
+// Of a collective; without `seq` of the trainer.
+inline SpanRow SpanOf(int64_t step, int rank, int incarnation, int number, int seq = -1) {
+  SpanRow row;
+  row.step = step;
+  row.rank = rank;
+  row.incarnation = incarnation;
+  row.number = number;
+  row.seq = seq;
+  row.span.set_thread(seq < 0 ? TRACE_THREAD_TRAINER : TRACE_THREAD_COMMUNICATION);
+  row.span.set_name(seq < 0 ? "forward" : "bucket.0");
+  row.span.set_start(number + 0.5);
+  row.span.set_end(number + 0.75);
+  row.span.set_flops(seq < 0 ? 1e6 : 0);
+  row.arrival = seq < 0 ? 0 : number + 0.25;
   return row;
 }
 

@@ -47,6 +47,62 @@ std::string JsonOf(const Net& net) {
                       absl::StrJoin(net.hidden, ", "), "], \"outputs\": 10}");
 }
 
+// What a watched pass tells.
+class Told : public LayerWatch {
+ public:
+  void Forward(const std::string& layer, int64_t begin_ns, int64_t end_ns, double flops) override {
+    Add(&forward, layer, begin_ns, end_ns, flops);
+  }
+  void Backward(const std::string& layer, int64_t begin_ns, int64_t end_ns, double flops) override {
+    Add(&backward, layer, begin_ns, end_ns, flops);
+  }
+  std::vector<std::string> forward, backward;
+  double flops = 0;
+  int64_t last_ns = 0;
+
+ private:
+  void Add(std::vector<std::string>* pass, const std::string& layer, int64_t begin_ns, int64_t end_ns, double more) {
+    EXPECT_GE(begin_ns, last_ns) << layer;
+    EXPECT_GE(end_ns, begin_ns) << layer;
+    last_ns = end_ns;
+    pass->push_back(layer);
+    flops += more;
+  }
+};
+
+torch::Tensor GradientOf(Network* network, const torch::Tensor& input) {
+  for (const NamedTensor& parameter : network->parameters()) parameter.tensor.mutable_grad() = torch::Tensor();
+  const absl::StatusOr<torch::Tensor> output = network->Forward(input);
+  EXPECT_TRUE(output.ok()) << output.status();
+  output->square().sum().backward();
+  std::vector<torch::Tensor> flat;
+  for (const NamedTensor& parameter : network->parameters()) flat.push_back(parameter.tensor.grad().flatten());
+  return torch::cat(flat);
+}
+
+TEST(WatchedNetworkTest, LayersAreToldInTheirOrderAndNothingChangesByIt) {
+  for (const Net& net : {kNets[1], kNets[4]}) {
+    const auto network = CreateModel(ConfigOf(net, 3), "cpu");
+    ASSERT_TRUE(network.ok()) << network.status();
+    const torch::Tensor input = torch::ones({4, net.inputs});
+    const torch::Tensor before = GradientOf(network->get(), input);
+    Told told;
+    (*network)->Watch(&told);
+    EXPECT_TRUE(torch::equal(GradientOf(network->get(), input), before));
+    (*network)->Watch(nullptr);
+    const size_t layers = told.forward.size();
+    EXPECT_TRUE(torch::equal(GradientOf(network->get(), input), before));
+    EXPECT_EQ(told.forward.size(), layers) << "not told any more";
+    ASSERT_FALSE(told.backward.empty());
+    EXPECT_EQ(told.backward.front(), told.forward.back());
+    if (net.model != MODEL_NAME_MLP) continue;
+    EXPECT_THAT(told.forward, ElementsAre("0 Linear", "1 ReLU", "2 Linear", "3 ReLU", "4 Linear"));
+    EXPECT_THAT(told.backward, ElementsAre("4 Linear", "3 ReLU", "2 Linear", "1 ReLU", "0 Linear"));
+    const double first = 2.0 * 4 * 784 * 1024, second = 2.0 * 4 * 1024 * 1024, third = 2.0 * 4 * 1024 * 10;
+    EXPECT_EQ(told.flops, 2 * first + 3 * (second + third)) << "the data ask for no gradient";
+  }
+}
+
 class NativeNetworkTest : public ::testing::TestWithParam<Net> {};
 
 TEST_P(NativeNetworkTest, InitialWeightsAreBitwiseThoseOfPyTorch) {

@@ -77,6 +77,45 @@ TEST(TorchScriptNetworkTest, BatchNormTrainsAsInPython) {
               ElementsAre("norm.running_mean", "norm.running_var", "norm.num_batches_tracked"));
 }
 
+// What a watched pass tells.
+class Told : public LayerWatch {
+ public:
+  void Forward(const std::string& layer, int64_t begin_ns, int64_t end_ns, double flops) override {
+    forward.push_back(layer);
+    EXPECT_LE(begin_ns, end_ns);
+    forward_flops += flops;
+  }
+  void Backward(const std::string& layer, int64_t begin_ns, int64_t end_ns, double flops) override {
+    backward.push_back(layer);
+    EXPECT_LE(begin_ns, end_ns);
+    backward_flops += flops;
+  }
+  std::vector<std::string> forward, backward;
+  double forward_flops = 0, backward_flops = 0;
+};
+
+TEST(TorchScriptNetworkTest, OperatorsAreToldWithTheirOperationsAndNothingChangesByIt) {
+  const std::unique_ptr<Network> network = Load("dropout");  // 6 to 64 to 3
+  ASSERT_NE(network, nullptr);
+  network->SetTraining(false);
+  const torch::Tensor input = torch::rand({8, 6});
+  const torch::Tensor before = *network->Forward(input);
+  Told told;
+  network->Watch(&told);
+  const torch::Tensor watched = *network->Forward(input);
+  watched.sum().backward();
+  network->Watch(nullptr);
+  EXPECT_TRUE(torch::equal(before, watched));
+  const size_t operators = told.forward.size();
+  (void)network->Forward(input);
+  EXPECT_EQ(told.forward.size(), operators) << "not told any more";
+  EXPECT_THAT(told.forward, testing::Contains("linear"));
+  EXPECT_THAT(told.backward, testing::Contains("AddmmBackward0"));
+  const double first = 2.0 * 8 * 6 * 64, second = 2.0 * 8 * 64 * 3;
+  EXPECT_EQ(told.forward_flops, first + second);
+  EXPECT_EQ(told.backward_flops, first + 2 * second) << "the data ask for no gradient";
+}
+
 TEST(TorchScriptNetworkTest, TiedWeightsAndIntegerInputTrainAsInPython) {
   ExpectTrainsAsInPython("tied", torch::tensor({1, 5, 6, 0, 2, 2}, torch::kInt64).reshape({2, 3}),
                          torch::tensor({4, 1}, torch::kInt64));

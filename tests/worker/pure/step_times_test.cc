@@ -89,7 +89,7 @@ TEST(StepTimesTest, CollectivesAreRecordedOnRank0sClock) {
   StepRecord record;
   Span span = Collective(3, "bucket.1", 1050, 1100);
   span.algorithm = "ring";
-  FillCollectives({span}, WallClock{500 * kMs}, &record);
+  FillCollectives({span}, WallClock{500 * kMs, 0}, &record);
   ASSERT_EQ(record.collectives_size(), 1);
   EXPECT_EQ(record.collectives(0).seq(), 3);
   EXPECT_EQ(record.collectives(0).algorithm(), "ring");

@@ -1,0 +1,54 @@
+#include "coordinator/report/report.h"
+
+#include <iostream>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/file.h"
+#include "common/base/status.h"
+#include "coordinator/cli/command.h"
+#include "coordinator/cli/reported_run.h"
+#include "coordinator/cli/run_folder.h"
+#include "coordinator/observe/proto_json.h"
+#include "coordinator/report/page_template.h"
+
+namespace lockstep {
+namespace {
+
+struct ReportArguments {
+  std::string run, steps, html;
+  bool json = false;
+};
+
+absl::Status PrintReport(const ReportArguments& arguments) {
+  ASSIGN_OR_RETURN(const StepRange steps, ParseStepRange(arguments.steps));
+  ASSIGN_OR_RETURN(const Report report, ReportOfRun(arguments.run, steps));
+  if (!arguments.html.empty()) {
+    if (PageTemplate().empty()) {
+      return absl::FailedPreconditionError(
+          "--html: this Lockstep was built without the charts' library; build it with deploy/build.sh");
+    }
+    RETURN_IF_ERROR(WriteFileAtomically(FileSystem::Real(), arguments.html, ReportPage(report)));
+    if (!arguments.json) std::cout << arguments.html << std::endl;
+  }
+  if (arguments.json) {
+    std::cout << JsonText(ToJson(report)) << std::flush;
+  } else if (arguments.html.empty()) {
+    std::cout << ReportText(report) << std::flush;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddReport(CLI::App* app, Action* action) {
+  CLI::App* command = app->add_subcommand("report", "Where a run's time went, who was late, and what would help");
+  auto arguments = std::make_shared<ReportArguments>();
+  command->add_option("RUN", arguments->run, "The run")->required()->type_name("");
+  command->add_option("--steps", arguments->steps, "Only these: A-B, A- or -B")->type_name("A-B");
+  command->add_option("--html", arguments->html, "Write a page with charts to this file")->type_name("FILE");
+  command->add_flag("--json", arguments->json, "As JSON");
+  command->callback([=] { *action = [arguments] { return Fail(PrintReport(*arguments)); }; });
+}
+
+}  // namespace lockstep

@@ -1,0 +1,196 @@
+#include "coordinator/report/advice.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "coordinator/observe/text.h"
+
+namespace lockstep {
+namespace {
+
+// Advice that gains less is not worth a line.
+constexpr double kWorthwhile = 0.02;
+// Buckets below this size cost a link's latency more than its bandwidth: 1 Gbit takes half a millisecond for it.
+constexpr int64_t kSmallMessage = 64 << 10;
+
+std::string Milliseconds(double seconds) { return absl::StrFormat("%.*f ms", seconds < 0.01 ? 2 : 1, 1e3 * seconds); }
+
+std::string ShareText(double saving_s, double step_s) { return PercentText(step_s > 0 ? saving_s / step_s : 0); }
+
+std::string RankText(const Finding& finding) {
+  return absl::StrCat("rank ", finding.rank(), finding.host().empty() ? "" : " on ", finding.host());
+}
+
+class Writer {
+ public:
+  Writer(const RunConfig& config, const Anatomy& anatomy, Report* report)
+      : config_(config), anatomy_(anatomy), report_(report), step_s_(anatomy.step_s) {}
+
+  void Write() {
+    for (Finding& cause : *report_->mutable_causes()) Describe(&cause);
+    if (report_->causes().empty()) {
+      Describe(report_->mutable_verdict());
+    } else {
+      *report_->mutable_verdict() = report_->causes(0);
+    }
+    for (const Finding& cause : report_->causes()) Advise(cause);
+    AdviseMoreWorkers();
+    std::stable_sort(report_->mutable_advice()->begin(), report_->mutable_advice()->end(),
+                     [](const Advice& a, const Advice& b) { return a.gain() > b.gain(); });
+  }
+
+ private:
+  void Describe(Finding* finding) const {
+    if (absl::StartsWith(finding->cause(), "communication")) finding->set_kind(IsLatency() ? "latency" : "bandwidth");
+    finding->set_text(TextOf(*finding));
+  }
+  std::string TextOf(const Finding& finding) const;
+  bool IsLatency() const;
+  void Advise(const Finding& cause);
+  void AdviseOnCommunication();
+  void AdviseOnInput(const Finding& cause);
+  void AdviseOnStraggler(const Finding& cause);
+  void AdviseMoreWorkers();
+  // If a step took `saving_s` less, and `workers` of all took part.
+  void Add(const std::string& setting, const std::string& value, double saving_s, const std::string& text,
+           double workers = 1);
+
+  const RunConfig& config_;
+  const Anatomy& anatomy_;
+  Report* const report_;
+  const double step_s_;
+};
+
+std::string Writer::TextOf(const Finding& finding) const {
+  const double saving_s = finding.saving_s_per_step();
+  const std::string cost = absl::StrCat(Milliseconds(saving_s), " a step (", ShareText(saving_s, step_s_), ")");
+  if (finding.cause() == "communication-bound") {
+    return absl::StrCat("Communication that no computing hides takes ", cost, ": ",
+                        finding.kind() == "latency" ? "many small messages, whose latency counts"
+                                                    : "the bandwidth of the links counts");
+  }
+  if (finding.cause() == "input-bound") {
+    return finding.rank() < 0 ? absl::StrCat("The ranks wait for data, which costs ", cost)
+                              : absl::StrCat("All wait for ", RankText(finding), ", which waits for its data: ", cost);
+  }
+  if (finding.cause() == "straggler-bound" && finding.persistence() == "rotating") {
+    return absl::StrCat("Another rank is late each time, and the others wait for it: ", cost);
+  }
+  if (finding.cause() == "straggler-bound") {
+    return absl::StrCat("The others wait for ", RankText(finding), ", step after step: ", cost, "; it is late in ",
+                        finding.kind());
+  }
+  if (finding.kind() == "slower") {
+    return absl::StrCat("Computing takes longer than in the run's faster steps: ", cost);
+  }
+  const double computing = (anatomy_.work_s > 0 && step_s_ > 0) ? anatomy_.work_s / step_s_ : 1;
+  return absl::StrCat("Computing takes ", PercentText(computing),
+                      " of a step, and nothing that could be taken away costs a tenth of it");
+}
+
+// By the sizes that travel.
+bool Writer::IsLatency() const {
+  int64_t bytes = 0, messages = 0;
+  for (const ReportCollective& row : report_->collectives()) {
+    if (!absl::StartsWith(row.name(), "bucket.")) continue;
+    bytes += row.grad_bytes() * row.samples();
+    messages += row.samples();
+  }
+  return messages > 0 && bytes / messages < kSmallMessage;
+}
+
+void Writer::Add(const std::string& setting, const std::string& value, double saving_s, const std::string& text,
+                 double workers) {
+  const double gain = workers * step_s_ / std::max(1e-9, step_s_ - saving_s) - 1;
+  if (!(gain >= kWorthwhile)) return;
+  Advice& advice = *report_->add_advice();
+  advice.set_setting(setting);
+  advice.set_value(value);
+  advice.set_gain_s_per_step(saving_s);
+  advice.set_gain(gain);
+  advice.set_text(text);
+}
+
+void Writer::Advise(const Finding& cause) {
+  if (cause.cause() == "communication-bound") AdviseOnCommunication();
+  if (cause.cause() == "input-bound") AdviseOnInput(cause);
+  if (cause.cause() == "straggler-bound") AdviseOnStraggler(cause);
+  if (cause.cause() == "compute-bound") {
+    Add("", "", cause.saving_s_per_step(),
+        "look for processors that are slowed down by heat, or shared with other work");
+  }
+}
+
+void Writer::AdviseOnCommunication() {
+  const double transfer_s = anatomy_.transfer_s;
+  const Communication& communication = config_.communication();
+  const bool between_hosts = report_->run().hosts_size() > 1;
+  if (IsLatency()) {
+    Add("communication.bucket_mb", "25", transfer_s / 2, "fewer, larger messages");
+  } else if (communication.compression() == COMPRESSION_NONE && between_hosts) {
+    Add("communication.compression", "bf16", transfer_s / 2, "half the bytes between hosts");
+  }
+  if (communication.bucket_tuning() == BUCKET_TUNING_OFF && between_hosts && report_->efficiency().overlap() < 0.5) {
+    Add("communication.bucket_tuning", "auto", transfer_s / 10, "buckets of a size that hides more behind computing");
+  }
+  if (communication.period() == 1) {
+    Add("communication.period", "8", transfer_s * 7 / 8,
+        "parameters averaged every 8 steps in place of gradients every step: see that accuracy stays");
+  }
+}
+
+void Writer::AdviseOnInput(const Finding& cause) {
+  const ReportRank* slowest = nullptr;
+  for (const ReportRank& rank : report_->ranks()) {
+    if (cause.rank() >= 0 && rank.rank() != cause.rank()) continue;
+    const auto seconds = [](const ReportRank& r) { return r.input_read_s() + r.input_decode_s(); };
+    if (slowest == nullptr || seconds(rank) > seconds(*slowest)) slowest = &rank;
+  }
+  if (slowest == nullptr) return;
+  const double batch_s = slowest->input_read_s() + slowest->input_decode_s();
+  if (batch_s > step_s_ - cause.saving_s_per_step()) {
+    Add("", "", cause.saving_s_per_step(),
+        absl::StrCat(
+            "a batch of rank ", slowest->rank(), " takes ", Milliseconds(batch_s),
+            " to make ready, longer than a step would: keep the data on a faster disk or decode them beforehand"));
+  } else {
+    Add("data.prefetch", absl::StrCat(4 * config_.data().prefetch()), cause.saving_s_per_step(),
+        "batches are ready in time on average, but not always: hold more of them ready");
+  }
+}
+
+void Writer::AdviseOnStraggler(const Finding& cause) {
+  if (cause.persistence() == "rotating") {
+    Add("", "", cause.saving_s_per_step(),
+        "look for what else runs on the hosts from time to time, and for more threads than processors");
+    return;
+  }
+  Add("", "", cause.saving_s_per_step(), absl::StrCat("mend ", RankText(cause), ", or give its work to a faster host"));
+  const auto workers = static_cast<double>(report_->run().workers());
+  if (workers < 3) return;
+  Add("--workers", absl::StrCat(report_->run().workers() - 1), cause.saving_s_per_step(),
+      absl::StrCat("leave ", RankText(cause), " out: fewer workers, none of which is late"), (workers - 1) / workers);
+}
+
+// Weak scaling; what travels in a ring grows with 2 (n - 1) / n.
+void Writer::AdviseMoreWorkers() {
+  if (!report_->causes().empty()) return;
+  const auto workers = static_cast<double>(report_->run().workers());
+  const auto ring = [](double n) { return (n - 1) / n; };
+  const double more_s = workers > 1 ? anatomy_.transfer_s * (ring(workers + 2) / ring(workers) - 1) : 0;
+  Add("--workers", absl::StrCat(report_->run().workers() + 2), -more_s,
+      absl::StrCat("2 more workers, if they have processors of their own",
+                   workers > 1 ? "" : ", less what they communicate, which one worker cannot show"),
+      (workers + 2) / workers);
+}
+
+}  // namespace
+
+void AddWordsAndAdvice(const RunConfig& config, const Anatomy& anatomy, Report* report) {
+  Writer(config, anatomy, report).Write();
+}
+
+}  // namespace lockstep

@@ -1,0 +1,167 @@
+#include "coordinator/report/close_look.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/base/status.h"
+#include "coordinator/report/statistics.h"
+
+namespace lockstep {
+namespace {
+
+constexpr size_t kStepsOfLayers = 64;
+
+const char* ThreadName(TraceThread thread) {
+  return thread == TRACE_THREAD_COMMUNICATION ? "communication" : thread == TRACE_THREAD_INPUT ? "input" : "trainer";
+}
+
+struct CollectiveSamples {
+  ReportCollective row;
+  std::vector<double> seconds, algbw, busbw;
+  std::set<std::string> timings;
+  double wait_s = 0, transfer_s = 0;
+};
+
+absl::Status AddCollectives(const std::vector<RunRecord::Stretch>& stretches, RunRecord* record, Report* report) {
+  std::map<std::string, CollectiveSamples> by_name;
+  std::vector<std::string> order;
+  std::vector<double> algbw, busbw;
+  for (const RunRecord::Stretch& stretch : stretches) {
+    const auto add = [&](const CollectiveRow& row) {
+      CollectiveSamples& all = by_name[row.name];
+      if (all.seconds.empty()) order.push_back(row.name);
+      all.row.set_name(row.name);
+      all.row.set_algorithm(row.algorithm);
+      all.row.set_grad_bytes(row.grad_bytes);
+      all.row.set_wire_bytes(row.wire_bytes);
+      all.seconds.push_back(row.transfer_s);
+      all.wait_s += row.wait_s;
+      all.transfer_s += row.transfer_s;
+      all.timings.insert(TimingName(row.timing));
+      if (row.algbw <= 0) return;
+      all.algbw.push_back(row.algbw);
+      all.busbw.push_back(row.busbw);
+      if (!absl::StartsWith(row.name, "bucket.")) return;
+      algbw.push_back(row.algbw);
+      busbw.push_back(row.busbw);
+    };
+    RETURN_IF_ERROR(record->EachCollective(stretch.incarnation, stretch.first, stretch.last, add));
+  }
+  for (const std::string& name : order) {
+    CollectiveSamples& all = by_name[name];
+    const auto count = static_cast<double>(all.seconds.size());
+    ReportCollective& row = *report->add_collectives() = all.row;
+    row.set_samples(static_cast<int64_t>(all.seconds.size()));
+    row.set_p10_s(Percentile(&all.seconds, 0.1));
+    row.set_p50_s(Percentile(&all.seconds, 0.5));
+    row.set_p90_s(Percentile(&all.seconds, 0.9));
+    row.set_wait_s(all.wait_s / count);
+    row.set_transfer_s(all.transfer_s / count);
+    row.set_algbw(Percentile(&all.algbw, 0.5));
+    row.set_busbw(Percentile(&all.busbw, 0.5));
+    row.set_timing(all.timings.size() == 1 ? *all.timings.begin() : "both");
+  }
+  report->mutable_efficiency()->set_algbw(Percentile(&algbw, 0.5));
+  report->mutable_efficiency()->set_busbw(Percentile(&busbw, 0.5));
+  return absl::OkStatus();
+}
+
+// Layers have spans "forward 0 Linear" and "backward 0 Linear".
+absl::Status AddLayers(const std::vector<RunRecord::Sampled>& sampled, RunRecord* record, Report* report) {
+  std::map<std::string, ReportLayer> by_name;
+  std::vector<std::string> order;
+  std::set<std::pair<int64_t, int>> rank_steps;
+  double compute_s = 0, flops = 0;
+  const size_t count = std::min(kStepsOfLayers, sampled.size());
+  for (size_t i = 0; i < count; ++i) {
+    const RunRecord::Sampled& one = sampled[i * sampled.size() / count];
+    const auto add = [&](const SpanRow& row) {
+      const double seconds = row.span.end() - row.span.start();
+      absl::string_view name = row.span.name();
+      rank_steps.insert({row.step, row.rank});
+      if (row.span.thread() != TRACE_THREAD_TRAINER) return;
+      if (name == "forward" || name == "backward") compute_s += seconds;
+      const bool forward = absl::ConsumePrefix(&name, "forward ");
+      if (!forward && !absl::ConsumePrefix(&name, "backward ")) return;
+      ReportLayer& layer = by_name[std::string(name)];
+      if (layer.name().empty()) order.emplace_back(name);
+      layer.set_name(std::string(name));
+      if (forward) layer.set_forward_s(layer.forward_s() + seconds);
+      if (!forward) layer.set_backward_s(layer.backward_s() + seconds);
+      layer.set_flops(layer.flops() + row.span.flops());
+      flops += row.span.flops();
+    };
+    RETURN_IF_ERROR(record->EachSpan(one.incarnation, one.step, add));
+  }
+  const auto looked_at = static_cast<double>(std::max<size_t>(1, rank_steps.size()));
+  for (const std::string& name : order) {
+    ReportLayer& layer = *report->add_layers() = by_name[name];
+    layer.set_forward_s(layer.forward_s() / looked_at);
+    layer.set_backward_s(layer.backward_s() / looked_at);
+    layer.set_flops(layer.flops() / looked_at);
+  }
+  report->mutable_efficiency()->set_flops_per_s(compute_s > 0 ? flops / compute_s : 0);
+  return absl::OkStatus();
+}
+
+absl::Status AddTimeline(const std::string& which, const RunRecord::Sampled& step, double step_s, RunRecord* record,
+                         Report* report) {
+  ReportTimeline& timeline = *report->add_timelines();
+  timeline.set_which(which);
+  timeline.set_step(step.step);
+  timeline.set_step_s(step_s);
+  double origin = INFINITY;
+  const auto add = [&](const SpanRow& row) {
+    if (row.span.thread() == TRACE_THREAD_INPUT) return;  // that was long before
+    origin = std::min(origin, row.span.thread() == TRACE_THREAD_TRAINER ? row.span.start() : INFINITY);
+    TimelineSpan& span = *timeline.add_spans();
+    span.set_rank(row.rank);
+    span.set_thread(ThreadName(row.span.thread()));
+    span.set_name(row.span.name());
+    span.set_start_s(row.span.start());
+    span.set_end_s(row.span.end());
+    span.set_arrival_s(row.arrival);
+    span.set_seq(row.seq);
+  };
+  RETURN_IF_ERROR(record->EachSpan(step.incarnation, step.step, add));
+  for (TimelineSpan& span : *timeline.mutable_spans()) {
+    span.set_start_s(span.start_s() - origin);
+    span.set_end_s(span.end_s() - origin);
+    span.set_arrival_s(span.seq() >= 0 ? span.arrival_s() - origin : 0);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddTimelines(const std::vector<RunRecord::Sampled>& sampled, const RunSteps& steps, RunRecord* record,
+                          Report* report) {
+  std::vector<std::pair<double, RunRecord::Sampled>> by_length;
+  for (const RunRecord::Sampled& one : sampled) {
+    const auto at = std::lower_bound(steps.all.begin(), steps.all.end(), one.step,
+                                     [](const StepFacts& step, int64_t number) { return step.step < number; });
+    if (at != steps.all.end() && at->step == one.step) by_length.push_back({at->step_max_s, one});
+  }
+  if (by_length.empty()) return absl::OkStatus();
+  std::sort(by_length.begin(), by_length.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  const auto& [typical_s, typical] = by_length[by_length.size() / 2];
+  RETURN_IF_ERROR(AddTimeline("typical", typical, typical_s, record, report));
+  return AddTimeline("worst", by_length.back().second, by_length.back().first, record, report);
+}
+
+}  // namespace
+
+absl::Status LookClosely(const std::vector<RunRecord::Stretch>& stretches, const RunSteps& steps, RunRecord* record,
+                         Report* report) {
+  RETURN_IF_ERROR(AddCollectives(stretches, record, report));
+  ASSIGN_OR_RETURN(const std::vector<RunRecord::Sampled> sampled,
+                   record->SampledSteps(stretches.front().first, stretches.back().last));
+  RETURN_IF_ERROR(AddLayers(sampled, record, report));
+  return AddTimelines(sampled, steps, record, report);
+}
+
+}  // namespace lockstep

@@ -1,0 +1,176 @@
+#include "coordinator/report/comparison.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "coordinator/observe/proto_json.h"
+#include "coordinator/observe/text.h"
+
+namespace lockstep {
+namespace {
+
+constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+
+// A figure of a run: its mean over the bins of the run's steps with half of its 95% interval, or one value (error 0).
+struct Figure {
+  double value = kUnknown, error = 0;
+  bool known() const { return std::isfinite(value); }
+};
+
+Figure MeanOf(const google::protobuf::RepeatedField<double>& bins) {
+  const auto n = static_cast<double>(bins.size());
+  if (bins.empty()) return Figure();
+  double mean = 0, squares = 0;
+  for (const double value : bins) mean += value / n;
+  for (const double value : bins) squares += (value - mean) * (value - mean);
+  return {mean, n > 1 ? 1.96 * std::sqrt(squares / (n - 1) / n) : 0};
+}
+
+Figure One(double value) { return {value, 0}; }
+
+double LastOf(const Report& report, const std::string& metric) {
+  double value = kUnknown;
+  for (const ReportMetric& one : report.metrics()) {
+    if (one.metric() == metric) value = one.value();
+  }
+  return value;
+}
+
+// When the metric was first as good as `target`.
+double TimeTo(const Report& report, const std::string& metric, double target, bool larger_is_better) {
+  for (const ReportMetric& one : report.metrics()) {
+    if (one.metric() != metric) continue;
+    if (larger_is_better ? one.value() >= target : one.value() <= target) return one.time();
+  }
+  return kUnknown;
+}
+
+bool HasMetric(const Report& report, const std::string& metric) { return std::isfinite(LastOf(report, metric)); }
+
+struct Row {
+  std::string name, unit;
+  double scale = 1;  // what is shown is the value times this
+  std::function<Figure(const Report&)> of;
+};
+
+// The worst of the runs' last accuracies: all of them have reached it.
+void AddTimeToAccuracy(const std::vector<Report>& reports, std::vector<Row>* rows) {
+  const std::string metric = "accuracy";
+  double target = INFINITY;
+  for (const Report& report : reports) {
+    if (!HasMetric(report, metric)) return;
+    target = std::min(target, LastOf(report, metric));
+  }
+  rows->push_back({metric, "", 1, [metric](const Report& r) { return One(LastOf(r, metric)); }});
+  rows->push_back({absl::StrFormat("time to %s %.4f", metric, target), "s", 1,
+                   [metric, target](const Report& r) { return One(TimeTo(r, metric, target, true)); }});
+}
+
+std::vector<Row> RowsOf(const std::vector<Report>& reports) {
+  std::vector<Row> rows = {
+      {"samples/s", "", 1, [](const Report& r) { return MeanOf(r.series().samples_per_s()); }},
+      {"step, slowest rank", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().step_max_s()); }},
+      {"data_wait", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().data_wait_s()); }},
+      {"forward", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().forward_s()); }},
+      {"backward", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().backward_s()); }},
+      {"comm_exposed", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().comm_exposed_s()); }},
+      {"optimizer", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().optimizer_s()); }},
+      {"other", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().other_s()); }},
+      {"parallel efficiency", "%", 100, [](const Report& r) { return One(r.efficiency().parallel()); }},
+      {"overlap", "%", 100, [](const Report& r) { return One(r.efficiency().overlap()); }},
+      {"goodput", "%", 100, [](const Report& r) { return One(r.efficiency().goodput()); }},
+      {"loss at the end", "", 1,
+       [](const Report& r) {
+         return r.series().loss().empty() ? Figure() : One(r.series().loss(r.series().loss_size() - 1));
+       }},
+  };
+  AddTimeToAccuracy(reports, &rows);
+  return rows;
+}
+
+std::string Shown(const Row& row, const Figure& figure) {
+  if (!figure.known()) return "-";
+  const double value = figure.value * row.scale;
+  std::string text = std::abs(value) >= 1000 ? CountText(value) : absl::StrFormat("%.4g", value);
+  if (figure.error > 0) absl::StrAppend(&text, absl::StrFormat(" ±%.2g", figure.error * row.scale));
+  return text;
+}
+
+// Against the first run; nothing where one is not known.
+struct Change {
+  double ratio = 1;
+  bool beyond = false;
+};
+std::optional<Change> ChangeOf(const Figure& first, const Figure& other) {
+  if (!first.known() || !other.known() || first.value == 0) return std::nullopt;
+  const bool spread_known = first.error > 0 || other.error > 0;
+  return Change{other.value / first.value,
+                spread_known && std::abs(other.value - first.value) > first.error + other.error};
+}
+
+std::string ChangeText(const std::optional<Change>& change) {
+  if (!change.has_value()) return "";
+  return absl::StrFormat("%+.1f%%%s", 100 * (change->ratio - 1), change->beyond ? " *" : "");
+}
+
+}  // namespace
+
+std::string ComparisonText(const std::vector<Report>& reports) {
+  std::vector<std::string> head = {"", absl::StrCat("1: ", Cut(reports[0].run().name(), 18))};
+  std::vector<bool> left = {true, false};
+  for (size_t i = 1; i < reports.size(); ++i) {
+    head.push_back(absl::StrCat(i + 1, ": ", Cut(reports[i].run().name(), 18)));
+    head.push_back("change");
+    left.insert(left.end(), {false, false});
+  }
+  TextTable table(head, left);
+  for (const Row& row : RowsOf(reports)) {
+    const Figure first = row.of(reports[0]);
+    std::vector<std::string> cells = {absl::StrCat(row.name, row.unit.empty() ? "" : ", ", row.unit),
+                                      Shown(row, first)};
+    for (size_t i = 1; i < reports.size(); ++i) {
+      const Figure other = row.of(reports[i]);
+      cells.push_back(Shown(row, other));
+      cells.push_back(ChangeText(ChangeOf(first, other)));
+    }
+    table.Add(cells);
+  }
+  std::string text = table.Text("");
+  for (size_t i = 0; i < reports.size(); ++i) {
+    absl::StrAppend(&text, i == 0 ? "\n" : "", i + 1, ": ", reports[i].run().folder(), ": ",
+                    reports[i].verdict().cause(), ", steps ", reports[i].run().first_step(), " to ",
+                    reports[i].run().last_step(), "\n");
+  }
+  return absl::StrCat(text, "*: beyond the runs' own spread (95% intervals of the means do not overlap)\n");
+}
+
+std::string ComparisonJson(const std::vector<Report>& reports) {
+  nlohmann::ordered_json json = {{"runs", nlohmann::ordered_json::array()},
+                                 {"figures", nlohmann::ordered_json::array()}};
+  for (const Report& report : reports) {
+    json["runs"].push_back(
+        {{"name", report.run().name()}, {"folder", report.run().folder()}, {"verdict", ToJson(report.verdict())}});
+  }
+  const auto finite = [](double value) { return std::isfinite(value) ? nlohmann::ordered_json(value) : nullptr; };
+  for (const Row& row : RowsOf(reports)) {
+    nlohmann::ordered_json runs = nlohmann::ordered_json::array();
+    const Figure first = row.of(reports[0]);
+    for (const Report& report : reports) {
+      const Figure figure = row.of(report);
+      const std::optional<Change> change = ChangeOf(first, figure);
+      runs.push_back({{"value", finite(figure.value)},
+                      {"error", finite(figure.error)},
+                      {"ratio", change.has_value() ? finite(change->ratio) : nullptr},
+                      {"beyond_spread", change.has_value() && change->beyond}});
+    }
+    json["figures"].push_back({{"name", row.name}, {"runs", runs}});
+  }
+  return JsonText(json);
+}
+
+}  // namespace lockstep

@@ -1,0 +1,370 @@
+#include "coordinator/report/report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "common/base/build_info.h"
+#include "common/base/status.h"
+#include "common/config/config.h"
+#include "common/config/inject.h"
+#include "coordinator/report/advice.h"
+#include "coordinator/report/anatomy.h"
+#include "coordinator/report/close_look.h"
+#include "coordinator/report/statistics.h"
+#include "coordinator/report/step_reader.h"
+
+namespace lockstep {
+namespace {
+
+constexpr size_t kArrivalBins = 24;
+// How fast a run computes when nothing slows it down: as in this share of its bins, or faster.
+constexpr size_t kComputeBins = 100;
+constexpr double kFastShare = 0.2;
+
+// The stretches, cut to steps [first, last]; 0: to the end.
+std::vector<RunRecord::Stretch> Cut(std::vector<RunRecord::Stretch> stretches, int64_t first, int64_t last) {
+  std::vector<RunRecord::Stretch> cut;
+  for (RunRecord::Stretch& stretch : stretches) {
+    stretch.first = std::max(stretch.first, first);
+    if (last > 0) stretch.last = std::min(stretch.last, last);
+    if (stretch.first <= stretch.last) cut.push_back(stretch);
+  }
+  return cut;
+}
+
+class Maker {
+ public:
+  Maker(const RunConfig& config, const ReportRequest& request, RunRecord* record)
+      : config_(config), request_(request), record_(record) {}
+
+  absl::StatusOr<Report> Make() {
+    ASSIGN_OR_RETURN(outline_, record_->ReadOutline());
+    const auto stretches = Cut(outline_.stretches, request_.first_step, request_.last_step);
+    ASSIGN_OR_RETURN(steps_, ReadSteps(stretches, record_));
+    for (const RunRecord::Rank& rank : outline_.ranks) host_of_[rank.rank] = rank.host;
+    RETURN_IF_ERROR(SetRun());
+    if (steps_.all.empty()) return std::move(report_);
+    anatomy_ = Analyze(steps_.looked_at);
+    SetParts();
+    SetEfficiency();
+    RETURN_IF_ERROR(SetRanks());
+    SetSeries();
+    SetArrivals();
+    RETURN_IF_ERROR(SetMetrics());
+    RETURN_IF_ERROR(LookClosely(stretches, steps_, record_, &report_));
+    RETURN_IF_ERROR(FindSlowerComputing());
+    SetFindings();
+    return std::move(report_);
+  }
+
+ private:
+  absl::Status SetRun();
+  void SetParts();
+  void SetEfficiency();
+  absl::Status SetRanks();
+  void SetSeries();
+  void SetWaits(ReportSeries* series);
+  void SetArrivals();
+  absl::Status SetMetrics();
+  absl::Status FindSlowerComputing();
+  void SetFindings();
+  double SinceStart(double time) const { return time - steps_.all.front().time; }
+  // Of the step at which something happened, or the last before it.
+  double TimeOfStep(int64_t step) const;
+
+  const RunConfig& config_;
+  const ReportRequest& request_;
+  RunRecord* const record_;
+  RunRecord::Outline outline_;
+  RunSteps steps_;
+  Anatomy anatomy_;
+  std::map<int, std::string> host_of_;
+  Report report_;
+};
+
+absl::Status Maker::SetRun() {
+  ReportRun& run = *report_.mutable_run();
+  run.set_name(request_.name);
+  run.set_folder(request_.folder);
+  run.set_state(request_.state);
+  run.set_lockstep(BuildVersion());
+  run.set_model(EnumWord(ModelName_descriptor(), config_.model().name()));
+  run.set_algorithm(EnumWord(Algorithm_descriptor(), config_.communication().algorithm()));
+  run.set_compression(EnumWord(Compression_descriptor(), config_.communication().compression()));
+  run.set_period(config_.communication().period());
+  run.set_workers(static_cast<int32_t>(outline_.ranks.size()));
+  run.set_launches(outline_.launches);
+  run.set_global_batch_size(config_.data().global_batch_size());
+  std::set<std::string> hosts;
+  for (const RunRecord::Rank& rank : outline_.ranks) {
+    if (hosts.insert(rank.host).second) run.add_hosts(rank.host);
+  }
+  for (const Inject& inject : config_.inject()) run.add_faults(InjectText(inject));
+  ASSIGN_OR_RETURN(const std::vector<DroppedRow> dropped, record_->Dropped());
+  for (const DroppedRow& row : dropped) run.set_dropped(run.dropped() + row.records);
+  run.set_steps(static_cast<int64_t>(steps_.all.size()));
+  run.set_steps_looked_at(static_cast<int64_t>(steps_.looked_at.size()));
+  if (steps_.all.empty()) return absl::OkStatus();
+  const StepFacts &first = steps_.all.front(), &last = steps_.all.back();
+  run.set_first_step(first.step);
+  run.set_last_step(last.step);
+  run.set_started(first.time);
+  run.set_seconds(last.time + last.step_max_s - first.time);
+  double seconds = 0, samples = 0;
+  for (const StepFacts& step : steps_.all) {
+    seconds += step.step_s;
+    samples += static_cast<double>(step.samples);
+    run.set_clock_error_s(std::max(run.clock_error_s(), step.clock_error_s));
+  }
+  run.set_samples_per_s(seconds > 0 ? samples / seconds : 0);
+  return absl::OkStatus();
+}
+
+// Means over all steps; percentiles over the ranks' steps that were looked at.
+void Maker::SetParts() {
+  std::array<std::vector<double>, kParts + 1> values;
+  for (const StepTimes& step : steps_.looked_at) {
+    for (const RankTimes& rank : step.ranks) {
+      for (int part = 0; part < kParts; ++part) values[part].push_back(rank.parts[part]);
+      values[kParts].push_back(rank.step());
+    }
+  }
+  std::array<double, kParts + 1> means = {};
+  for (const StepFacts& step : steps_.all) {
+    for (int part = 0; part < kParts; ++part) means[part] += step.parts[part];
+    means[kParts] += step.step_s;
+  }
+  for (int part = 0; part <= kParts; ++part) {
+    ReportPart& row = *report_.add_parts();
+    row.set_part(part < kParts ? PartName(part) : "step");
+    row.set_mean_s(means[part] / static_cast<double>(steps_.all.size()));
+    row.set_p50_s(Percentile(&values[part], 0.5));
+    row.set_p95_s(Percentile(&values[part], 0.95));
+    row.set_share(means[kParts] > 0 ? means[part] / means[kParts] : 0);
+  }
+}
+
+void Maker::SetEfficiency() {
+  ReportEfficiency& efficiency = *report_.mutable_efficiency();
+  efficiency = anatomy_.efficiency;
+  double busy = 0, overlap = 0, exposed = 0, wait = 0, seconds = 0;
+  for (const StepFacts& step : steps_.all) {
+    busy += step.busy_s;
+    overlap += step.overlap_s;
+    exposed += step.parts[kCommExposed];
+    wait += std::min(step.wait_s, step.parts[kCommExposed]);
+    seconds += step.step_s;
+  }
+  efficiency.set_overlap(busy > 0 ? overlap / busy : 0);
+  if (seconds <= 0) return;
+  efficiency.set_goodput(seconds / (seconds + outline_.rolled_back_s));
+  efficiency.set_exposed_share(exposed / seconds);
+  efficiency.set_wait_share(wait / seconds);
+}
+
+absl::Status Maker::SetRanks() {
+  std::map<int, std::pair<RankTimes, double>> sums;
+  for (const StepTimes& step : steps_.looked_at) {
+    for (const RankTimes& rank : step.ranks) {
+      auto& [sum, count] = sums[rank.rank];
+      for (int part = 0; part < kParts; ++part) sum.parts[part] += rank.parts[part];
+      ++count;
+    }
+  }
+  for (const Anatomy::RankLateness& lateness : anatomy_.lateness) {
+    auto& [mean, count] = sums[lateness.rank];
+    for (double& part : mean.parts) part /= count;
+    ReportRank& row = *report_.add_ranks();
+    row.set_rank(lateness.rank);
+    row.set_host(host_of_[lateness.rank]);
+    row.set_step_s(mean.step());
+    row.set_data_wait_s(mean.parts[kDataWait]);
+    row.set_forward_s(mean.parts[kForward]);
+    row.set_backward_s(mean.parts[kBackward]);
+    row.set_comm_exposed_s(mean.parts[kCommExposed]);
+    row.set_optimizer_s(mean.parts[kOptimizer]);
+    row.set_other_s(mean.parts[kOther]);
+    row.set_comm_wait_s(steps_.wait_s[lateness.rank]);
+    row.set_last_share(static_cast<double>(lateness.last) / static_cast<double>(lateness.steps));
+    row.set_late_s(lateness.late_s);
+    const InputFacts& input = steps_.input[lateness.rank];
+    row.set_input_read_s(input.read_s);
+    row.set_input_decode_s(input.decode_s);
+    row.set_input_ready(input.ready);
+  }
+  ASSIGN_OR_RETURN(const std::vector<ClockRow> clocks, record_->Clocks());
+  ASSIGN_OR_RETURN(const std::vector<DroppedRow> dropped, record_->Dropped());
+  for (ReportRank& row : *report_.mutable_ranks()) {
+    for (const ClockRow& clock : clocks) {
+      if (clock.rank != row.rank()) continue;
+      row.set_clock_offset_s(clock.clock.offset_s());
+      row.set_clock_error_s(clock.clock.error_s());
+    }
+    for (const DroppedRow& one : dropped) {
+      if (one.rank == row.rank()) row.set_dropped(row.dropped() + one.records);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Maker::SetSeries() {
+  ReportSeries& series = *report_.mutable_series();
+  for (size_t bin = 0; bin < steps_.bins.size(); ++bin) {
+    StepFacts mean;
+    double samples = 0;
+    const size_t begin = steps_.bins[bin], end = steps_.BinEnd(bin);
+    for (size_t i = begin; i < end; ++i) {
+      const StepFacts& step = steps_.all[i];
+      for (int part = 0; part < kParts; ++part) mean.parts[part] += step.parts[part];
+      mean.step_s += step.step_s;
+      mean.step_max_s += step.step_max_s;
+      mean.loss += step.loss;
+      samples += static_cast<double>(step.samples);
+    }
+    const auto count = static_cast<double>(end - begin);
+    series.add_step(steps_.all[begin].step);
+    series.add_time(SinceStart(steps_.all[begin].time));
+    series.add_data_wait_s(mean.parts[kDataWait] / count);
+    series.add_forward_s(mean.parts[kForward] / count);
+    series.add_backward_s(mean.parts[kBackward] / count);
+    series.add_comm_exposed_s(mean.parts[kCommExposed] / count);
+    series.add_optimizer_s(mean.parts[kOptimizer] / count);
+    series.add_other_s(mean.parts[kOther] / count);
+    series.add_step_max_s(mean.step_max_s / count);
+    series.add_loss(mean.loss / count);
+    series.add_samples_per_s(mean.step_s > 0 ? samples / mean.step_s : 0);
+  }
+  SetWaits(&series);
+}
+
+// By each rank's own clock: how long before the last one it comes.
+void Maker::SetWaits(ReportSeries* series) {
+  if (anatomy_.lateness.size() < 2) return;
+  std::map<int, std::vector<std::pair<double, int>>> sums;  // by rank and bin
+  for (size_t i = 0; i < steps_.looked_at.size(); ++i) {
+    const std::vector<double> work = WorkOf(steps_.looked_at, i);
+    const double longest = *std::max_element(work.begin(), work.end());
+    for (size_t k = 0; k < work.size(); ++k) {
+      auto& bins = sums[steps_.looked_at[i].ranks[k].rank];
+      bins.resize(steps_.bins.size());
+      bins[steps_.bin_of[i]].first += longest - work[k];
+      ++bins[steps_.bin_of[i]].second;
+    }
+  }
+  for (auto& [rank, bins] : sums) {
+    ReportWait& wait = *series->add_waits();
+    wait.set_rank(rank);
+    for (const auto& [sum, count] : bins) wait.add_wait_s(count > 0 ? sum / count : std::nan(""));
+  }
+}
+
+void Maker::SetArrivals() {
+  if (anatomy_.lateness.size() < 2) return;
+  std::vector<double> all;
+  for (const Anatomy::RankLateness& rank : anatomy_.lateness) {
+    all.insert(all.end(), rank.early_s.begin(), rank.early_s.end());
+  }
+  const double most = std::max(Percentile(&all, 0.99), 1e-6);  // the rest goes into the last bin
+  for (const Anatomy::RankLateness& rank : anatomy_.lateness) {
+    ReportArrivals& arrivals = *report_.add_arrivals();
+    arrivals.set_rank(rank.rank);
+    std::array<int64_t, kArrivalBins> counts = {};
+    for (const double early_s : rank.early_s) {
+      ++counts[std::min(kArrivalBins - 1, static_cast<size_t>(early_s / most * kArrivalBins))];
+    }
+    for (size_t bin = 0; bin <= kArrivalBins; ++bin) {
+      arrivals.add_edge_s(most * static_cast<double>(bin) / kArrivalBins);
+    }
+    for (const int64_t count : counts) arrivals.add_count(count);
+  }
+}
+
+double Maker::TimeOfStep(int64_t step) const {
+  const auto after = std::upper_bound(steps_.all.begin(), steps_.all.end(), step,
+                                      [](int64_t number, const StepFacts& facts) { return number < facts.step; });
+  if (after == steps_.all.begin()) return 0;
+  return SinceStart((after - 1)->time + (after - 1)->step_max_s);
+}
+
+absl::Status Maker::SetMetrics() {
+  ASSIGN_OR_RETURN(const std::vector<EvaluationResult> evaluations, record_->Evaluations());
+  for (const EvaluationResult& result : evaluations) {
+    const std::map<std::string, double> metrics(result.metrics().begin(), result.metrics().end());
+    for (const auto& [name, value] : metrics) {
+      ReportMetric& metric = *report_.add_metrics();
+      metric.set_step(result.step());
+      metric.set_time(TimeOfStep(result.step()));
+      metric.set_split(result.split());
+      metric.set_metric(name);
+      metric.set_value(value);
+    }
+  }
+  ASSIGN_OR_RETURN(const std::vector<RunRecord::Timed> decisions, record_->Decisions());
+  for (const RunRecord::Timed& one : decisions) {
+    ReportMark& mark = *report_.add_marks();
+    mark.set_time(SinceStart(one.time));
+    mark.set_step(one.decision.step());
+    mark.set_kind(one.decision.kind());
+    mark.set_rule(one.decision.rule());
+    mark.set_reason(one.decision.reason());
+  }
+  return absl::OkStatus();
+}
+
+// Whether computing took longer in these steps than elsewhere in the run, on all ranks: a processor that is slowed down
+// or shared shows as that alone.
+absl::Status Maker::FindSlowerComputing() {
+  std::vector<double> run;
+  for (const RunRecord::Stretch& stretch : outline_.stretches) {
+    RETURN_IF_ERROR(record_->EachStep(stretch.incarnation, stretch.first, stretch.last, [&](const StepRow& row) {
+      run.push_back(row.mean.forward_s() + row.mean.backward_s());
+    }));
+  }
+  const size_t bins = std::min(kComputeBins, run.size());
+  std::vector<double> means(bins, 0);
+  for (size_t bin = 0; bin < bins; ++bin) {
+    const size_t begin = bin * run.size() / bins, end = (bin + 1) * run.size() / bins;
+    for (size_t i = begin; i < end; ++i) means[bin] += run[i] / static_cast<double>(end - begin);
+  }
+  const double fast_s = Percentile(&means, kFastShare);
+  double own_s = 0, slower = 0;
+  for (const StepFacts& step : steps_.all) {
+    const double compute_s = step.parts[kForward] + step.parts[kBackward];
+    own_s += compute_s / static_cast<double>(steps_.all.size());
+    slower += compute_s > (1 + kNoticeable / 2) * fast_s ? 1 : 0;
+  }
+  const double saving_s = own_s - fast_s;
+  if (saving_s < kNoticeable * anatomy_.step_s) return absl::OkStatus();
+  Finding finding;
+  finding.set_cause("compute-bound");
+  finding.set_rank(-1);
+  finding.set_kind("slower");
+  finding.set_saving_s_per_step(saving_s);
+  finding.set_saving_low_s(saving_s);
+  finding.set_saving_high_s(saving_s);
+  finding.set_confidence(slower / static_cast<double>(steps_.all.size()));
+  const auto less = [&](const Finding& other) { return other.saving_s_per_step() < saving_s; };
+  anatomy_.causes.insert(std::find_if(anatomy_.causes.begin(), anatomy_.causes.end(), less), finding);
+  return absl::OkStatus();
+}
+
+void Maker::SetFindings() {
+  for (Finding& cause : anatomy_.causes) {
+    if (cause.rank() >= 0) cause.set_host(host_of_[cause.rank()]);
+    *report_.add_causes() = cause;
+  }
+  *report_.mutable_verdict() = anatomy_.causes.empty() ? anatomy_.verdict : anatomy_.causes.front();
+  AddWordsAndAdvice(config_, anatomy_, &report_);
+}
+
+}  // namespace
+
+absl::StatusOr<Report> MakeReport(const RunConfig& config, const ReportRequest& request, RunRecord* record) {
+  return Maker(config, request, record).Make();
+}
+
+}  // namespace lockstep

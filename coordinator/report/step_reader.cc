@@ -1,0 +1,97 @@
+#include "coordinator/report/step_reader.h"
+
+#include <algorithm>
+
+#include "common/base/status.h"
+
+namespace lockstep {
+namespace {
+
+constexpr size_t kBins = 400;
+constexpr int64_t kRowsLookedAt = 40'000;  // of ranks' steps, about
+
+std::array<double, kParts> PartsOf(const StepRecord& record) {
+  return {record.data_wait_s(),    record.forward_s(),   record.backward_s(),
+          record.comm_exposed_s(), record.optimizer_s(), record.other_s()};
+}
+
+StepFacts FactsOf(const StepRow& row) {
+  StepFacts facts;
+  facts.step = row.mean.step();
+  facts.incarnation = row.incarnation;
+  facts.time = row.time;
+  facts.parts = PartsOf(row.mean);
+  facts.step_s = row.mean.step_s();
+  facts.step_max_s = row.step_max_s;
+  facts.busy_s = row.mean.comm_busy_s();
+  facts.overlap_s = row.overlap_ratio * row.mean.comm_busy_s();
+  facts.wait_s = row.mean.comm_wait_s();
+  facts.loss = row.loss;
+  facts.clock_error_s = row.mean.clock_error_s();
+  facts.samples = row.mean.samples();
+  facts.grad_bytes = row.mean.grad_bytes();
+  facts.wire_bytes = row.mean.wire_bytes();
+  return facts;
+}
+
+// How many ranks a step has on record.
+absl::StatusOr<int64_t> RanksOf(const StepFacts& step, RunRecord* record) {
+  int64_t ranks = 0;
+  RETURN_IF_ERROR(record->EachRankStep(step.incarnation, step.step, step.step, [&](const RankStepRow&) { ++ranks; }));
+  return std::max<int64_t>(1, ranks);
+}
+
+// The steps [begin, end) of `steps->all`, which are of bin `bin`, rank by rank.
+absl::Status LookAt(size_t begin, size_t end, size_t bin, RunRecord* record, RunSteps* steps) {
+  while (begin < end) {  // a bin may hold the end of one launch and the beginning of the next
+    size_t stop = begin;
+    while (stop < end && steps->all[stop].incarnation == steps->all[begin].incarnation) ++stop;
+    const auto add = [&](const RankStepRow& row) {
+      std::vector<StepTimes>& all = steps->looked_at;
+      if (all.empty() || all.back().step != row.record.step() || all.back().incarnation != row.incarnation) {
+        all.push_back({row.record.step(), row.incarnation, {}});
+        steps->bin_of.push_back(bin);
+      }
+      all.back().ranks.push_back({row.rank, PartsOf(row.record)});
+      InputFacts& input = steps->input[row.rank];
+      ++input.steps;
+      input.read_s += row.record.input_read_s();
+      input.decode_s += row.record.input_decode_s();
+      input.ready += row.record.input_ready();
+      steps->wait_s[row.rank] += row.record.comm_wait_s();
+    };
+    RETURN_IF_ERROR(
+        record->EachRankStep(steps->all[begin].incarnation, steps->all[begin].step, steps->all[stop - 1].step, add));
+    begin = stop;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<RunSteps> ReadSteps(const std::vector<RunRecord::Stretch>& stretches, RunRecord* record) {
+  RunSteps steps;
+  for (const RunRecord::Stretch& stretch : stretches) {
+    RETURN_IF_ERROR(record->EachStep(stretch.incarnation, stretch.first, stretch.last,
+                                     [&](const StepRow& row) { steps.all.push_back(FactsOf(row)); }));
+  }
+  if (steps.all.empty()) return steps;
+  const size_t bins = std::min(kBins, steps.all.size());
+  for (size_t bin = 0; bin < bins; ++bin) steps.bins.push_back(bin * steps.all.size() / bins);
+  ASSIGN_OR_RETURN(const int64_t ranks, RanksOf(steps.all.back(), record));
+  const auto width = static_cast<size_t>(std::max<int64_t>(2, kRowsLookedAt / (ranks * static_cast<int64_t>(bins))));
+  for (size_t bin = 0; bin < bins; ++bin) {
+    const size_t begin = steps.bins[bin];
+    RETURN_IF_ERROR(LookAt(begin, std::min(steps.BinEnd(bin), begin + width), bin, record, &steps));
+  }
+  for (auto& [rank, input] : steps.input) {
+    const auto count = static_cast<double>(input.steps);
+    input.read_s /= count;
+    input.decode_s /= count;
+    input.ready /= count;
+    steps.wait_s[rank] /= count;
+  }
+  return steps;
+}
+
+}  // namespace lockstep

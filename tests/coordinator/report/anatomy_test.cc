@@ -1,0 +1,171 @@
+#include "coordinator/report/anatomy.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "common/base/stable_random.h"
+
+namespace lockstep {
+namespace {
+
+// Steps of `ranks` ranks that meet in each, in milliseconds: 1 of data, 10 forward, 20 backward, 2 of the update, each
+// give or take 3%, and 3 of transfer; `fault` changes what a rank does before it comes.
+using Fault = std::function<void(int64_t step, RankTimes* rank)>;
+std::vector<StepTimes> Steps(
+    int ranks, int count, const Fault& fault = [](int64_t, RankTimes*) {}, double transfer_ms = 3) {
+  StableRandom random(7);
+  std::vector<StepTimes> steps;
+  for (int64_t number = 1; number <= count; ++number) {
+    StepTimes& step = steps.emplace_back();
+    step.step = number;
+    step.incarnation = 1;
+    for (int rank = 0; rank < ranks; ++rank) {
+      RankTimes& times = step.ranks.emplace_back();
+      times.rank = rank;
+      const auto about = [&](double ms) { return 1e-3 * ms * (1 + 0.03 * random.Normal()); };
+      times.parts[kDataWait] = about(1);
+      times.parts[kForward] = about(10);
+      times.parts[kBackward] = about(20);
+      times.parts[kOptimizer] = about(2);
+      fault(number, &times);
+    }
+    const std::vector<double> work = WorkOf(steps, steps.size() - 1);
+    const double last = *std::max_element(work.begin(), work.end());
+    for (int rank = 0; rank < ranks; ++rank) {
+      step.ranks[rank].parts[kCommExposed] = ranks == 1 ? 0 : last - work[rank] + 1e-3 * transfer_ms;
+    }
+  }
+  return steps;
+}
+
+Fault Late(int rank, Part part, double ms) {
+  return [=](int64_t, RankTimes* times) {
+    if (rank == -1 || times->rank == rank) times->parts[part] += 1e-3 * ms;
+  };
+}
+
+double MeanStep(const std::vector<StepTimes>& steps) {
+  double sum = 0;
+  for (const StepTimes& step : steps) sum += step.ranks[0].step();
+  return sum / static_cast<double>(steps.size());
+}
+
+TEST(AnatomyTest, CleanRunIsComputeBoundWithoutAnyStraggler) {
+  for (const int ranks : {1, 2, 4, 8}) {
+    const Anatomy anatomy = Analyze(Steps(ranks, 500));
+    EXPECT_EQ(anatomy.verdict.cause(), "compute-bound") << ranks;
+    EXPECT_TRUE(anatomy.causes.empty()) << ranks;
+    EXPECT_GT(anatomy.verdict.confidence(), 0.95) << ranks;
+  }
+}
+
+TEST(AnatomyTest, NothingRecordedIsNoFinding) {
+  const Anatomy anatomy = Analyze({});
+  EXPECT_EQ(anatomy.verdict.cause(), "compute-bound");
+  EXPECT_EQ(anatomy.verdict.confidence(), 0);
+}
+
+TEST(AnatomyTest, ALateRankIsNamedWithThePartInWhichItIsLate) {
+  for (const Part part : {kForward, kBackward, kOptimizer, kOther}) {
+    for (const int ranks : {2, 4, 8}) {
+      const std::vector<StepTimes> clean = Steps(ranks, 500), slow = Steps(ranks, 500, Late(1, part, 8));
+      const Anatomy anatomy = Analyze(slow);
+      EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound") << ranks << PartName(part);
+      EXPECT_EQ(anatomy.verdict.rank(), 1);
+      EXPECT_EQ(anatomy.verdict.kind(), PartName(part));
+      EXPECT_EQ(anatomy.verdict.persistence(), "persistent");
+      const double gained = MeanStep(slow) - MeanStep(clean);
+      EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.1 * gained) << ranks;
+      EXPECT_LE(anatomy.verdict.saving_low_s(), anatomy.verdict.saving_s_per_step());
+      EXPECT_GE(anatomy.verdict.saving_high_s(), anatomy.verdict.saving_s_per_step());
+      EXPECT_GT(anatomy.verdict.confidence(), 0.95);
+    }
+  }
+}
+
+TEST(AnatomyTest, AnotherLateRankEachStepIsRotating) {
+  const auto drawn = [](int ranks) {
+    return [ranks](int64_t step, RankTimes* times) {
+      if (Mix({42, static_cast<uint64_t>(step)}) % ranks == static_cast<uint64_t>(times->rank))
+        times->parts[kForward] += 8e-3;
+    };
+  };
+  for (const int ranks : {2, 4, 8}) {
+    const std::vector<StepTimes> clean = Steps(ranks, 500), slow = Steps(ranks, 500, drawn(ranks));
+    const Anatomy anatomy = Analyze(slow);
+    EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound") << ranks;
+    EXPECT_EQ(anatomy.verdict.persistence(), "rotating");
+    EXPECT_EQ(anatomy.verdict.rank(), -1);
+    const double gained = MeanStep(slow) - MeanStep(clean);
+    EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.15 * gained) << ranks;
+  }
+}
+
+TEST(AnatomyTest, WaitingForDataIsInputBoundOnOneRankOrOnAll) {
+  for (const int rank : {-1, 2}) {
+    const std::vector<StepTimes> clean = Steps(4, 500), slow = Steps(4, 500, Late(rank, kDataWait, 9));
+    const Anatomy anatomy = Analyze(slow);
+    EXPECT_EQ(anatomy.verdict.cause(), "input-bound") << rank;
+    EXPECT_EQ(anatomy.verdict.rank(), rank);
+    const double gained = MeanStep(slow) - MeanStep(clean);
+    EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.15 * gained) << rank;
+  }
+}
+
+TEST(AnatomyTest, TransferThatNothingHidesIsCommunicationBound) {
+  const Anatomy anatomy = Analyze(Steps(4, 500, Late(0, kOther, 0), /*transfer_ms=*/30));
+  EXPECT_EQ(anatomy.verdict.cause(), "communication-bound");
+  EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), 0.030, 1e-6);
+  ASSERT_EQ(anatomy.causes.size(), 1u);
+  EXPECT_NEAR(anatomy.transfer_s, 0.030, 1e-6);
+}
+
+TEST(AnatomyTest, ALateRankOnASlowLinkAreTwoCauses) {
+  const Anatomy anatomy = Analyze(Steps(4, 500, Late(3, kBackward, 10), /*transfer_ms=*/30));
+  ASSERT_EQ(anatomy.causes.size(), 2u);
+  EXPECT_EQ(anatomy.causes[0].cause(), "communication-bound");
+  EXPECT_EQ(anatomy.causes[1].cause(), "straggler-bound");
+  EXPECT_EQ(anatomy.causes[1].rank(), 3);
+  EXPECT_NEAR(anatomy.causes[1].saving_s_per_step(), 0.010, 0.0015);
+}
+
+TEST(AnatomyTest, TwoLateRanksAreBothNamed) {
+  const Anatomy anatomy = Analyze(Steps(8, 500, [](int64_t step, RankTimes* times) {
+    Late(2, kBackward, 20)(step, times);
+    Late(5, kForward, 8)(step, times);
+  }));
+  ASSERT_EQ(anatomy.causes.size(), 2u);
+  EXPECT_EQ(anatomy.causes[0].rank(), 2);
+  EXPECT_NEAR(anatomy.causes[0].saving_s_per_step(), 0.012, 0.0015) << "the other one is late still";
+  EXPECT_EQ(anatomy.causes[1].rank(), 5);
+}
+
+TEST(AnatomyTest, EfficienciesAreThoseOfPop) {
+  // Useful 30 and 20 ms, of steps of 40.
+  std::vector<StepTimes> steps(10);
+  for (size_t i = 0; i < steps.size(); ++i) {
+    steps[i].step = static_cast<int64_t>(i) + 1;
+    steps[i].ranks.resize(2);
+    steps[i].ranks[0].parts = {0, 0.010, 0.020, 0.010, 0, 0};
+    steps[i].ranks[1].rank = 1;
+    steps[i].ranks[1].parts = {0, 0.010, 0.010, 0.020, 0, 0};
+  }
+  const ReportEfficiency efficiency = Analyze(steps).efficiency;
+  EXPECT_NEAR(efficiency.load_balance(), 25.0 / 30, 1e-9);
+  EXPECT_NEAR(efficiency.communication(), 30.0 / 40, 1e-9);
+  EXPECT_NEAR(efficiency.parallel(), 25.0 / 40, 1e-9);
+}
+
+TEST(AnatomyTest, LatenessIsAgainstTheMedianRankAndTheLast) {
+  const Anatomy anatomy = Analyze(Steps(4, 200, Late(3, kForward, 10)));
+  ASSERT_EQ(anatomy.lateness.size(), 4u);
+  EXPECT_EQ(anatomy.lateness[3].last, 200);
+  EXPECT_NEAR(anatomy.lateness[3].late_s, 0.010, 0.001);
+  EXPECT_NEAR(anatomy.lateness[0].early_s[10], 0.010, 0.003);
+  EXPECT_EQ(anatomy.lateness[3].early_s[10], 0);
+}
+
+}  // namespace
+}  // namespace lockstep

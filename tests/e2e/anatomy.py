@@ -1,0 +1,111 @@
+"""A fault put in on purpose is named with its cause, its rank and what it costs: the verdict on the steps that have it, against how much
+faster the same run's steps without it are.
+
+`--runs N` does each N times, on mlp and on cnn; else each once, on mlp.
+"""
+import argparse
+import json
+import statistics
+import sys
+import unittest
+
+from support import Case, rows, run
+
+FIRST, LAST, END = 101, 200, 300  # the steps that have the fault
+SETTLED = 21                      # steps before are not compared
+RUNS = 1
+MODELS = ("mlp",)
+BATCH = {"mlp": 64, "cnn": 32}
+
+
+def report(out, steps=None):
+    return json.loads(run("report", out, "--json", *(("--steps", steps) if steps else ())).stdout)
+
+
+class Faults(Case):
+    def step_ms(self, out, *ranges):
+        where = " or ".join(f"step between {first} and {last}" for first, last in ranges)
+        return statistics.median(row["step_s"] for row in rows(out, f"select step_s from step where {where}")) * 1e3
+
+    def clean_ms(self, model, ranks):
+        """How long a step takes here, to make faults of a size that matters."""
+        out = self.train(model, ranks, "clean", steps=60)
+        return self.step_ms(out, (SETTLED, 60))
+
+    def train(self, model, ranks, name, *faults, steps=END):
+        out = self.folder / f"{model}-{ranks}-{name}"
+        config = self.small(model__name=model, model__hidden="[]", data__batch_size=BATCH[model], convergence__max_steps=steps,
+                            convergence__max_epochs=1000, evaluation__every_steps=100000, checkpoint__every_epoch="false")
+        run("run", config, "--workers", ranks, "--out", out, *(word for fault in faults for word in ("--inject", fault)))
+        return out
+
+    def check(self, kind, ranks, fault, expected, saving=True, share=0.4):
+        """`fault` of a share of a step in milliseconds; `expected`: what the verdict has to say."""
+        for model in MODELS:
+            ms = self.clean_ms(model, ranks)
+            for number in range(RUNS):
+                with self.subTest(fault=kind, model=model, ranks=ranks, run=number):
+                    out = self.train(model, ranks, f"{kind}-{number}", f"{fault(share * ms, ms)}@{FIRST}-{LAST}")
+                    found = report(out, f"{FIRST}-{LAST}")
+                    verdict = found["verdict"]
+                    said = json.dumps({"verdict": verdict, "causes": found["causes"]}, indent=1)
+                    for key, value in expected.items():
+                        self.assertEqual(verdict[key], value, said)
+                    if not saving:
+                        continue
+                    gained = self.step_ms(out, (FIRST, LAST)) - self.step_ms(out, (SETTLED, FIRST - 1), (LAST + 1, END))
+                    predicted = verdict["saving_s_per_step"] * 1e3
+                    self.assertLessEqual(abs(predicted - gained), 0.15 * gained, f"gained {gained:.2f} ms\n{said}")
+
+    def test_a_clean_run_has_no_straggler(self):
+        for model in MODELS:
+            for number in range(RUNS):
+                with self.subTest(model=model, run=number):
+                    found = report(self.train(model, 2, f"clean-{number}"))
+                    self.assertNotEqual(found["verdict"]["cause"], "straggler-bound", json.dumps(found["causes"], indent=1))
+
+    def test_a_slow_rank(self):
+        self.check("slow-rank", 2, lambda more, _: f"slow-rank=1:{more:.3f}ms",
+                   {"cause": "straggler-bound", "rank": 1, "persistence": "persistent", "kind": "forward"})
+
+    def test_another_late_rank_each_step(self):
+        self.check("jitter", 2, lambda more, _: f"jitter={more:.3f}ms", {"cause": "straggler-bound", "rank": -1, "persistence": "rotating"})
+
+    def test_slow_input_of_one_rank(self):
+        """A batch takes as long as a step, and more: the batches held ready are used up first."""
+        self.check("slow-input", 2, lambda more, step: f"slow-input=1:{step + more:.3f}ms", {"cause": "input-bound", "rank": 1}, saving=False)
+
+    def test_slow_input_of_all(self):
+        self.check("slow-inputs", 2, lambda more, step: f"slow-input={step + more:.3f}ms", {"cause": "input-bound", "rank": -1}, saving=False)
+
+    def test_slower_computing(self):
+        self.check("compute", 2, lambda more, _: "compute=x1.5", {"cause": "compute-bound", "rank": -1, "kind": "slower"})
+
+
+class LateRankOfFour(Case):
+    def test_200_ms_on_one_rank_are_waiting_on_the_others_and_no_transfer(self):
+        out = self.folder / "late"
+        run("run", self.small(profile__sample_every=5, convergence__max_steps=80), "--workers", 4, "--out", out, "--inject",
+            "backward=2:200ms@41-80")
+        wait = {rank: statistics.median(row["comm_wait_s"] for row in rows(
+            out, "select comm_wait_s from rank_step where step > 45 and rank = ?", rank)) for rank in range(4)}
+        for rank in (0, 1, 3):
+            self.assertAlmostEqual(wait[rank], 0.2, delta=0.02)
+        self.assertLess(wait[2], 0.01)
+        late = {row["rank"]: row["late_s"] for row in report(out, "45-80")["ranks"]}
+        self.assertAlmostEqual(late[2], 0.2, delta=0.02)
+        self.assertEqual({row["last_rank"] for row in rows(out, "select last_rank from step where step > 45")}, {2})
+
+
+def main():
+    global RUNS, MODELS
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=1)
+    arguments, rest = parser.parse_known_args()
+    if arguments.runs > 1:
+        RUNS, MODELS = arguments.runs, ("mlp", "cnn")
+    unittest.main(argv=[sys.argv[0], *rest], verbosity=2)
+
+
+if __name__ == "__main__":
+    main()
