@@ -33,7 +33,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 # All that are listed: npm removes from the folder what it is not told of.
 if ! npm install --prefix "$dir" --no-save --no-audit --no-fund --no-package-lock --ignore-scripts $listed >"$log" 2>&1 </dev/null; then
-  why=$(grep -m1 -oP '^npm (ERR!|error) \K(?!code ).*' "$log" || tail -n 1 "$log")
+  why=$(grep -m1 -oP '^npm (ERR!|error) \K(?!(code|errno|syscall) ).*' "$log" || tail -n 1 "$log")
   echo "${0##*/}: npm could not install ${missing[*]}: $why" >&2
   exit 1
 fi

@@ -84,7 +84,7 @@ std::string Writer::TextOf(const Finding& finding) const {
                         finding.kind());
   }
   if (finding.kind() == "slower") {
-    return absl::StrCat("Computing takes longer than in the run's faster steps: ", cost);
+    return absl::StrCat("Computing takes longer than in other steps of the run: ", cost);
   }
   const double computing = (anatomy_.work_s > 0 && step_s_ > 0) ? anatomy_.work_s / step_s_ : 1;
   return absl::StrCat("Computing takes ", PercentText(computing),

@@ -166,15 +166,23 @@ bool TakeStraggler(std::vector<ModelStep>* model, const std::vector<int>& ranks,
   return saving >= kNoticeable * total;
 }
 
-// Another rank each time: the last of a step brought to the one before it.
+// Another rank each time: the last of a step brought forward by what a last one is late, typically, against the median
+// of the others; so that what is left is as uneven as ranks are without a fault.
 Candidate RotatingStraggler(const std::vector<ModelStep>& model) {
   Candidate cause;
   cause.finding.set_cause(kStraggler);
   cause.finding.set_rank(-1);
   cause.finding.set_persistence("rotating");
+  std::vector<double> late;
+  for (const ModelStep& step : model) {
+    std::vector<double> others = step.work;
+    others.erase(std::max_element(others.begin(), others.end()));
+    if (!others.empty()) late.push_back(step.longest() - MedianOf(std::move(others)));
+  }
+  const double typical = MedianOf(std::move(late));
   for (const ModelStep& step : model) {
     const auto [last, before] = TopTwo(step.work);
-    cause.saving.push_back(last - before);
+    cause.saving.push_back(last - std::max(last - typical, before));
   }
   return cause;
 }

@@ -24,6 +24,7 @@ constexpr size_t kArrivalBins = 24;
 // How fast a run computes when nothing slows it down: as in this share of its bins, or faster.
 constexpr size_t kComputeBins = 100;
 constexpr double kFastShare = 0.2;
+constexpr size_t kEnoughOthers = 20;  // steps beside those that are asked for, to compare with
 
 // The stretches, cut to steps [first, last]; 0: to the end.
 std::vector<RunRecord::Stretch> Cut(std::vector<RunRecord::Stretch> stretches, int64_t first, int64_t last) {
@@ -34,6 +35,17 @@ std::vector<RunRecord::Stretch> Cut(std::vector<RunRecord::Stretch> stretches, i
     if (stretch.first <= stretch.last) cut.push_back(stretch);
   }
   return cut;
+}
+
+// In at most so many bins.
+std::vector<double> BinMeans(const std::vector<double>& values, size_t most) {
+  const size_t bins = std::min(most, values.size());
+  std::vector<double> means(bins, 0);
+  for (size_t bin = 0; bin < bins; ++bin) {
+    const size_t begin = bin * values.size() / bins, end = (bin + 1) * values.size() / bins;
+    for (size_t i = begin; i < end; ++i) means[bin] += values[i] / static_cast<double>(end - begin);
+  }
+  return means;
 }
 
 class Maker {
@@ -71,6 +83,7 @@ class Maker {
   void SetArrivals();
   absl::Status SetMetrics();
   absl::Status FindSlowerComputing();
+  bool AllInputsAreSlow(const Finding& cause) const;
   void SetFindings();
   double SinceStart(double time) const { return time - steps_.all.front().time; }
   // Of the step at which something happened, or the last before it.
@@ -315,22 +328,20 @@ absl::Status Maker::SetMetrics() {
   return absl::OkStatus();
 }
 
-// Whether computing took longer in these steps than elsewhere in the run, on all ranks: a processor that is slowed down
-// or shared shows as that alone.
+// Whether computing took longer in these steps than in the run's others or, of a whole run, than in its faster ones, on
+// all ranks: a processor that is slowed down or shared shows as that alone.
 absl::Status Maker::FindSlowerComputing() {
-  std::vector<double> run;
+  std::vector<double> run, others;
   for (const RunRecord::Stretch& stretch : outline_.stretches) {
     RETURN_IF_ERROR(record_->EachStep(stretch.incarnation, stretch.first, stretch.last, [&](const StepRow& row) {
+      const bool asked = row.mean.step() >= steps_.all.front().step && row.mean.step() <= steps_.all.back().step;
       run.push_back(row.mean.forward_s() + row.mean.backward_s());
+      if (!asked) others.push_back(run.back());
     }));
   }
-  const size_t bins = std::min(kComputeBins, run.size());
-  std::vector<double> means(bins, 0);
-  for (size_t bin = 0; bin < bins; ++bin) {
-    const size_t begin = bin * run.size() / bins, end = (bin + 1) * run.size() / bins;
-    for (size_t i = begin; i < end; ++i) means[bin] += run[i] / static_cast<double>(end - begin);
-  }
-  const double fast_s = Percentile(&means, kFastShare);
+  const bool compares = others.size() >= kEnoughOthers;
+  std::vector<double> bins = BinMeans(compares ? others : run, kComputeBins);
+  const double fast_s = Percentile(&bins, compares ? 0.5 : kFastShare);
   double own_s = 0, slower = 0;
   for (const StepFacts& step : steps_.all) {
     const double compute_s = step.parts[kForward] + step.parts[kBackward];
@@ -352,8 +363,17 @@ absl::Status Maker::FindSlowerComputing() {
   return absl::OkStatus();
 }
 
+// Where every rank makes its batches more slowly than steps could go, all wait for data, and which of them is last is
+// chance.
+bool Maker::AllInputsAreSlow(const Finding& cause) const {
+  const double without_s = anatomy_.step_s - cause.saving_s_per_step();
+  return std::all_of(steps_.input.begin(), steps_.input.end(),
+                     [without_s](const auto& rank) { return rank.second.read_s + rank.second.decode_s > without_s; });
+}
+
 void Maker::SetFindings() {
   for (Finding& cause : anatomy_.causes) {
+    if (cause.cause() == "input-bound" && AllInputsAreSlow(cause)) cause.set_rank(-1);
     if (cause.rank() >= 0) cause.set_host(host_of_[cause.rank()]);
     *report_.add_causes() = cause;
   }

@@ -7,9 +7,9 @@
 namespace lockstep {
 
 std::string ReportPage(const Report& report) {
-  // Inside a script element only "</" could end it.
+  // Without any "<" nothing in a name can end the script element, nor hide its end.
   const std::string json = absl::StrReplaceAll(
-      ToJson(report).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace), {{"</", "<\\/"}});
+      ToJson(report).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace), {{"<", "\\u003c"}});
   const absl::string_view page = PageTemplate();
   constexpr absl::string_view kMark = "@REPORT@";
   const size_t at = page.rfind(kMark);

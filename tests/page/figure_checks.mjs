@@ -58,6 +58,7 @@ export async function checkVerdict({page, report: {verdict, causes, advice, part
 export async function checkFigures({page, report: {parts, efficiency}, checks, where}) {
   const check = (holds, what) => checks.check('parts and efficiencies', where, holds, what), words = await page.evaluate(probes.words);
   const shown = parts.filter(row => PARTS.includes(row.part) && row.share > 0), width = words.bar.reduce((sum, segment) => sum + segment.width, 0);
+  check(words.barShown === shown.length > 0, `the bar shows: ${words.barShown}`);
   check(words.bar.map(segment => segment.part).join() === shown.map(row => row.part).join(), `the bar is of ${words.bar.map(segment => segment.part)}`);
   shown.forEach((row, i) => check(Math.abs(words.bar[i]?.width / width - row.share) < 0.01, `${row.part} is ${words.bar[i]?.width / width} of the bar, not ${row.share}`));
   if (!efficiency) return check(Object.keys(words.tiles).length === 0, 'efficiencies from nowhere');

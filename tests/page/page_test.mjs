@@ -1,5 +1,5 @@
-// node page_test.mjs PAGE_TEMPLATE NODE_MODULES_DIR [REPORT.json …]: opens the page of every sample report, and of the reports
-// named, wide and narrow, light and dark, in Chromium, and compares what it shows with the report.
+// node page_test.mjs PAGE_TEMPLATE NODE_MODULES_DIR [REPORT.json …]: opens the page of each of these reports, or of every sample
+// report, wide and narrow, light and dark, in Chromium, and compares what it shows with the report.
 import {execFileSync} from 'node:child_process';
 import fs from 'node:fs';
 import {createRequire} from 'node:module';
@@ -39,7 +39,7 @@ async function open(browser, file, view, checks, where) {
   page.on('pageerror', error => checks.check('opens', where, false, error.stack));
   page.on('request', request => checks.check('asks for nothing', where, request.url() === url || request.url().startsWith('data:'), request.url()));
   await page.goto(url);
-  const ready = await page.waitForFunction('window.reportReady === true', undefined, {timeout: DEADLINE_MS}).then(() => true, () => false);
+  const ready = await page.waitForFunction(() => window.reportReady === true, undefined, {timeout: DEADLINE_MS}).then(() => true, () => false);
   checks.check('opens', where, ready, 'is not ready');
   return {page, ready, took_ms: Date.now() - begun};
 }
@@ -68,7 +68,7 @@ async function main() {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'lockstep-page-')), checks = new Checks();
   const browser = await chromium.launch({executablePath: '/usr/bin/chromium', args: FLAGS});
   try {
-    for (const reportFile of [...samples(folder), ...named]) await testReport(browser, reportFile, folder, checks);
+    for (const reportFile of named.length ? named : samples(folder)) await testReport(browser, reportFile, folder, checks);
   } finally {
     await browser.close();
     fs.rmSync(folder, {recursive: true});

@@ -32,6 +32,12 @@ export const look = () => {
           text: colour('text'), muted: colour('muted'), card: colour('card'), bars: colour('bars')};
 };
 
+// The text's colour, and that in which it is drawn, as soon as an event was handled: nothing waits for a printer.
+export function afterEvent(name) {
+  window.dispatchEvent(new Event(name));
+  return {text: getComputedStyle(document.documentElement).getPropertyValue('--text').trim(), drawn: window.reportCharts.steps.getOption().textStyle.color};
+}
+
 // How bright each row of the waiting chart is, from 0 to 1.
 export function rowBrightness() {
   const chart = window.reportCharts.waiting, canvas = chart.getDom().querySelector('canvas');
@@ -80,6 +86,7 @@ export const words = () => ({
   figures: document.querySelector('#verdict .figures')?.textContent ?? '', verdict: document.querySelector('#verdict').textContent,
   causes: [...document.querySelectorAll('#causes li')].map(li => li.innerText), advice: [...document.querySelectorAll('#advice li')].map(li => li.innerText),
   bar: [...document.querySelectorAll('#bar > div')].map(div => ({part: div.dataset.part, width: div.getBoundingClientRect().width})),
+  barShown: document.querySelector('#bar').getClientRects().length > 0,
   tiles: Object.fromEntries([...document.querySelectorAll('#efficiency > div')].map(div => [div.querySelector('dt').textContent, div.querySelector('dd').firstChild.data])),
   headings: [...document.querySelectorAll('h3')].map(h3 => h3.textContent), scale: document.querySelector('#waiting .scale')?.textContent ?? '',
   legends: Object.fromEntries([...document.querySelectorAll('.chart')].map(chart => [chart.id, chart.querySelector('.legend')?.textContent ?? ''])),

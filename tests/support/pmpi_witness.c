@@ -1,6 +1,6 @@
-// An outside witness of communication, preloaded before the MPI library: the union of the times in which this process has
-// an all-reduce or all-gather of MPI's own under way, as MPI's profiling interface sees it. MPI_Finalize writes it, in
-// seconds, to $PMPI_WITNESS.<rank>.
+// An outside witness of communication, preloaded before the MPI library: when this process has an all-reduce or all-gather
+// of MPI's own under way, as MPI's profiling interface sees it. Writes a line "begin end" for each such time, in seconds
+// since 1970, to $PMPI_WITNESS.<rank>.
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,12 +9,25 @@
 enum { MOST = 4096 };
 static MPI_Request under_way[MOST];
 static int count;
-static double since, total;
+static double since;
+static FILE* file;
 
 static double now(void) {
   struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  clock_gettime(CLOCK_REALTIME, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void told(double begin, double end) {
+  const char* const name = getenv("PMPI_WITNESS");
+  if (file == NULL && name != NULL) {
+    int rank = 0;
+    char path[4096];
+    PMPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    snprintf(path, sizeof path, "%s.%d", name, rank);
+    file = fopen(path, "w");
+  }
+  if (file != NULL) fprintf(file, "%.9f %.9f\n", begin, end);
 }
 
 static void begun(MPI_Request request, double start) {
@@ -27,7 +40,7 @@ static void ended(MPI_Request request) {
   for (int i = 0; i < count; ++i) {
     if (under_way[i] != request) continue;
     under_way[i] = under_way[--count];
-    if (count == 0) total += now() - since;
+    if (count == 0) told(since, now());
     return;
   }
 }
@@ -66,17 +79,7 @@ int MPI_Testall(int n, MPI_Request requests[], int* flag, MPI_Status statuses[])
 }
 
 int MPI_Finalize(void) {
-  const char* name = getenv("PMPI_WITNESS");
-  int rank = 0;
-  PMPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  if (name != NULL) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s.%d", name, rank);
-    FILE* const file = fopen(path, "w");
-    if (file != NULL) {
-      fprintf(file, "%.9f\n", total);
-      fclose(file);
-    }
-  }
+  if (file != NULL) fclose(file);
+  file = NULL;
   return PMPI_Finalize();
 }

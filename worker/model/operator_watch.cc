@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
 #include "common/base/clock.h"
 
 namespace lockstep {
@@ -69,12 +71,12 @@ struct OperatorWatch::Recording {
       convolved.reset();
     }
     if (--depth > 0) return;
-    const bool backward = function.scope() == at::RecordScope::BACKWARD_FUNCTION;
-    const std::string layer = backward ? std::string(function.name()) : NameOf(function);
-    if (backward) {
-      watch->Backward(layer, begin_ns, MonotonicNanos(), flops);
+    std::string name = NameOf(function);
+    constexpr absl::string_view kNode = "autograd::engine::evaluate_function: ";  // around each node of the graph
+    if (absl::StartsWith(name, kNode)) {
+      watch->Backward(name.substr(kNode.size()), begin_ns, MonotonicNanos(), flops);
     } else {
-      watch->Forward(layer, begin_ns, MonotonicNanos(), flops);
+      watch->Forward(name, begin_ns, MonotonicNanos(), flops);
     }
   }
   static std::string NameOf(const at::RecordFunction& function) {
@@ -100,7 +102,7 @@ OperatorWatch::OperatorWatch(LayerWatch* watch) : recording_(std::make_unique<Re
                                      })
                                      .needsInputs(true)
                                      .needsOutputs(true)
-                                     .scopes({at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION}));
+                                     .scopes({at::RecordScope::FUNCTION}));
 }
 
 OperatorWatch::~OperatorWatch() {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """build_page.py OUT ECHARTS_MIN_JS: page.html as one file, with the style and the scripts that it names put into it. In place of @REPORT@
-goes a report's JSON, with "</" written as "<\\/"."""
+goes a report's JSON, with every "<" in it written as "\\u003c": "</script>" would end it, "<!--<script>" would hide its end."""
 import pathlib
 import re
 import sys

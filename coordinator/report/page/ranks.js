@@ -36,7 +36,7 @@ function waitCells({waits, step}, columns) {
 
 // Narrow cells are of whole pixels, so that their edges leave no pattern, and few enough to be drawn at once.
 function waitColumns(bins, ranks, room) {
-  const wide = Math.max(2, room / Math.min(bins, MOST_CELLS / ranks));
+  const wide = Math.max(3, room / Math.min(bins, MOST_CELLS / ranks));
   if (wide > 6) return {columns: Math.min(bins, Math.floor(room / wide)), width: room};
   const columns = Math.floor(room / Math.ceil(wide));
   return {columns, width: columns * Math.ceil(wide)};

@@ -36,7 +36,7 @@ const factsOf = run => [
   ['batch', plural(run.global_batch_size, 'sample')],
   ['steps', stepsText(run)],
   ['speed', run.steps > 0 ? `${number(run.samples_per_s)} samples/s` : ''],
-  ['time', `${duration(run.seconds)}${run.launches > 1 ? ` in ${run.launches} launches` : ''}`],
+  ['time', run.steps > 0 && `${duration(run.seconds)}${run.launches > 1 ? ` in ${run.launches} launches` : ''}`],
   ['started', date(run.started)],
 ];
 
