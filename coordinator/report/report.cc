@@ -83,6 +83,14 @@ class Maker {
   void SetArrivals();
   absl::Status SetMetrics();
   absl::Status FindSlowerComputing();
+  // The run's steps before `first` and after `last`.
+  std::vector<RunRecord::Stretch> OthersThan(int64_t first, int64_t last) const {
+    std::vector<RunRecord::Stretch> others;
+    if (first > 1) others = Cut(outline_.stretches, 1, first - 1);
+    const std::vector<RunRecord::Stretch> after = Cut(outline_.stretches, last + 1, 0);
+    others.insert(others.end(), after.begin(), after.end());
+    return others;
+  }
   bool AllInputsAreSlow(const Finding& cause) const;
   void SetFindings();
   double SinceStart(double time) const { return time - steps_.all.front().time; }
@@ -332,11 +340,10 @@ absl::Status Maker::SetMetrics() {
 // all ranks: a processor that is slowed down or shared shows as that alone.
 absl::Status Maker::FindSlowerComputing() {
   std::vector<double> run, others;
-  for (const RunRecord::Stretch& stretch : outline_.stretches) {
+  for (const StepFacts& step : steps_.all) run.push_back(step.parts[kForward] + step.parts[kBackward]);
+  for (const RunRecord::Stretch& stretch : OthersThan(steps_.all.front().step, steps_.all.back().step)) {
     RETURN_IF_ERROR(record_->EachStep(stretch.incarnation, stretch.first, stretch.last, [&](const StepRow& row) {
-      const bool asked = row.mean.step() >= steps_.all.front().step && row.mean.step() <= steps_.all.back().step;
-      run.push_back(row.mean.forward_s() + row.mean.backward_s());
-      if (!asked) others.push_back(run.back());
+      others.push_back(row.mean.forward_s() + row.mean.backward_s());
     }));
   }
   const bool compares = others.size() >= kEnoughOthers;

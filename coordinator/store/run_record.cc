@@ -1,5 +1,6 @@
 #include "coordinator/store/run_record.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -166,14 +167,24 @@ class SqliteRunRecord : public RunRecord {
         incarnation, step);
   }
 
+  // From each step to the next by the key: a step has hundreds of rows.
   absl::StatusOr<std::vector<Sampled>> SampledSteps(int64_t first, int64_t last) override {
+    std::vector<int> incarnations;
+    RETURN_IF_ERROR(Each("SELECT DISTINCT incarnation FROM step ORDER BY incarnation",
+                         [&](const Statement& row) { incarnations.push_back(static_cast<int>(row.Int(0))); }));
     std::vector<Sampled> steps;
-    RETURN_IF_ERROR(Each(
-        "SELECT DISTINCT incarnation, step FROM span WHERE survived AND step BETWEEN ? AND ? ORDER BY step",
-        [&](const Statement& row) {
-          steps.push_back({static_cast<int>(row.Int(0)), row.Int(1)});
-        },
-        first, last));
+    ASSIGN_OR_RETURN(Statement next, database_->Prepare("SELECT step, survived FROM span WHERE incarnation = ? AND "
+                                                        "step >= ? ORDER BY step LIMIT 1"));
+    for (const int incarnation : incarnations) {
+      for (int64_t from = first;;) {
+        RETURN_IF_ERROR(next.Start(incarnation, from));
+        ASSIGN_OR_RETURN(const bool there, next.Step());
+        if (!there || next.Int(0) > last) break;
+        if (next.Int(1) != 0) steps.push_back({incarnation, next.Int(0)});
+        from = next.Int(0) + 1;
+      }
+    }
+    std::sort(steps.begin(), steps.end(), [](const Sampled& a, const Sampled& b) { return a.step < b.step; });
     return steps;
   }
 
