@@ -1,5 +1,8 @@
 #include <iostream>
+#include <limits>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "common/base/status.h"
 #include "coordinator/cli/command.h"
@@ -12,6 +15,7 @@ namespace {
 struct CompareArguments {
   std::vector<std::string> runs;
   std::string steps;
+  double target = std::numeric_limits<double>::quiet_NaN();
   bool json = false;
 };
 
@@ -22,7 +26,8 @@ absl::Status Compare(const CompareArguments& arguments) {
   for (const std::string& run : arguments.runs) {
     ASSIGN_OR_RETURN(reports.emplace_back(), ReportOfRun(run, steps));
   }
-  std::cout << (arguments.json ? ComparisonJson(reports) : ComparisonText(reports)) << std::flush;
+  std::cout << (arguments.json ? ComparisonJson(reports, arguments.target) : ComparisonText(reports, arguments.target))
+            << std::flush;
   return absl::OkStatus();
 }
 
@@ -33,6 +38,10 @@ void AddCompare(CLI::App* app, Action* action) {
   auto arguments = std::make_shared<CompareArguments>();
   command->add_option("RUN", arguments->runs, "The runs")->required()->type_name("");
   command->add_option("--steps", arguments->steps, "Only these: A-B, A- or -B")->type_name("A-B");
+  command
+      ->add_option("--target", arguments->target,
+                   "Time to this accuracy, or loss where runs have no accuracy (default: the best that all reached)")
+      ->type_name("VALUE");
   command->add_flag("--json", arguments->json, "As JSON");
   command->callback([=] { *action = [arguments] { return Fail(Compare(*arguments)); }; });
 }

@@ -2,6 +2,7 @@
 
 #include <iostream>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/file.h"
@@ -16,13 +17,28 @@ namespace lockstep {
 namespace {
 
 struct ReportArguments {
-  std::string run, steps, html;
+  std::string run, steps, html, bench;
   bool json = false;
 };
 
+// What `lockstep bench allreduce --json` measured of a link; 0 if no file is named.
+absl::StatusOr<double> LinkLimitOf(const std::string& file) {
+  if (file.empty()) return 0.0;
+  ASSIGN_OR_RETURN(const std::string text, FileSystem::Real()->Read(file));
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("link_bytes_per_s") || !json["link_bytes_per_s"].is_number()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file, ": not what `lockstep bench allreduce --json` writes: no link_bytes_per_s"));
+  }
+  const double limit = json["link_bytes_per_s"];
+  if (limit > 0) return limit;
+  return absl::InvalidArgumentError(absl::StrCat(file, ": measured on one host: no link between hosts is in it"));
+}
+
 absl::Status PrintReport(const ReportArguments& arguments) {
   ASSIGN_OR_RETURN(const StepRange steps, ParseStepRange(arguments.steps));
-  ASSIGN_OR_RETURN(const Report report, ReportOfRun(arguments.run, steps));
+  ASSIGN_OR_RETURN(const double link_limit, LinkLimitOf(arguments.bench));
+  ASSIGN_OR_RETURN(const Report report, ReportOfRun(arguments.run, steps, link_limit));
   if (!arguments.html.empty()) {
     if (PageTemplate().empty()) {
       return absl::FailedPreconditionError(
@@ -47,6 +63,8 @@ void AddReport(CLI::App* app, Action* action) {
   command->add_option("RUN", arguments->run, "The run")->required()->type_name("");
   command->add_option("--steps", arguments->steps, "Only these: A-B, A- or -B")->type_name("A-B");
   command->add_option("--html", arguments->html, "Write a page with charts to this file")->type_name("FILE");
+  command->add_option("--bench", arguments->bench, "Hold links against what `bench allreduce --json` wrote to this file")
+      ->type_name("FILE");
   command->add_flag("--json", arguments->json, "As JSON");
   command->callback([=] { *action = [arguments] { return Fail(PrintReport(*arguments)); }; });
 }

@@ -28,7 +28,7 @@ absl::StatusOr<StepRange> ParseStepRange(const std::string& text) {
       absl::StrCat("--steps ", text, ": write A-B, A- or -B, with A at least 1 and B not before it"));
 }
 
-absl::StatusOr<Report> ReportOfRun(const std::string& run, const StepRange& steps) {
+absl::StatusOr<Report> ReportOfRun(const std::string& run, const StepRange& steps, double link_limit) {
   ASSIGN_OR_RETURN(const std::string folder, FindRunFolder(run));
   ASSIGN_OR_RETURN(const RunConfig config, ConfigOfRun(folder));
   ASSIGN_OR_RETURN(const RunOverview overview, ReadOverview(folder));
@@ -39,6 +39,7 @@ absl::StatusOr<Report> ReportOfRun(const std::string& run, const StepRange& step
   request.state = StateWord(overview);
   request.first_step = steps.first;
   request.last_step = steps.last;
+  request.link_limit = link_limit;
   return MakeReport(config, request, record.get());
 }
 

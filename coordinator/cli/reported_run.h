@@ -15,7 +15,8 @@ struct StepRange {
 // "A-B", "A-", "-B" or "A"; empty: all. InvalidArgument.
 absl::StatusOr<StepRange> ParseStepRange(const std::string& text);
 
-// RUN as a person types it. NotFound: no such run, or none of its steps are recorded in that range.
-absl::StatusOr<Report> ReportOfRun(const std::string& run, const StepRange& steps);
+// RUN as a person types it. `link_limit`: as ReportRequest. NotFound: no such run, or none of its steps are recorded in
+// that range.
+absl::StatusOr<Report> ReportOfRun(const std::string& run, const StepRange& steps, double link_limit = 0);
 
 }  // namespace lockstep

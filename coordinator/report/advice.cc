@@ -1,6 +1,7 @@
 #include "coordinator/report/advice.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "absl/strings/match.h"
@@ -15,6 +16,7 @@ namespace {
 constexpr double kWorthwhile = 0.02;
 // Buckets below this size cost a link's latency more than its bandwidth: 1 Gbit takes half a millisecond for it.
 constexpr int64_t kSmallMessage = 64 << 10;
+constexpr double kBytesShare = 0.5;  // of a transfer: what bytes take less than it of is latency
 
 std::string Milliseconds(double seconds) { return absl::StrFormat("%.*f ms", seconds < 0.01 ? 2 : 1, 1e3 * seconds); }
 
@@ -49,6 +51,7 @@ class Writer {
   }
   std::string TextOf(const Finding& finding) const;
   bool IsLatency() const;
+  int Buckets() const;  // that a step's gradients travel in
   void Advise(const Finding& cause);
   void AdviseOnCommunication();
   void AdviseOnInput(const Finding& cause);
@@ -91,15 +94,29 @@ std::string Writer::TextOf(const Finding& finding) const {
                       " of a step, and nothing that could be taken away costs a tenth of it");
 }
 
-// By the sizes that travel.
+// By what the bytes alone take over the slowest link, as fitted; by the sizes that travel where no link is known.
 bool Writer::IsLatency() const {
   int64_t bytes = 0, messages = 0;
+  double seconds = 0;
   for (const ReportCollective& row : report_->collectives()) {
     if (!absl::StartsWith(row.name(), "bucket.")) continue;
     bytes += row.grad_bytes() * row.samples();
     messages += row.samples();
+    seconds += row.p50_s() * static_cast<double>(row.samples());
+  }
+  double slowest = INFINITY;
+  for (const ReportLink& link : report_->links()) slowest = std::min(slowest, link.bandwidth_bytes_per_s());
+  const auto hosts = static_cast<double>(report_->run().hosts_size());
+  if (std::isfinite(slowest)) {
+    return 2 * (hosts - 1) / hosts * static_cast<double>(bytes) / slowest < kBytesShare * seconds;
   }
   return messages > 0 && bytes / messages < kSmallMessage;
+}
+
+int Writer::Buckets() const {
+  return static_cast<int>(
+      std::count_if(report_->collectives().begin(), report_->collectives().end(),
+                    [](const ReportCollective& row) { return absl::StartsWith(row.name(), "bucket."); }));
 }
 
 void Writer::Add(const std::string& setting, const std::string& value, double saving_s, const std::string& text,
@@ -129,12 +146,11 @@ void Writer::AdviseOnCommunication() {
   const Communication& communication = config_.communication();
   const bool between_hosts = report_->run().hosts_size() > 1;
   if (IsLatency()) {
-    Add("communication.bucket_mb", "25", transfer_s / 2, "fewer, larger messages");
+    const int messages = Buckets();
+    Add("communication.bucket_mb", "25", transfer_s * (messages - 1) / std::max(1, messages),
+        "one message in place of several");
   } else if (communication.compression() == COMPRESSION_NONE && between_hosts) {
     Add("communication.compression", "bf16", transfer_s / 2, "half the bytes between hosts");
-  }
-  if (communication.bucket_tuning() == BUCKET_TUNING_OFF && between_hosts && report_->efficiency().overlap() < 0.5) {
-    Add("communication.bucket_tuning", "auto", transfer_s / 10, "buckets of a size that hides more behind computing");
   }
   if (communication.period() == 1) {
     Add("communication.period", "8", transfer_s * 7 / 8,

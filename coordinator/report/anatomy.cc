@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/base/stable_random.h"
+#include "common/base/statistics.h"
 
 namespace lockstep {
 namespace {
@@ -23,16 +24,7 @@ constexpr char kCommunication[] = "communication-bound";
 constexpr char kInput[] = "input-bound";
 constexpr char kStraggler[] = "straggler-bound";
 
-double MedianOf(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-double MeanOf(const std::vector<double>& values) {
-  return values.empty() ? 0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
+double MedianOf(std::vector<double> values) { return Percentile(&values, 0.5); }
 
 // The largest and the one after it; of one value, that twice.
 std::array<double, 2> TopTwo(const std::vector<double>& values) {
@@ -237,7 +229,7 @@ class Resampling {
 // it is that none saves as much as `noticeable_s`.
 double Weigh(double noticeable_s, std::vector<Candidate>* causes, const std::vector<ModelStep>& model) {
   const auto steps = static_cast<double>(model.size());
-  for (Candidate& cause : *causes) cause.finding.set_saving_s_per_step(MeanOf(cause.saving));
+  for (Candidate& cause : *causes) cause.finding.set_saving_s_per_step(MeanOf(cause.saving).value);
   std::stable_sort(causes->begin(), causes->end(), [](const Candidate& a, const Candidate& b) {
     return a.finding.saving_s_per_step() > b.finding.saving_s_per_step();
   });

@@ -30,9 +30,7 @@ int ThreadId(const Slice& slice) { return slice.row->span.thread() * kLanesEach 
 
 std::string ThreadName(int id) {
   const int kind = id / kLanesEach, lane = id % kLanesEach;
-  const char* const name = kind == TRACE_THREAD_COMMUNICATION ? "communication"
-                           : kind == TRACE_THREAD_INPUT       ? "input"
-                                                              : "trainer";
+  const char* const name = TraceThreadName(static_cast<TraceThread>(kind));
   return lane == 0 ? name : absl::StrCat(name, " ", lane + 1);
 }
 

@@ -3,23 +3,22 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/base/statistics.h"
 #include "common/base/status.h"
-#include "coordinator/report/statistics.h"
+#include "coordinator/report/link_model.h"
 
 namespace lockstep {
 namespace {
 
-constexpr size_t kStepsOfLayers = 64;
-
-const char* ThreadName(TraceThread thread) {
-  return thread == TRACE_THREAD_COMMUNICATION ? "communication" : thread == TRACE_THREAD_INPUT ? "input" : "trainer";
-}
+constexpr size_t kStepsOfSpans = 64;  // that layers and messages are read of
 
 struct CollectiveSamples {
   ReportCollective row;
@@ -72,15 +71,60 @@ absl::Status AddCollectives(const std::vector<RunRecord::Stretch>& stretches, Ru
   return absl::OkStatus();
 }
 
+// At most so many, evenly spread.
+std::vector<RunRecord::Sampled> Some(const std::vector<RunRecord::Sampled>& sampled, size_t most) {
+  std::vector<RunRecord::Sampled> some;
+  const size_t count = std::min(most, sampled.size());
+  for (size_t i = 0; i < count; ++i) some.push_back(sampled[i * sampled.size() / count]);
+  return some;
+}
+
+// From host to host, by their places in the report's list.
+using HostPair = std::pair<int, int>;
+
+absl::Status AddLinks(const std::vector<RunRecord::Sampled>& sampled, const RunSteps& steps,
+                      const std::map<int, std::string>& host_of, RunRecord* record, Report* report) {
+  const auto& hosts = report->run().hosts();
+  const auto place = [&](int rank) {
+    const auto host = host_of.find(rank);
+    return host == host_of.end() ? -1 : static_cast<int>(std::find(hosts.begin(), hosts.end(), host->second) - hosts.begin());
+  };
+  std::map<HostPair, std::vector<LinkSample>> samples;
+  double clock_error_s = 0;
+  for (const RunRecord::Sampled& one : sampled) {
+    std::map<HostPair, std::vector<MessageRow>> messages;
+    RETURN_IF_ERROR(record->EachMessage(one.incarnation, one.step, [&](const MessageRow& row) {
+      messages[{place(row.from), place(row.to)}].push_back(row);
+    }));
+    for (auto& [pair, rows] : messages) {
+      const std::vector<LinkSample> of_step = QueueOf(std::move(rows));
+      samples[pair].insert(samples[pair].end(), of_step.begin(), of_step.end());
+    }
+    const StepFacts* const step = steps.Find(one.step);
+    if (step != nullptr) clock_error_s += step->clock_error_s / static_cast<double>(sampled.size());
+  }
+  for (const auto& [pair, of_pair] : samples) {
+    const std::optional<LinkFit> fit = FitLink(of_pair);
+    if (!fit.has_value() || pair.first < 0 || pair.second < 0) continue;
+    ReportLink& link = *report->add_links();
+    link.set_from(hosts[pair.first]);
+    link.set_to(hosts[pair.second]);
+    link.set_latency_s(fit->latency_s);
+    link.set_latency_error_s(fit->latency_error_s + clock_error_s);
+    link.set_bandwidth_bytes_per_s(fit->bandwidth);
+    link.set_bandwidth_error(fit->bandwidth_error);
+    for (const LinkSample& one : of_pair) link.set_samples(link.samples() + one.messages);
+  }
+  return absl::OkStatus();
+}
+
 // Layers have spans "forward 0 Linear" and "backward 0 Linear".
 absl::Status AddLayers(const std::vector<RunRecord::Sampled>& sampled, RunRecord* record, Report* report) {
   std::map<std::string, ReportLayer> by_name;
   std::vector<std::string> order;
   std::set<std::pair<int64_t, int>> rank_steps;
   double compute_s = 0, flops = 0;
-  const size_t count = std::min(kStepsOfLayers, sampled.size());
-  for (size_t i = 0; i < count; ++i) {
-    const RunRecord::Sampled& one = sampled[i * sampled.size() / count];
+  for (const RunRecord::Sampled& one : sampled) {
     const auto add = [&](const SpanRow& row) {
       const double seconds = row.span.end() - row.span.start();
       absl::string_view name = row.span.name();
@@ -122,7 +166,7 @@ absl::Status AddTimeline(const std::string& which, const RunRecord::Sampled& ste
     origin = std::min(origin, row.span.thread() == TRACE_THREAD_TRAINER ? row.span.start() : INFINITY);
     TimelineSpan& span = *timeline.add_spans();
     span.set_rank(row.rank);
-    span.set_thread(ThreadName(row.span.thread()));
+    span.set_thread(TraceThreadName(row.span.thread()));
     span.set_name(row.span.name());
     span.set_start_s(row.span.start());
     span.set_end_s(row.span.end());
@@ -142,9 +186,8 @@ absl::Status AddTimelines(const std::vector<RunRecord::Sampled>& sampled, const 
                           Report* report) {
   std::vector<std::pair<double, RunRecord::Sampled>> by_length;
   for (const RunRecord::Sampled& one : sampled) {
-    const auto at = std::lower_bound(steps.all.begin(), steps.all.end(), one.step,
-                                     [](const StepFacts& step, int64_t number) { return step.step < number; });
-    if (at != steps.all.end() && at->step == one.step) by_length.push_back({at->step_max_s, one});
+    const StepFacts* const step = steps.Find(one.step);
+    if (step != nullptr) by_length.push_back({step->step_max_s, one});
   }
   if (by_length.empty()) return absl::OkStatus();
   std::sort(by_length.begin(), by_length.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -155,12 +198,14 @@ absl::Status AddTimelines(const std::vector<RunRecord::Sampled>& sampled, const 
 
 }  // namespace
 
-absl::Status LookClosely(const std::vector<RunRecord::Stretch>& stretches, const RunSteps& steps, RunRecord* record,
-                         Report* report) {
+absl::Status LookClosely(const std::vector<RunRecord::Stretch>& stretches, const RunSteps& steps,
+                         const std::map<int, std::string>& host_of, RunRecord* record, Report* report) {
   RETURN_IF_ERROR(AddCollectives(stretches, record, report));
   ASSIGN_OR_RETURN(const std::vector<RunRecord::Sampled> sampled,
                    record->SampledSteps(stretches.front().first, stretches.back().last));
-  RETURN_IF_ERROR(AddLayers(sampled, record, report));
+  const std::vector<RunRecord::Sampled> some = Some(sampled, kStepsOfSpans);
+  RETURN_IF_ERROR(AddLinks(some, steps, host_of, record, report));
+  RETURN_IF_ERROR(AddLayers(some, record, report));
   return AddTimelines(sampled, steps, record, report);
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <map>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -9,9 +11,9 @@
 
 namespace lockstep {
 
-// What sampled steps show beyond their parts: collectives, layers, FLOP/s, and the timelines of a typical and of the
-// worst of them.
-absl::Status LookClosely(const std::vector<RunRecord::Stretch>& stretches, const RunSteps& steps, RunRecord* record,
-                         Report* report);
+// What sampled steps show beyond their parts: collectives, links, layers, FLOP/s, and the timelines of a typical and of
+// the worst of them. `host_of`: by rank.
+absl::Status LookClosely(const std::vector<RunRecord::Stretch>& stretches, const RunSteps& steps,
+                         const std::map<int, std::string>& host_of, RunRecord* record, Report* report);
 
 }  // namespace lockstep

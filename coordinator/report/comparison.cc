@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/base/statistics.h"
 #include "coordinator/observe/proto_json.h"
 #include "coordinator/observe/text.h"
 
@@ -22,13 +23,9 @@ struct Figure {
   bool known() const { return std::isfinite(value); }
 };
 
-Figure MeanOf(const google::protobuf::RepeatedField<double>& bins) {
-  const auto n = static_cast<double>(bins.size());
-  if (bins.empty()) return Figure();
-  double mean = 0, squares = 0;
-  for (const double value : bins) mean += value / n;
-  for (const double value : bins) squares += (value - mean) * (value - mean);
-  return {mean, n > 1 ? 1.96 * std::sqrt(squares / (n - 1) / n) : 0};
+Figure Over(const google::protobuf::RepeatedField<double>& bins) {
+  const Mean mean = MeanOf({bins.begin(), bins.end()});
+  return {mean.value, mean.half};
 }
 
 Figure One(double value) { return {value, 0}; }
@@ -41,16 +38,16 @@ double LastOf(const Report& report, const std::string& metric) {
   return value;
 }
 
-// When the metric was first as good as `target`.
+// From the launch until the metric was first as good as `target`.
 double TimeTo(const Report& report, const std::string& metric, double target, bool larger_is_better) {
   for (const ReportMetric& one : report.metrics()) {
     if (one.metric() != metric) continue;
-    if (larger_is_better ? one.value() >= target : one.value() <= target) return one.time();
+    if (larger_is_better ? one.value() >= target : one.value() <= target) {
+      return report.run().started() + one.time() - report.run().launched();
+    }
   }
   return kUnknown;
 }
-
-bool HasMetric(const Report& report, const std::string& metric) { return std::isfinite(LastOf(report, metric)); }
 
 struct Row {
   std::string name, unit;
@@ -58,29 +55,51 @@ struct Row {
   std::function<Figure(const Report&)> of;
 };
 
-// The worst of the runs' last accuracies: all of them have reached it.
-void AddTimeToAccuracy(const std::vector<Report>& reports, std::vector<Row>* rows) {
-  const std::string metric = "accuracy";
-  double target = INFINITY;
-  for (const Report& report : reports) {
-    if (!HasMetric(report, metric)) return;
-    target = std::min(target, LastOf(report, metric));
+// Time to accuracy; to a loss where the runs have no accuracy. `target` NaN: the worst of the runs' last values, which
+// all of them have reached.
+void AddTimeToAccuracy(const std::vector<Report>& reports, double target, std::vector<Row>* rows) {
+  const auto all_have = [&](const char* metric) {
+    return std::all_of(reports.begin(), reports.end(),
+                       [&](const Report& report) { return std::isfinite(LastOf(report, metric)); });
+  };
+  const bool accuracy = all_have("accuracy");
+  if (!accuracy && !all_have("loss")) return;
+  const std::string metric = accuracy ? "accuracy" : "loss";
+  if (!std::isfinite(target)) {
+    target = LastOf(reports[0], metric);
+    for (const Report& report : reports) {
+      const double last = LastOf(report, metric);
+      target = accuracy ? std::min(target, last) : std::max(target, last);
+    }
   }
-  rows->push_back({metric, "", 1, [metric](const Report& r) { return One(LastOf(r, metric)); }});
-  rows->push_back({absl::StrFormat("time to %s %.4f", metric, target), "s", 1,
-                   [metric, target](const Report& r) { return One(TimeTo(r, metric, target, true)); }});
+  rows->push_back(
+      {absl::StrCat(metric, " of evaluations"), "", 1, [metric](const Report& r) { return One(LastOf(r, metric)); }});
+  rows->push_back({absl::StrFormat("time to %s %.4g", metric, target), "s", 1,
+                   [=](const Report& r) { return One(TimeTo(r, metric, target, accuracy)); }});
 }
 
-std::vector<Row> RowsOf(const std::vector<Report>& reports) {
+// Throughput of n workers over n / m times that of the first run's m.
+void AddScaling(const std::vector<Report>& reports, std::vector<Row>* rows) {
+  const ReportRun& first = reports[0].run();
+  const bool same = std::all_of(reports.begin(), reports.end(),
+                                [&](const Report& report) { return report.run().workers() == first.workers(); });
+  if (same) return;
+  const double one = first.samples_per_s() / first.workers();
+  rows->push_back({absl::StrCat("scaling from ", first.workers()), "%", 100, [one](const Report& r) {
+                     return One(r.run().samples_per_s() / r.run().workers() / one);
+                   }});
+}
+
+std::vector<Row> RowsOf(const std::vector<Report>& reports, double target) {
   std::vector<Row> rows = {
-      {"samples/s", "", 1, [](const Report& r) { return MeanOf(r.series().samples_per_s()); }},
-      {"step, slowest rank", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().step_max_s()); }},
-      {"data_wait", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().data_wait_s()); }},
-      {"forward", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().forward_s()); }},
-      {"backward", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().backward_s()); }},
-      {"comm_exposed", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().comm_exposed_s()); }},
-      {"optimizer", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().optimizer_s()); }},
-      {"other", "ms", 1e3, [](const Report& r) { return MeanOf(r.series().other_s()); }},
+      {"samples/s", "", 1, [](const Report& r) { return Over(r.series().samples_per_s()); }},
+      {"step, slowest rank", "ms", 1e3, [](const Report& r) { return Over(r.series().step_max_s()); }},
+      {"data_wait", "ms", 1e3, [](const Report& r) { return Over(r.series().data_wait_s()); }},
+      {"forward", "ms", 1e3, [](const Report& r) { return Over(r.series().forward_s()); }},
+      {"backward", "ms", 1e3, [](const Report& r) { return Over(r.series().backward_s()); }},
+      {"comm_exposed", "ms", 1e3, [](const Report& r) { return Over(r.series().comm_exposed_s()); }},
+      {"optimizer", "ms", 1e3, [](const Report& r) { return Over(r.series().optimizer_s()); }},
+      {"other", "ms", 1e3, [](const Report& r) { return Over(r.series().other_s()); }},
       {"parallel efficiency", "%", 100, [](const Report& r) { return One(r.efficiency().parallel()); }},
       {"overlap", "%", 100, [](const Report& r) { return One(r.efficiency().overlap()); }},
       {"goodput", "%", 100, [](const Report& r) { return One(r.efficiency().goodput()); }},
@@ -89,7 +108,8 @@ std::vector<Row> RowsOf(const std::vector<Report>& reports) {
          return r.series().loss().empty() ? Figure() : One(r.series().loss(r.series().loss_size() - 1));
        }},
   };
-  AddTimeToAccuracy(reports, &rows);
+  AddScaling(reports, &rows);
+  AddTimeToAccuracy(reports, target, &rows);
   return rows;
 }
 
@@ -120,7 +140,7 @@ std::string ChangeText(const std::optional<Change>& change) {
 
 }  // namespace
 
-std::string ComparisonText(const std::vector<Report>& reports) {
+std::string ComparisonText(const std::vector<Report>& reports, double target) {
   std::vector<std::string> head = {"", absl::StrCat("1: ", Cut(reports[0].run().name(), 18))};
   std::vector<bool> left = {true, false};
   for (size_t i = 1; i < reports.size(); ++i) {
@@ -129,7 +149,7 @@ std::string ComparisonText(const std::vector<Report>& reports) {
     left.insert(left.end(), {false, false});
   }
   TextTable table(head, left);
-  for (const Row& row : RowsOf(reports)) {
+  for (const Row& row : RowsOf(reports, target)) {
     const Figure first = row.of(reports[0]);
     std::vector<std::string> cells = {absl::StrCat(row.name, row.unit.empty() ? "" : ", ", row.unit),
                                       Shown(row, first)};
@@ -149,7 +169,7 @@ std::string ComparisonText(const std::vector<Report>& reports) {
   return absl::StrCat(text, "*: beyond the runs' own spread (95% intervals of the means do not overlap)\n");
 }
 
-std::string ComparisonJson(const std::vector<Report>& reports) {
+std::string ComparisonJson(const std::vector<Report>& reports, double target) {
   nlohmann::ordered_json json = {{"runs", nlohmann::ordered_json::array()},
                                  {"figures", nlohmann::ordered_json::array()}};
   for (const Report& report : reports) {
@@ -157,7 +177,7 @@ std::string ComparisonJson(const std::vector<Report>& reports) {
         {{"name", report.run().name()}, {"folder", report.run().folder()}, {"verdict", ToJson(report.verdict())}});
   }
   const auto finite = [](double value) { return std::isfinite(value) ? nlohmann::ordered_json(value) : nullptr; };
-  for (const Row& row : RowsOf(reports)) {
+  for (const Row& row : RowsOf(reports, target)) {
     nlohmann::ordered_json runs = nlohmann::ordered_json::array();
     const Figure first = row.of(reports[0]);
     for (const Report& report : reports) {

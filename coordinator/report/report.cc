@@ -8,13 +8,13 @@
 #include <vector>
 
 #include "common/base/build_info.h"
+#include "common/base/statistics.h"
 #include "common/base/status.h"
 #include "common/config/config.h"
 #include "common/config/inject.h"
 #include "coordinator/report/advice.h"
 #include "coordinator/report/anatomy.h"
 #include "coordinator/report/close_look.h"
-#include "coordinator/report/statistics.h"
 #include "coordinator/report/step_reader.h"
 
 namespace lockstep {
@@ -67,7 +67,8 @@ class Maker {
     SetSeries();
     SetArrivals();
     RETURN_IF_ERROR(SetMetrics());
-    RETURN_IF_ERROR(LookClosely(stretches, steps_, record_, &report_));
+    RETURN_IF_ERROR(LookClosely(stretches, steps_, host_of_, record_, &report_));
+    for (ReportLink& link : *report_.mutable_links()) link.set_limit_bytes_per_s(request_.link_limit);
     RETURN_IF_ERROR(FindSlowerComputing());
     SetFindings();
     return std::move(report_);
@@ -77,6 +78,7 @@ class Maker {
   absl::Status SetRun();
   void SetParts();
   void SetEfficiency();
+  double ScalingEfficiency() const;
   absl::Status SetRanks();
   void SetSeries();
   void SetWaits(ReportSeries* series);
@@ -101,6 +103,7 @@ class Maker {
   const ReportRequest& request_;
   RunRecord* const record_;
   RunRecord::Outline outline_;
+  std::vector<DroppedRow> dropped_;
   RunSteps steps_;
   Anatomy anatomy_;
   std::map<int, std::string> host_of_;
@@ -114,7 +117,8 @@ absl::Status Maker::SetRun() {
   run.set_state(request_.state);
   run.set_lockstep(BuildVersion());
   run.set_model(EnumWord(ModelName_descriptor(), config_.model().name()));
-  run.set_algorithm(EnumWord(Algorithm_descriptor(), config_.communication().algorithm()));
+  run.set_algorithm(outline_.algorithm.empty() ? EnumWord(Algorithm_descriptor(), config_.communication().algorithm())
+                                               : outline_.algorithm);
   run.set_compression(EnumWord(Compression_descriptor(), config_.communication().compression()));
   run.set_period(config_.communication().period());
   run.set_workers(static_cast<int32_t>(outline_.ranks.size()));
@@ -125,8 +129,12 @@ absl::Status Maker::SetRun() {
     if (hosts.insert(rank.host).second) run.add_hosts(rank.host);
   }
   for (const Inject& inject : config_.inject()) run.add_faults(InjectText(inject));
-  ASSIGN_OR_RETURN(const std::vector<DroppedRow> dropped, record_->Dropped());
-  for (const DroppedRow& row : dropped) run.set_dropped(run.dropped() + row.records);
+  ASSIGN_OR_RETURN(dropped_, record_->Dropped());
+  for (const DroppedRow& row : dropped_) {
+    run.set_dropped(run.dropped() + row.records);
+    run.set_left_out(run.left_out() + row.spans);
+  }
+  run.set_launched(outline_.launched);
   run.set_steps(static_cast<int64_t>(steps_.all.size()));
   run.set_steps_looked_at(static_cast<int64_t>(steps_.looked_at.size()));
   if (steps_.all.empty()) return absl::OkStatus();
@@ -183,8 +191,25 @@ void Maker::SetEfficiency() {
   efficiency.set_overlap(busy > 0 ? overlap / busy : 0);
   if (seconds <= 0) return;
   efficiency.set_goodput(seconds / (seconds + outline_.rolled_back_s));
+  efficiency.set_scaling(ScalingEfficiency());
   efficiency.set_exposed_share(exposed / seconds);
   efficiency.set_wait_share(wait / seconds);
+}
+
+// Ranks that need not wait for each other would make a step each in the time of their own work.
+double Maker::ScalingEfficiency() const {
+  std::map<int, double> work_s;
+  double step_s = 0;
+  for (const StepTimes& step : steps_.looked_at) {
+    for (const RankTimes& rank : step.ranks) {
+      work_s[rank.rank] += rank.step() - rank.parts[kCommExposed];
+      step_s += rank.step();
+    }
+  }
+  const auto ranks = static_cast<double>(work_s.size());
+  double alone = 0, together = ranks * ranks / step_s;  // steps of a rank, a second
+  for (const auto& [rank, seconds] : work_s) alone += 1 / seconds;
+  return together / alone;
 }
 
 absl::Status Maker::SetRanks() {
@@ -218,14 +243,13 @@ absl::Status Maker::SetRanks() {
     row.set_input_ready(input.ready);
   }
   ASSIGN_OR_RETURN(const std::vector<ClockRow> clocks, record_->Clocks());
-  ASSIGN_OR_RETURN(const std::vector<DroppedRow> dropped, record_->Dropped());
   for (ReportRank& row : *report_.mutable_ranks()) {
     for (const ClockRow& clock : clocks) {
       if (clock.rank != row.rank()) continue;
       row.set_clock_offset_s(clock.clock.offset_s());
       row.set_clock_error_s(clock.clock.error_s());
     }
-    for (const DroppedRow& one : dropped) {
+    for (const DroppedRow& one : dropped_) {
       if (one.rank == row.rank()) row.set_dropped(row.dropped() + one.records);
     }
   }
@@ -362,8 +386,9 @@ absl::Status Maker::FindSlowerComputing() {
   finding.set_rank(-1);
   finding.set_kind("slower");
   finding.set_saving_s_per_step(saving_s);
-  finding.set_saving_low_s(saving_s);
-  finding.set_saving_high_s(saving_s);
+  const double half_s = MeanOf(BinMeans(run, kComputeBins)).half;
+  finding.set_saving_low_s(saving_s - half_s);
+  finding.set_saving_high_s(saving_s + half_s);
   finding.set_confidence(slower / static_cast<double>(steps_.all.size()));
   const auto less = [&](const Finding& other) { return other.saving_s_per_step() < saving_s; };
   anatomy_.causes.insert(std::find_if(anatomy_.causes.begin(), anatomy_.causes.end(), less), finding);

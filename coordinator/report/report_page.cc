@@ -6,11 +6,12 @@
 
 namespace lockstep {
 
-std::string ReportPage(const Report& report) {
+std::string ReportPage(const Report& report) { return FillPage(PageTemplate(), report); }
+
+std::string FillPage(absl::string_view page, const Report& report) {
   // Without any "<" nothing in a name can end the script element, nor hide its end.
   const std::string json = absl::StrReplaceAll(
       ToJson(report).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace), {{"<", "\\u003c"}});
-  const absl::string_view page = PageTemplate();
   constexpr absl::string_view kMark = "@REPORT@";
   const size_t at = page.rfind(kMark);
   if (at == absl::string_view::npos) return "";

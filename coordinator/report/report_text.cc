@@ -42,6 +42,9 @@ std::string WarningsText(const ReportRun& run) {
   if (run.dropped() > 0) {
     text += Field("Lost", absl::StrCat(CountText(run.dropped(), "step record"), " did not reach the coordinator"));
   }
+  if (run.left_out() > 0) {
+    text += Field("Left out", absl::StrCat(CountText(run.left_out(), "span"), " of sampled steps, which had too many"));
+  }
   return text;
 }
 
@@ -129,6 +132,26 @@ std::string CollectivesText(const Report& report) {
   return absl::StrCat("\nCollectives of sampled steps (p50, p90: transfer):\n", table.Text("  "));
 }
 
+// "0.112 ±0.003", in multiples of `unit`; "-" where it is not known.
+std::string WithError(double value, double error, double unit) {
+  if (!std::isfinite(value) || value == 0) return "-";
+  const std::string text = absl::StrFormat("%.3f", value / unit);
+  return std::isfinite(error) ? absl::StrCat(text, absl::StrFormat(" ±%.3f", error / unit)) : text;
+}
+
+std::string LinksText(const Report& report) {
+  if (report.links().empty()) return "";
+  const bool measured = report.links(0).limit_bytes_per_s() > 0;
+  TextTable table({"from", "to", "latency ms", "bandwidth MB/s", measured ? "of bench" : ""},
+                  {true, true, false, false, false});
+  for (const ReportLink& link : report.links()) {
+    table.Add({Cut(link.from(), 20), Cut(link.to(), 20), WithError(link.latency_s(), link.latency_error_s(), 1e-3),
+               WithError(link.bandwidth_bytes_per_s(), link.bandwidth_error(), 1e6),
+               measured ? PercentText(link.bandwidth_bytes_per_s() / link.limit_bytes_per_s()) : ""});
+  }
+  return absl::StrCat("\nLinks, fitted to the messages of sampled steps:\n", table.Text("  "));
+}
+
 std::string LayersText(const Report& report) {
   if (report.layers().empty()) return "";
   TextTable table({"layer", "forward ms", "backward ms", "GFLOP/s"}, {true, false, false, false});
@@ -146,6 +169,9 @@ std::string EfficiencyText(const Report& report) {
   text += Field("Efficiency", absl::StrCat(PercentText(e.parallel()), " = load balance ", PercentText(e.load_balance()),
                                            " x communication ", PercentText(e.communication())));
   if (report.run().workers() > 1) {
+    text += Field("Scaling", absl::StrCat(PercentText(e.scaling()), " of what ",
+                                          CountText(int64_t{report.run().workers()}, "worker"),
+                                          " would do that need not wait for each other (estimate)"));
     text += Field("Overlap", absl::StrCat(PercentText(e.overlap()), " of communication ran behind computing"));
   }
   text += Field("Goodput", absl::StrCat(PercentText(e.goodput()), " of the time inside steps survives"));
@@ -162,7 +188,7 @@ std::string ReportText(const Report& report) {
   std::string text = HeadText(report.run()) + WarningsText(report.run());
   if (report.run().steps() == 0) return text;
   return absl::StrCat(text, VerdictText(report), PartsText(report), RanksText(report), CollectivesText(report),
-                      LayersText(report), EfficiencyText(report));
+                      LinksText(report), LayersText(report), EfficiencyText(report));
 }
 
 }  // namespace lockstep

@@ -69,6 +69,12 @@ absl::Status LookAt(size_t begin, size_t end, size_t bin, RunRecord* record, Run
 
 }  // namespace
 
+const StepFacts* RunSteps::Find(int64_t step) const {
+  const auto at = std::lower_bound(all.begin(), all.end(), step,
+                                   [](const StepFacts& one, int64_t number) { return one.step < number; });
+  return at != all.end() && at->step == step ? &*at : nullptr;
+}
+
 absl::StatusOr<RunSteps> ReadSteps(const std::vector<RunRecord::Stretch>& stretches, RunRecord* record) {
   RunSteps steps;
   for (const RunRecord::Stretch& stretch : stretches) {

@@ -34,6 +34,8 @@ struct RunSteps {
   std::vector<size_t> bin_of;        // of looked_at
   std::map<int, InputFacts> input;   // by rank
   std::map<int, double> wait_s;      // by rank, means
+  // Null: not there.
+  const StepFacts* Find(int64_t step) const;
   size_t BinEnd(size_t bin) const { return bin + 1 < bins.size() ? bins[bin + 1] : all.size(); }
 };
 

@@ -55,15 +55,32 @@ struct SpanRow {
   double arrival = 0;  // of a collective: handed over by the trainer; else 0
 };
 
+// As run.db has it.
+inline const char* TraceThreadName(TraceThread thread) {
+  return thread == TRACE_THREAD_COMMUNICATION ? "communication" : thread == TRACE_THREAD_INPUT ? "input" : "trainer";
+}
+
 struct ClockRow {
   int rank = 0, incarnation = 0;
   ClockRecord clock;
 };
 
-// Step records of a rank that were lost since its launch.
+// A message of a collective of a sampled step between two hosts: a row of `message`.
+struct MessageRow {
+  int64_t step = 0;
+  int seq = 0, incarnation = 0;
+  int number = 0;  // in the step and collective, from 0
+  int from = 0, to = 0;
+  int64_t bytes = 0;
+  double sent = 0;   // handed to MPI by `from`; 0: not known
+  double ready = 0;  // `to` had made room for it
+  double came = 0;
+};
+
+// What was lost of a rank's since its launch: step records, and spans of sampled steps.
 struct DroppedRow {
   int rank = 0, incarnation = 0;
-  int64_t records = 0;
+  int64_t records = 0, spans = 0;
 };
 
 // What the fold has ready for the database: one transaction.
@@ -72,11 +89,12 @@ struct TelemetryRows {
   std::vector<RankStepRow> rank_steps;
   std::vector<CollectiveRow> collectives;
   std::vector<SpanRow> spans;
+  std::vector<MessageRow> messages;
   std::vector<ClockRow> clocks;
   std::vector<DroppedRow> dropped;
   bool empty() const {
-    return steps.empty() && rank_steps.empty() && collectives.empty() && spans.empty() && clocks.empty() &&
-           dropped.empty();
+    return steps.empty() && rank_steps.empty() && collectives.empty() && spans.empty() && messages.empty() &&
+           clocks.empty() && dropped.empty();
   }
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <tuple>
 #include <utility>
 
 namespace lockstep {
@@ -54,14 +55,19 @@ StepFold::StepFold(int world, int incarnation)
       incarnation_(incarnation),
       keep_every_(std::max(1, (world + kMaxKeptRanks - 1) / kMaxKeptRanks)),
       last_step_(world, 0),
-      dropped_by_(world, 0) {}
+      dropped_by_(world) {
+  for (int rank = 0; rank < world; ++rank) {
+    dropped_by_[rank].rank = rank;
+    dropped_by_[rank].incarnation = incarnation;
+  }
+}
 
 void StepFold::Add(int rank, const StepBatch& batch) {
-  if (batch.dropped() > dropped_by_[rank]) {
-    dropped_by_[rank] = batch.dropped();
-    ready_.dropped.push_back({rank, incarnation_, batch.dropped()});
-  }
+  DroppedRow& dropped = dropped_by_[rank];
+  const int64_t before = dropped.records + dropped.spans;
+  dropped.records = std::max(dropped.records, batch.dropped());
   for (const StepRecord& record : batch.steps()) AddRecord(rank, record);
+  if (dropped.records + dropped.spans > before) ready_.dropped.push_back(dropped);
 }
 
 void StepFold::AddRecord(int rank, const StepRecord& record) {
@@ -72,6 +78,7 @@ void StepFold::AddRecord(int rank, const StepRecord& record) {
   if (open.seen.empty()) open.seen.resize(world_);
   if (open.seen[rank]) return;
   open.seen[rank] = true;
+  dropped_by_[rank].spans += record.left_out();
   AddTo(&open, rank, record);
   if (open.ranks == world_) {
     Open complete = std::move(open);
@@ -174,6 +181,7 @@ void StepFold::Close(int64_t step, Open open) {
   }
   const Timing timing = row.timing;
   ready_.steps.push_back(std::move(row));
+  MakeMessageRows(step, open);
   MakeRankRows(step, timing, &open);
   MakeCollectiveRows(&open);
   std::move(open.clocks.begin(), open.clocks.end(), std::back_inserter(ready_.clocks));
@@ -188,6 +196,34 @@ void StepFold::MakeRankRows(int64_t step, Timing timing, Open* open) {
     record.clear_spans();
     record.clear_clock();
     ready_.rank_steps.push_back({std::move(record), rank, incarnation_});
+  }
+}
+
+// What both ranks of a message know of it, put together; one whose receiver has not told of it is left out.
+void StepFold::MakeMessageRows(int64_t step, const Open& open) {
+  using Pair = std::tuple<int, int, int, int>;  // seq, from, to, tag
+  std::map<Pair, std::vector<double>> sent;     // in their order
+  for (const auto& [rank, record] : open.kept) {
+    for (const CollectiveRecord& collective : record.collectives()) {
+      for (const MessageRecord& one : collective.messages()) {
+        if (one.from() == rank) sent[{collective.seq(), one.from(), one.to(), one.tag()}].push_back(one.ready());
+      }
+    }
+  }
+  std::map<int, int> numbers;  // by seq
+  std::map<Pair, size_t> received;
+  for (const auto& [rank, record] : open.kept) {
+    for (const CollectiveRecord& collective : record.collectives()) {
+      for (const MessageRecord& one : collective.messages()) {
+        if (one.to() != rank || one.came() == 0) continue;
+        const Pair pair = {collective.seq(), one.from(), one.to(), one.tag()};
+        const size_t place = received[pair]++;
+        const std::vector<double>& times = sent[pair];
+        ready_.messages.push_back({step, collective.seq(), incarnation_, numbers[collective.seq()]++, one.from(),
+                                   one.to(), one.bytes(), place < times.size() ? times[place] : 0, one.ready(),
+                                   one.came()});
+      }
+    }
   }
 }
 
@@ -255,7 +291,7 @@ StepFold::Recent StepFold::recent() const {
 
 int64_t StepFold::dropped() const {
   int64_t dropped = dropped_here_;
-  for (const int64_t by_rank : dropped_by_) dropped += by_rank;
+  for (const DroppedRow& by_rank : dropped_by_) dropped += by_rank.records;
   return dropped;
 }
 

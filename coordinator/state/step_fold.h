@@ -75,6 +75,7 @@ class StepFold {
   void CloseThrough(int64_t step);
   void MakeRankRows(int64_t step, Timing timing, Open* open);
   void MakeCollectiveRows(Open* open);
+  void MakeMessageRows(int64_t step, const Open& open);
   void MakeSpanRows(int64_t step, int rank, const StepRecord& record);
   void Remember(const StepRow& row);
 
@@ -83,7 +84,8 @@ class StepFold {
   int64_t closed_through_ = 0;  // all steps up to this one are folded or too late
   std::set<int64_t> closed_;    // those folded beyond it
   int64_t newest_ = 0;
-  std::vector<int64_t> last_step_, dropped_by_;  // by rank
+  std::vector<int64_t> last_step_;      // by rank
+  std::vector<DroppedRow> dropped_by_;  // by rank
   int64_t dropped_here_ = 0;
   TelemetryRows ready_;
   std::deque<Point> recent_;

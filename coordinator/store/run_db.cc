@@ -21,17 +21,6 @@ std::string InsertSql(absl::string_view table, int columns) {
   return sql + ")";
 }
 
-const char* ThreadName(TraceThread thread) {
-  switch (thread) {
-    case TRACE_THREAD_COMMUNICATION:
-      return "communication";
-    case TRACE_THREAD_INPUT:
-      return "input";
-    default:
-      return "trainer";
-  }
-}
-
 std::string Hex(uint64_t fingerprint) { return absl::StrFormat("%016x", fingerprint); }
 
 }  // namespace
@@ -58,8 +47,9 @@ absl::StatusOr<SqliteRunDb::Inserts> SqliteRunDb::Inserts::Prepare(Database* db)
   ASSIGN_OR_RETURN(Statement rank_step, db->Prepare(InsertSql("rank_step", 27)));
   ASSIGN_OR_RETURN(Statement collective, db->Prepare(InsertSql("collective", 17)));
   ASSIGN_OR_RETURN(Statement span, db->Prepare(InsertSql("span", 12)));
+  ASSIGN_OR_RETURN(Statement message, db->Prepare(InsertSql("message", 11)));
   ASSIGN_OR_RETURN(Statement clock, db->Prepare(InsertSql("clock", 7)));
-  ASSIGN_OR_RETURN(Statement dropped, db->Prepare(InsertSql("dropped", 3)));
+  ASSIGN_OR_RETURN(Statement dropped, db->Prepare(InsertSql("dropped", 4)));
   ASSIGN_OR_RETURN(Statement epoch, db->Prepare(InsertSql("epoch", 8)));
   ASSIGN_OR_RETURN(Statement evaluation, db->Prepare(InsertSql("evaluation", 9)));
   ASSIGN_OR_RETURN(Statement decision, db->Prepare(InsertSql("decision", 8)));
@@ -69,10 +59,10 @@ absl::StatusOr<SqliteRunDb::Inserts> SqliteRunDb::Inserts::Prepare(Database* db)
   ASSIGN_OR_RETURN(Statement left,
                    db->Prepare("UPDATE rank SET \"left\" = ?, why = ? WHERE incarnation = ? AND rank = ?"));
   ASSIGN_OR_RETURN(Statement shown, db->Prepare("UPDATE shown SET through = ?"));
-  return Inserts{std::move(step),     std::move(rank_step),  std::move(collective),    std::move(span),
-                 std::move(clock),    std::move(dropped),    std::move(epoch),         std::move(evaluation),
-                 std::move(decision), std::move(checkpoint), std::move(communication), std::move(rank),
-                 std::move(left),     std::move(shown)};
+  return Inserts{std::move(step),       std::move(rank_step), std::move(collective), std::move(span),
+                 std::move(message),    std::move(clock),     std::move(dropped),    std::move(epoch),
+                 std::move(evaluation), std::move(decision),  std::move(checkpoint), std::move(communication),
+                 std::move(rank),       std::move(left),      std::move(shown)};
 }
 
 absl::StatusOr<std::unique_ptr<SqliteRunDb>> SqliteRunDb::Make(std::unique_ptr<Database> database) {
@@ -98,6 +88,7 @@ absl::Status SqliteRunDb::Write(const TelemetryRows& rows) {
   for (const RankStepRow& row : rows.rank_steps) RETURN_IF_ERROR(Insert(row));
   for (const CollectiveRow& row : rows.collectives) RETURN_IF_ERROR(Insert(row));
   for (const SpanRow& row : rows.spans) RETURN_IF_ERROR(Insert(row));
+  for (const MessageRow& row : rows.messages) RETURN_IF_ERROR(Insert(row));
   for (const ClockRow& row : rows.clocks) RETURN_IF_ERROR(Insert(row));
   for (const DroppedRow& row : rows.dropped) RETURN_IF_ERROR(Insert(row));
   return transaction.Commit();
@@ -192,7 +183,7 @@ absl::Status SqliteRunDb::RollBack(const RunStarted& started) {
   const int64_t step = started.from().cursor().step();
   // One incarnation after the other, so that the primary key finds the rows.
   for (int earlier = 1; earlier < started.incarnation(); ++earlier) {
-    for (const char* table : {"step", "rank_step", "collective", "span", "evaluation"}) {
+    for (const char* table : {"step", "rank_step", "collective", "span", "message", "evaluation"}) {
       const std::string sql = absl::StrCat("UPDATE ", table, " SET survived = 0 WHERE incarnation = ? AND step > ?");
       RETURN_IF_ERROR(Execute(sql, earlier, step));
     }
@@ -237,9 +228,14 @@ absl::Status SqliteRunDb::Insert(const CollectiveRow& row) {
 
 absl::Status SqliteRunDb::Insert(const SpanRow& row) {
   const SpanRecord& s = row.span;
-  return inserts_.span.Run(row.step, row.rank, row.number, ThreadName(s.thread()), s.name(), s.start(), s.end(),
+  return inserts_.span.Run(row.step, row.rank, row.number, TraceThreadName(s.thread()), s.name(), s.start(), s.end(),
                            NullIfZero(s.flops()), row.seq < 0 ? kNull : row.seq, NullIfZero(row.arrival),
                            row.incarnation, Survives(row.step, row.incarnation));
+}
+
+absl::Status SqliteRunDb::Insert(const MessageRow& row) {
+  return inserts_.message.Run(row.step, row.seq, row.number, row.from, row.to, row.bytes, NullIfZero(row.sent),
+                              row.ready, row.came, row.incarnation, Survives(row.step, row.incarnation));
 }
 
 absl::Status SqliteRunDb::Insert(const ClockRow& row) {
@@ -248,7 +244,7 @@ absl::Status SqliteRunDb::Insert(const ClockRow& row) {
 }
 
 absl::Status SqliteRunDb::Insert(const DroppedRow& row) {
-  return inserts_.dropped.Run(row.rank, row.records, row.incarnation);
+  return inserts_.dropped.Run(row.rank, row.records, row.spans, row.incarnation);
 }
 
 bool SqliteRunDb::Survives(int64_t step, int incarnation) const {

@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/statistics.h"
 #include "common/base/status.h"
 #include "coordinator/store/run_db.h"
 #include "coordinator/store/schema.h"
@@ -23,15 +24,6 @@ std::string PartColumns(absl::string_view before, absl::string_view after) {
   std::string columns;
   for (const char* part : kParts) absl::StrAppend(&columns, columns.empty() ? "" : ", ", before, part, "_s", after);
   return columns;
-}
-
-// The smallest value that at least the share `p` of all values do not exceed. Reorders.
-double Percentile(std::vector<double>* values, double p) {
-  if (values->empty()) return 0;
-  const double rank = std::ceil(p * static_cast<double>(values->size()));
-  const auto at = values->begin() + static_cast<int64_t>(std::max(rank, 1.0)) - 1;
-  std::nth_element(values->begin(), at, values->end());
-  return *at;
 }
 
 uint64_t FromHex(const std::string& text) {

@@ -17,9 +17,10 @@ Timing TimingOf(const std::string& name) {
 }
 
 TraceThread ThreadOf(const std::string& name) {
-  return name == "communication" ? TRACE_THREAD_COMMUNICATION
-         : name == "input"       ? TRACE_THREAD_INPUT
-                                 : TRACE_THREAD_TRAINER;
+  for (const TraceThread thread : {TRACE_THREAD_COMMUNICATION, TRACE_THREAD_INPUT}) {
+    if (name == TraceThreadName(thread)) return thread;
+  }
+  return TRACE_THREAD_TRAINER;
 }
 
 constexpr char kParts[] = "step_s, data_wait_s, forward_s, backward_s, comm_exposed_s, optimizer_s, other_s";
@@ -54,8 +55,12 @@ class SqliteRunRecord : public RunRecord {
              [&](const Statement& row) {
                outline.ranks.push_back({static_cast<int>(row.Int(0)), row.Text(1)});
              }));
-    RETURN_IF_ERROR(Each("SELECT COUNT(DISTINCT incarnation) FROM rank",
-                         [&](const Statement& row) { outline.launches = static_cast<int>(row.Int(0)); }));
+    RETURN_IF_ERROR(Each("SELECT COUNT(DISTINCT incarnation), MIN(joined) FROM rank", [&](const Statement& row) {
+      outline.launches = static_cast<int>(row.Int(0));
+      outline.launched = row.Real(1);
+    }));
+    RETURN_IF_ERROR(Each("SELECT structure FROM communication ORDER BY incarnation DESC LIMIT 1",
+                         [&](const Statement& row) { outline.algorithm = row.Text(0); }));
     RETURN_IF_ERROR(Each("SELECT SUM(step_s) FROM step WHERE NOT survived",
                          [&](const Statement& row) { outline.rolled_back_s = row.Real(0); }));
     return outline;
@@ -167,6 +172,27 @@ class SqliteRunRecord : public RunRecord {
         incarnation, step);
   }
 
+  absl::Status EachMessage(int incarnation, int64_t step, const std::function<void(const MessageRow&)>& row) override {
+    MessageRow one;
+    one.incarnation = incarnation;
+    one.step = step;
+    return Each(
+        "SELECT seq, number, \"from\", \"to\", bytes, sent, ready, came FROM message "
+        "WHERE incarnation = ? AND step = ? ORDER BY seq, number",
+        [&](const Statement& s) {
+          one.seq = static_cast<int>(s.Int(0));
+          one.number = static_cast<int>(s.Int(1));
+          one.from = static_cast<int>(s.Int(2));
+          one.to = static_cast<int>(s.Int(3));
+          one.bytes = s.Int(4);
+          one.sent = s.Real(5);
+          one.ready = s.Real(6);
+          one.came = s.Real(7);
+          row(one);
+        },
+        incarnation, step);
+  }
+
   // From each step to the next by the key: a step has hundreds of rows.
   absl::StatusOr<std::vector<Sampled>> SampledSteps(int64_t first, int64_t last) override {
     std::vector<int> incarnations;
@@ -209,9 +235,10 @@ class SqliteRunRecord : public RunRecord {
   absl::StatusOr<std::vector<DroppedRow>> Dropped() override {
     std::vector<DroppedRow> dropped;
     RETURN_IF_ERROR(
-        Each("SELECT rank, incarnation, records FROM dropped ORDER BY incarnation, rank", [&](const Statement& row) {
-          dropped.push_back({static_cast<int>(row.Int(0)), static_cast<int>(row.Int(1)), row.Int(2)});
-        }));
+        Each("SELECT rank, incarnation, records, spans FROM dropped ORDER BY incarnation, rank",
+             [&](const Statement& row) {
+               dropped.push_back({static_cast<int>(row.Int(0)), static_cast<int>(row.Int(1)), row.Int(2), row.Int(3)});
+             }));
     return dropped;
   }
 

@@ -33,6 +33,8 @@ class RunRecord {
     std::vector<Stretch> stretches;  // by first step
     std::vector<Rank> ranks;         // of the latest launch, by rank
     int launches = 0;
+    double launched = 0;       // seconds since 1970, when the first worker joined; 0: none has
+    std::string algorithm;     // how the latest launch's gradients travel; empty: alone, or not known
     double rolled_back_s = 0;  // inside steps that did not survive
   };
   virtual absl::StatusOr<Outline> ReadOutline() = 0;
@@ -45,6 +47,9 @@ class RunRecord {
   virtual absl::Status EachCollective(int incarnation, int64_t first, int64_t last,
                                       const std::function<void(const CollectiveRow&)>& row) = 0;
   virtual absl::Status EachSpan(int incarnation, int64_t step, const std::function<void(const SpanRow&)>& row) = 0;
+
+  virtual absl::Status EachMessage(int incarnation, int64_t step,
+                                   const std::function<void(const MessageRow&)>& row) = 0;
 
   // Steps that have spans.
   struct Sampled {

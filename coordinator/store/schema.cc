@@ -49,13 +49,22 @@ CREATE TABLE span (  -- what the threads of a rank did in a sampled step
   incarnation INTEGER NOT NULL, survived INTEGER NOT NULL,
   PRIMARY KEY (incarnation, step, rank, number)
 ) WITHOUT ROWID;
+CREATE TABLE message (  -- between two hosts, of a collective of a sampled step; its first ones
+  step INTEGER NOT NULL, seq INTEGER NOT NULL, number INTEGER NOT NULL,
+  "from" INTEGER, "to" INTEGER,  -- ranks
+  bytes INTEGER, sent REAL,      -- handed to MPI
+  ready REAL,                    -- the receiver had made room for it
+  came REAL,
+  incarnation INTEGER NOT NULL, survived INTEGER NOT NULL,
+  PRIMARY KEY (incarnation, step, seq, number)
+) WITHOUT ROWID;
 CREATE TABLE clock (  -- how a rank's clock stood to rank 0's
   rank INTEGER NOT NULL, time REAL NOT NULL, offset_s REAL, drift REAL, error_s REAL, drift_error REAL,
   incarnation INTEGER NOT NULL,
   PRIMARY KEY (incarnation, rank, time)
 ) WITHOUT ROWID;
-CREATE TABLE dropped (  -- step records of a rank that were lost, since its launch
-  rank INTEGER NOT NULL, records INTEGER NOT NULL, incarnation INTEGER NOT NULL,
+CREATE TABLE dropped (  -- what was lost of a rank's since its launch: step records, spans of sampled steps
+  rank INTEGER NOT NULL, records INTEGER NOT NULL, spans INTEGER NOT NULL, incarnation INTEGER NOT NULL,
   PRIMARY KEY (incarnation, rank)
 ) WITHOUT ROWID;
 CREATE TABLE epoch (

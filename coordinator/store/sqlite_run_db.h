@@ -23,7 +23,7 @@ class SqliteRunDb : public RunDb {
  private:
   // The prepared statements, the inserts with the columns of schema.cc in their order.
   struct Inserts {
-    Statement step, rank_step, collective, span, clock, dropped;
+    Statement step, rank_step, collective, span, message, clock, dropped;
     Statement epoch, evaluation, decision, checkpoint, communication, rank, left, shown;
     static absl::StatusOr<Inserts> Prepare(Database* db);
   };
@@ -45,6 +45,7 @@ class SqliteRunDb : public RunDb {
   absl::Status Insert(const RankStepRow& row);
   absl::Status Insert(const CollectiveRow& row);
   absl::Status Insert(const SpanRow& row);
+  absl::Status Insert(const MessageRow& row);
   absl::Status Insert(const ClockRow& row);
   absl::Status Insert(const DroppedRow& row);
   template <typename... Values>

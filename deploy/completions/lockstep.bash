@@ -10,7 +10,7 @@ _lockstep_runs() {
 _lockstep() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} program=${COMP_WORDS[0]}
   local command=${COMP_WORDS[1]}
-  local commands="run serve status watch stop checkpoint runs evaluate predict verify dataset bench"
+  local commands="run serve status watch stop checkpoint runs evaluate predict report compare trace verify dataset bench"
   COMPREPLY=()
 
   if [[ $COMP_CWORD == 1 ]]; then
@@ -26,7 +26,7 @@ _lockstep() {
     --resume)
       COMPREPLY=($(compgen -W "$(_lockstep_runs)" -- "$current") $(compgen -d -- "$current"))
       return ;;
-    --out | --data | --output)
+    --out | --data | --output | --html)
       COMPREPLY=($(compgen -f -- "$current"))
       compopt -o filenames
       return ;;
@@ -41,12 +41,15 @@ _lockstep() {
 
   local options
   case $command in
-    run) options="--resume --workers --out --set --dry-run --settings" ;;
-    serve) options="--resume --listen --workers --out --set" ;;
+    run) options="--resume --workers --out --set --inject --dry-run --settings" ;;
+    serve) options="--resume --listen --workers --out --set --inject" ;;
     status | watch | stop | checkpoint | verify | runs) options="--json" ;;
     evaluate) options="--checkpoint --data --split --json" ;;
     predict) options="--checkpoint --data --split --output --json" ;;
     bench) options="--workers --algorithms --sizes --min --max --factor --seconds --timeout --json" ;;
+    report) options="--steps --html --bench --json" ;;
+    compare) options="--steps --target --json" ;;
+    trace) options="--out --steps" ;;
     dataset)
       case ${COMP_WORDS[2]} in
         make) options="--out --train --val --seed" ;;
@@ -61,7 +64,7 @@ _lockstep() {
     run | serve)
       COMPREPLY=($(compgen -f -X '!*.y?(a)ml' -- "$current") $(compgen -d -- "$current"))
       compopt -o filenames ;;
-    status | watch | stop | checkpoint | verify | evaluate | predict)
+    status | watch | stop | checkpoint | verify | evaluate | predict | report | compare | trace)
       COMPREPLY=($(compgen -W "$(_lockstep_runs)" -- "$current") $(compgen -d -- "$current")) ;;
     bench) [[ $COMP_CWORD == 2 ]] && COMPREPLY=($(compgen -W "allreduce" -- "$current")) ;;
     dataset)

@@ -10,7 +10,12 @@ import statistics
 import sys
 import unittest
 
-from support import Case, rows, run
+from support import BIN, ROOT, Case, rows, run
+
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from lab import Lab, why_not  # noqa: E402
+from runs import train  # noqa: E402
 
 FIRST, LAST, END = 101, 200, 300  # the steps that have the fault
 SETTLED = 21                      # steps before are not compared
@@ -97,6 +102,72 @@ class LateRankOfFour(Case):
         late = {row["rank"]: row["late_s"] for row in report(out, "45-80")["ranks"]}
         self.assertAlmostEqual(late[2], 0.2, delta=0.02)
         self.assertEqual({row["last_rank"] for row in rows(out, "select last_rank from step where step > 45")}, {2})
+
+
+@unittest.skipIf(why_not(), why_not())
+class BetweenHosts(Case):
+    """On hosts of their own behind links of a rate that is known."""
+    STEPS, SETTLED = 40, 11
+
+    def train(self, lab, name, ranks, *faults, steps=STEPS, **settings):
+        out = self.folder / name
+        config = self.small(model__name="mlp", model__hidden="[]", data__batch_size=64, communication__algorithm="ring",
+                            convergence__max_steps=steps, convergence__max_epochs=1000, evaluation__every_steps=100000,
+                            checkpoint__every_epoch="false", **settings)
+        train(lab, ranks, BIN, [config, "--workers", ranks, "--out", out, *(word for fault in faults for word in ("--inject", fault))],
+              deadline=240)
+        return out
+
+    def step_ms(self, out, first=SETTLED):
+        return statistics.median(row["step_s"] for row in rows(out, "select step_s from step where step >= ?", first)) * 1e3
+
+    def test_slow_links_and_a_slow_rank_and_both(self):
+        late_ms = 120
+        with Lab(hosts=2, rate="none") as lab:
+            fast = self.step_ms(self.train(lab, "fast", 2))
+            lab.set_rate("200mbit")
+            slow = self.train(lab, "slow", 2)
+            both = self.train(lab, "both", 2, f"slow-rank=1:{late_ms}ms")
+        found = report(slow, f"{self.SETTLED}-")
+        verdict = found["verdict"]
+        self.assertEqual((verdict["cause"], verdict["kind"]), ("communication-bound", "bandwidth"), json.dumps(found["causes"], indent=1))
+        self.assertEqual([cause["cause"] for cause in found["causes"]], ["communication-bound"])
+        gained = self.step_ms(slow) - fast
+        self.assertLessEqual(abs(verdict["saving_s_per_step"] * 1e3 - gained), 0.15 * gained, f"{verdict}, and {gained} ms gained")
+
+        found = report(both, f"{self.SETTLED}-")
+        said = json.dumps(found["causes"], indent=1)
+        causes = {cause["cause"]: cause for cause in found["causes"]}
+        self.assertEqual(set(causes), {"communication-bound", "straggler-bound"}, said)
+        straggler = causes["straggler-bound"]
+        self.assertEqual((straggler["rank"], straggler["host"], straggler["persistence"]), (1, "host2", "persistent"), said)
+        gained = self.step_ms(both) - self.step_ms(slow)
+        self.assertLessEqual(abs(straggler["saving_s_per_step"] * 1e3 - gained), 0.15 * gained, f"{said}, and {gained} ms gained")
+
+    def test_latency_and_bandwidth_of_every_link_are_found(self):
+        with Lab(hosts=3, rate="200mbit") as lab:
+            out = self.train(lab, "links", 3, communication__bucket_mb=1, profile__sample_every=2)
+            rate = lab.goodput(both_ways=True)
+        links = report(out)["links"]
+        self.assertEqual({(link["from"], link["to"]) for link in links}, {("host1", "host2"), ("host2", "host3"), ("host3", "host1")})
+        for link in links:
+            self.assertLessEqual(abs(link["bandwidth_bytes_per_s"] - rate), 0.1 * rate, f"{link}; measured {rate}")
+            self.assertLess(link["bandwidth_error"], 0.1 * rate, link)
+            self.assertLess(link["latency_s"], 0.005, link)
+
+    def test_200_ms_on_one_rank_of_four_leave_the_transfer_as_it_was(self):
+        with Lab(hosts=4, rate="200mbit") as lab:
+            out = self.train(lab, "late", 4, "backward=2:200ms@41-80", steps=80, profile__sample_every=2)
+        before, after = "step between 11 and 40", "step between 43 and 80"
+        def median(column, where, *parameters, table="rank_step"):
+            return statistics.median(row["v"] for row in rows(out, f"select {column} as v from {table} where {where}", *parameters))
+        for rank in range(4):
+            more = (median("comm_wait_s", f"{after} and rank = ?", rank) - median("comm_wait_s", f"{before} and rank = ?", rank))
+            self.assertAlmostEqual(more, 0 if rank == 2 else 0.2, delta=0.02, msg=f"rank {rank}")
+            was, is_now = (median("comm_transfer_s", f"{where} and rank = ?", rank) for where in (before, after))
+            self.assertLessEqual(abs(is_now - was), 0.1 * was, f"rank {rank}: transfer {was}, then {is_now}")
+        was, is_now = (median("transfer_s", f"{where} and name like 'bucket.%'", table="collective") for where in (before, after))
+        self.assertLessEqual(abs(is_now - was), 0.1 * was, f"collectives: transfer {was}, then {is_now}")
 
 
 def main():

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstddef>
 
+#include "common/base/statistics.h"
+
 namespace lockstep {
 
 double Quantile(std::vector<double> values, double fraction) {
@@ -12,17 +14,6 @@ double Quantile(std::vector<double> values, double fraction) {
   const auto below = static_cast<std::size_t>(place);
   const std::size_t above = std::min(below + 1, values.size() - 1);
   return values[below] + (place - static_cast<double>(below)) * (values[above] - values[below]);
-}
-
-double StudentT95(int degrees_of_freedom) {
-  // Tables of the t distribution, 0.975 quantile.
-  constexpr double kTable[] = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-                               2.201,  2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-                               2.080,  2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042};
-  constexpr int kRows = sizeof(kTable) / sizeof(kTable[0]);
-  if (degrees_of_freedom <= kRows) return kTable[std::max(1, degrees_of_freedom) - 1];
-  // Cornish and Fisher's expansion about the normal's 1.95996, right to three digits from here on.
-  return 1.95996 + 2.3722 / degrees_of_freedom + 2.8225 / degrees_of_freedom / degrees_of_freedom;
 }
 
 Ratio RatioOf(const std::vector<double>& numerators, const std::vector<double>& denominators) {

@@ -17,7 +17,4 @@ struct Ratio {
 // The geometric mean of the pairs' ratios, with Student's t on their logarithms. At least two pairs of positive values.
 Ratio RatioOf(const std::vector<double>& numerators, const std::vector<double>& denominators);
 
-// Student's t for a two-sided interval of 95%.
-double StudentT95(int degrees_of_freedom);
-
 }  // namespace lockstep

@@ -71,6 +71,16 @@ struct ClockExchange {
   std::vector<ClockTrip> trips;     // what came of it; none on rank 0
 };
 
+// A message of a collective between two hosts, as one of its two ranks knows it. Nanoseconds of MonotonicNanos.
+struct Message {
+  int peer = 0;       // its rank in the job
+  bool sent = false;  // by this rank; else it comes from the peer
+  int tag = 0;        // tells it, together with its order among those of the same tag, from the peer's others
+  int64_t bytes = 0;
+  int64_t ready_ns = 0;  // handed to MPI, or room was made for it
+  int64_t came_ns = 0;   // of one that was not sent; 0: not yet
+};
+
 // One collective under way. Owned by whoever started it; destroyed only once done, or when the process is about to
 // leave, since a peer may still write into its buffers.
 class Operation {
@@ -84,6 +94,9 @@ class Operation {
   // How it went, as `collective.algorithm` has it, in words that last; known once it is done. Empty: by what its
   // Collectives' algorithm() says.
   virtual absl::string_view algorithm() const { return {}; }
+  // Its first messages to and from ranks on other hosts, in the order of `ready_ns`; good as long as the operation.
+  // None of what a library sends.
+  virtual absl::Span<const Message> messages() const { return {}; }
   // It has collectives of its own still to start, from Poll. Whoever polls it starts no other meanwhile: when that
   // would be differs between ranks, and all have to start the same in the same order.
   virtual bool starts_more() const { return false; }

@@ -307,6 +307,7 @@ absl::Status CommThread::Finish(Item* item) {
   item->wire_bytes = item->operation->wire_bytes();
   item->algorithm = item->operation->algorithm();
   if (item->algorithm.empty()) item->algorithm = algorithm_;
+  item->messages.assign(item->operation->messages().begin(), item->operation->messages().end());
   item->operation.reset();
   item->end_ns = MonotonicNanos();
   if (item->kind != Kind::kTail) --under_way_;
@@ -360,6 +361,7 @@ void CommThread::Publish() {
     span.start_ns = item.start_ns;
     span.begin_ns = item.begin_ns;
     span.end_ns = item.end_ns;
+    span.messages.assign(item.messages.begin(), item.messages.end());
   }
   for_trainer_.NotifyOne();
 }

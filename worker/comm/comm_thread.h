@@ -28,6 +28,7 @@ struct Span {
   int64_t start_ns = 0;  // handed over by the trainer
   int64_t begin_ns = 0;  // started
   int64_t end_ns = 0;    // done
+  std::vector<Message> messages;
 };
 
 // The one thread that calls the collectives. The trainer hands over operations in the order on which all ranks agree;
@@ -97,6 +98,7 @@ class CommThread {
     int64_t start_ns = 0, begin_ns = 0, end_ns = 0;
     int64_t wire_bytes = 0;
     absl::string_view algorithm;
+    std::vector<Message> messages;
     bool begun = false;                    // thread
     bool done = false;                     // under mutex_: the trainer may know
     std::unique_ptr<Operation> operation;  // null before it is begun, and once done

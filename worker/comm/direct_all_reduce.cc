@@ -2,14 +2,11 @@
 // segment; the owner adds the parts up in rank order and sends each the sum. Every element is thus x0 + x1 + … + x(n-1)
 // in this order, whatever the sizes and however messages race, and is computed once: the same bits on every rank and
 // from run to run. Each rank sends 2(n-1)/n of the data, the least there is, in two latencies.
-#include <mpi.h>
-
 #include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "common/base/status.h"
-#include "worker/comm/mpi_check.h"
 #include "worker/comm/mpi_group.h"
 #include "worker/comm/reduce.h"
 
@@ -29,6 +26,7 @@ class DirectAllReduce : public Operation {
   absl::StatusOr<bool> Poll() override;
   int64_t wire_bytes() const override;
   absl::string_view algorithm() const override { return WayName(Way::kDirect); }
+  absl::Span<const Message> messages() const override { return requests_.messages(); }
 
  private:
   // One segment on its way: of the own slice, shared by all peers, or of one peer's slice.
@@ -53,11 +51,15 @@ class DirectAllReduce : public Operation {
   // A lane of the own slice has one request for each peer; so have, after them, the lanes of the peers' slices.
   int PartTag(int64_t lane) const { return static_cast<int>(tag_ + 2 * lane); }
   int SumTag(int64_t lane) const { return PartTag(lane) + 1; }
-  MPI_Request* OwnRequest(int64_t lane, int peer) { return requests_.at(lane * peers_ + PeerIndex(peer)); }
-  MPI_Request* PeerRequest(int64_t lane, int peer) { return requests_.at((kWindow + lane) * peers_ + PeerIndex(peer)); }
+  int64_t OwnPlace(int64_t lane, int peer) const { return lane * peers_ + PeerIndex(peer); }
+  int64_t PeerPlace(int64_t lane, int peer) const { return OwnPlace(kWindow + lane, peer); }
 
-  absl::Status Send(std::byte* from, int64_t count, int peer, int tag, MPI_Request* request);
-  absl::Status Receive(std::byte* to, int64_t count, int peer, int tag, MPI_Request* request);
+  absl::Status Send(const std::byte* from, int64_t count, int peer, int tag, int64_t place) {
+    return requests_.Send(from, count * r_.size(), peer, tag, place);
+  }
+  absl::Status Receive(std::byte* to, int64_t count, int peer, int tag, int64_t place) {
+    return requests_.Receive(to, count * r_.size(), peer, tag, place);
+  }
   absl::Status BeginOwn(int64_t lane, int64_t segment);
   absl::Status BeginPeers(int64_t lane, int peer, int64_t segment);
   absl::Status OwnCameIn(int64_t lane);
@@ -83,7 +85,7 @@ DirectAllReduce::DirectAllReduce(MpiGroup* group, Reduction reduction, int tag)
       r_(std::move(reduction)),
       tag_(tag),
       peers_(group->world - 1),
-      requests_(2 * kWindow * (group->world - 1)) {
+      requests_(group, 2 * kWindow * (group->world - 1)) {
   const int64_t even = (r_.count() + group->world - 1) / group->world;
   slice_ = (even + kSliceElements - 1) / kSliceElements * kSliceElements;
   const MpiOptions& options = group->options;
@@ -107,23 +109,12 @@ absl::Status DirectAllReduce::Start() {
   return absl::OkStatus();
 }
 
-absl::Status DirectAllReduce::Send(std::byte* from, int64_t count, int peer, int tag, MPI_Request* request) {
-  const int bytes = static_cast<int>(count * r_.size());
-  return CheckMpi(MPI_Isend(from, bytes, MPI_BYTE, peer, tag, group_->comm, request), "MPI_Isend");
-}
-
-absl::Status DirectAllReduce::Receive(std::byte* to, int64_t count, int peer, int tag, MPI_Request* request) {
-  const int bytes = static_cast<int>(count * r_.size());
-  return CheckMpi(MPI_Irecv(to, bytes, MPI_BYTE, peer, tag, group_->comm, request), "MPI_Irecv");
-}
-
 absl::Status DirectAllReduce::BeginOwn(int64_t lane, int64_t segment) {
   if (segment >= Segments(group_->rank)) return absl::OkStatus();
   own_[lane] = {segment, false, peers_};
   for (int64_t i = 0; i < peers_; ++i) {
     const int peer = PeerAt(i);
-    RETURN_IF_ERROR(
-        Receive(Part(lane, peer), Count(group_->rank, segment), peer, PartTag(lane), OwnRequest(lane, peer)));
+    RETURN_IF_ERROR(Receive(Part(lane, peer), Count(group_->rank, segment), peer, PartTag(lane), OwnPlace(lane, peer)));
   }
   return absl::OkStatus();
 }
@@ -131,7 +122,7 @@ absl::Status DirectAllReduce::BeginOwn(int64_t lane, int64_t segment) {
 absl::Status DirectAllReduce::BeginPeers(int64_t lane, int peer, int64_t segment) {
   if (segment >= Segments(peer)) return absl::OkStatus();
   peers_lanes_[lane * peers_ + PeerIndex(peer)] = {segment, false, 1};
-  return Send(At(First(peer, segment)), Count(peer, segment), peer, PartTag(lane), PeerRequest(lane, peer));
+  return Send(At(First(peer, segment)), Count(peer, segment), peer, PartTag(lane), PeerPlace(lane, peer));
 }
 
 // x0 + x1 + … in rank order. Only the parts may be overwritten on the way up to the own rank.
@@ -157,7 +148,7 @@ absl::Status DirectAllReduce::OwnCameIn(int64_t lane) {
   for (int step = 1; step < group_->world; ++step) {
     const int peer = (group_->rank + step) % group_->world;
     RETURN_IF_ERROR(Send(At(First(group_->rank, own.segment)), Count(group_->rank, own.segment), peer, SumTag(lane),
-                         OwnRequest(lane, peer)));
+                         OwnPlace(lane, peer)));
   }
   return absl::OkStatus();
 }
@@ -170,20 +161,13 @@ absl::Status DirectAllReduce::PeersCameIn(int64_t lane, int peer) {
   }
   theirs.returning = true;
   return Receive(At(First(peer, theirs.segment)), Count(peer, theirs.segment), peer, SumTag(lane),
-                 PeerRequest(lane, peer));
+                 PeerPlace(lane, peer));
 }
 
 absl::Status DirectAllReduce::Completed(int k) {
   const int64_t place = requests_.completed(k), lane = place / peers_ % kWindow;
   const int peer = PeerAt(place % peers_);
-  const bool own = place < kWindow * peers_;
-  const Lane& is = own ? own_[lane] : peers_lanes_[place - kWindow * peers_];
-  // A sum comes from its owner, a part goes to it.
-  if (own != is.returning) {
-    const int64_t count = Count(own ? group_->rank : peer, is.segment);
-    RETURN_IF_ERROR(requests_.CheckReceived(k, group_->names[peer], count * r_.size()));
-  }
-  return own ? OwnCameIn(lane) : PeersCameIn(lane, peer);
+  return place < kWindow * peers_ ? OwnCameIn(lane) : PeersCameIn(lane, peer);
 }
 
 // The parts of everyone else's slices, and the own sum to everyone.

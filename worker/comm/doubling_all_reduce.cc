@@ -6,14 +6,11 @@
 //
 // Sums are a tree over the ranks' numbers, with the lower numbers' part on the left on both sides: the same bits on
 // every rank and from run to run.
-#include <mpi.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
 #include "common/base/status.h"
-#include "worker/comm/mpi_check.h"
 #include "worker/comm/mpi_group.h"
 #include "worker/comm/reduce.h"
 
@@ -23,7 +20,11 @@ namespace {
 class DoublingAllReduce : public Operation {
  public:
   DoublingAllReduce(MpiGroup* group, Reduction reduction, int tag)
-      : group_(group), r_(std::move(reduction)), tag_(tag), bytes_(static_cast<int64_t>(r_.data.size())) {
+      : group_(group),
+        r_(std::move(reduction)),
+        tag_(tag),
+        bytes_(static_cast<int64_t>(r_.data.size())),
+        requests_(group, 2) {
     PlanRounds();
     came_ = group->pool.Take(bytes_);
   }
@@ -32,6 +33,7 @@ class DoublingAllReduce : public Operation {
   absl::Status Start() { return Begin(); }
   int64_t wire_bytes() const override { return wire_bytes_; }
   absl::string_view algorithm() const override { return WayName(Way::kDoubling); }
+  absl::Span<const Message> messages() const override { return requests_.messages(); }
   absl::StatusOr<bool> Poll() override;
 
  private:
@@ -54,7 +56,7 @@ class DoublingAllReduce : public Operation {
   int pending_ = 0;   // messages of it
   int64_t wire_bytes_ = 0;
   Buffer came_;
-  RequestSet requests_{2};  // receive, send
+  RequestSet requests_;  // receive, send
 };
 
 void DoublingAllReduce::PlanRounds() {
@@ -74,16 +76,11 @@ void DoublingAllReduce::PlanRounds() {
 
 absl::Status DoublingAllReduce::Begin() {
   const Round& round = rounds_[round_];
-  const int bytes = static_cast<int>(bytes_);
   if (round.receives) {
     std::byte* const to = round.adds ? came_.get() : r_.data.data();
-    RETURN_IF_ERROR(
-        CheckMpi(MPI_Irecv(to, bytes, MPI_BYTE, round.peer, tag_, group_->comm, requests_.at(0)), "MPI_Irecv"));
+    RETURN_IF_ERROR(requests_.Receive(to, bytes_, round.peer, tag_, /*place=*/0));
   }
-  if (round.sends) {
-    RETURN_IF_ERROR(CheckMpi(
-        MPI_Isend(r_.data.data(), bytes, MPI_BYTE, round.peer, tag_, group_->comm, requests_.at(1)), "MPI_Isend"));
-  }
+  if (round.sends) RETURN_IF_ERROR(requests_.Send(r_.data.data(), bytes_, round.peer, tag_, /*place=*/1));
   pending_ = (round.receives ? 1 : 0) + (round.sends ? 1 : 0);
   return absl::OkStatus();
 }
@@ -100,9 +97,6 @@ absl::StatusOr<bool> DoublingAllReduce::Poll() {
     const Round& round = rounds_[round_];
     ASSIGN_OR_RETURN(const int count, requests_.Test());
     if (count == 0) return false;
-    for (int k = 0; k < count; ++k) {
-      if (requests_.completed(k) == 0) RETURN_IF_ERROR(requests_.CheckReceived(k, group_->names[round.peer], bytes_));
-    }
     pending_ -= count;
     if (pending_ > 0) continue;
     TakeIn(round);

@@ -64,6 +64,7 @@ class WindowReduction : public WindowOperation {
       : WindowOperation(window, number, order), task_(std::move(task)), between_(std::move(between)) {}
 
   int64_t wire_bytes() const override { return wire_bytes_; }
+  absl::Span<const Message> messages() const override { return messages_; }
 
   absl::StatusOr<bool> Poll() override {
     for (bool moved = true; moved;) {
@@ -95,6 +96,7 @@ class WindowReduction : public WindowOperation {
         LetOthersGo(done);
         if (!done) break;
         wire_bytes_ += operation_->wire_bytes();
+        messages_.assign(operation_->messages().begin(), operation_->messages().end());
         operation_.reset();
         stage_ = Stage::kGiveOut;
         break;
@@ -169,6 +171,7 @@ class WindowReduction : public WindowOperation {
   bool gone_ = false;
   int64_t added_ = 0;  // elements of the slice
   int64_t wire_bytes_ = 0;
+  std::vector<Message> messages_;
   std::unique_ptr<Operation> operation_;
 };
 

@@ -347,12 +347,14 @@ absl::StatusOr<std::vector<int>> Names(MPI_Comm comm) {
   return names;
 }
 
-absl::StatusOr<bool> OnOneHost(const MpiGroup& group, int64_t until_ns) {
+// By rank: whether it is on another host than this one.
+absl::StatusOr<std::vector<bool>> Elsewhere(const MpiGroup& group, int64_t until_ns) {
   const HostIdentity own = OwnHostIdentity();
   const absl::Duration left = absl::Nanoseconds(until_ns - MonotonicNanos());
   ASSIGN_OR_RETURN(const std::vector<HostIdentity> all, GatherEach(own, group.world, group.comm, left));
-  return std::all_of(all.begin(), all.end(),
-                     [&](const HostIdentity& one) { return one.text == absl::string_view(own.text); });
+  std::vector<bool> elsewhere;
+  for (const HostIdentity& one : all) elsewhere.push_back(one.text != absl::string_view(own.text));
+  return elsewhere;
 }
 
 absl::StatusOr<std::unique_ptr<MpiGroup>> MakeGroup(const MpiOptions& options, MPI_Comm* words, MPI_Comm* calls) {
@@ -367,10 +369,10 @@ absl::StatusOr<std::unique_ptr<MpiGroup>> MakeGroup(const MpiOptions& options, M
   RETURN_IF_ERROR(CheckMpi(MPI_Comm_rank(group->comm, &group->rank), "MPI_Comm_rank"));
   ASSIGN_OR_RETURN(group->names, Names(group->comm));
   group->world = static_cast<int>(group->names.size());
-  group->segment_bytes = options.segment_bytes;
-  if (group->segment_bytes > 0) return group;
-  ASSIGN_OR_RETURN(const bool one_host, OnOneHost(*group, until_ns));
-  group->segment_bytes = one_host ? kHostSegmentBytes : kLinkSegmentBytes;
+  ASSIGN_OR_RETURN(group->elsewhere, Elsewhere(*group, until_ns));
+  const bool one_host = std::count(group->elsewhere.begin(), group->elsewhere.end(), true) == 0;
+  const int64_t fits = one_host ? kHostSegmentBytes : kLinkSegmentBytes;
+  group->segment_bytes = options.segment_bytes > 0 ? options.segment_bytes : fits;
   return group;
 }
 

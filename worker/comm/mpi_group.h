@@ -42,7 +42,8 @@ class ScratchPool {
 // What an operation needs to know of the group it belongs to.
 struct MpiGroup {
   int rank = 0, world = 1;
-  std::vector<int> names;  // the ranks' in the job, for messages
+  std::vector<int> names;       // the ranks' in the job, for messages
+  std::vector<bool> elsewhere;  // by rank: on another host than this one
   MPI_Comm comm = MPI_COMM_NULL;
   MPI_Comm tails = MPI_COMM_NULL;  // theirs, since MPI matches a communicator's collectives by their order
   MpiOptions options;
@@ -63,22 +64,38 @@ struct Reduction {
   int64_t count() const { return static_cast<int64_t>(data.size()) / size(); }
 };
 
-// Requests that are tested together; a place for each stays.
+// Messages that are under way at a time and tested together, each in a place of its own.
 class RequestSet {
  public:
-  explicit RequestSet(int64_t size) : requests_(size, MPI_REQUEST_NULL), completed_(size), statuses_(size) {}
-  MPI_Request* at(int64_t index) { return &requests_[index]; }
-  // How many are done that were not before: their places are completed(0) … completed(count - 1).
+  RequestSet(const MpiGroup* group, int64_t places)
+      : group_(group), requests_(places, MPI_REQUEST_NULL), completed_(places), statuses_(places), under_way_(places) {}
+  absl::Status Send(const std::byte* from, int64_t bytes, int peer, int tag, int64_t place);
+  absl::Status Receive(std::byte* to, int64_t bytes, int peer, int tag, int64_t place);
+  // How many are done that were not before: their places are completed(0) … completed(count - 1). FailedPrecondition: a
+  // peer sent more, or less, than was to be received.
   absl::StatusOr<int> Test();
   int completed(int k) const { return completed_[k]; }
-  // The k-th of them, a receive of `bytes` from `peer`, its name in the job. FailedPrecondition: it sent more, or less.
-  absl::Status CheckReceived(int k, int peer, int64_t bytes) const;
+  // The first kMostMessages between hosts.
+  absl::Span<const Message> messages() const { return messages_; }
+  static constexpr size_t kMostMessages = 64;
 
  private:
+  struct UnderWay {
+    int from = -1;  // -1: it is sent
+    int64_t bytes = 0;
+    int64_t message = -1;  // in messages_; -1: not there
+  };
+
+  void Begin(bool sent, int64_t bytes, int peer, int tag, int64_t place);
+  absl::Status CheckReceived(const MPI_Status& status, const UnderWay& due) const;
+
+  const MpiGroup* const group_;
   // Small messages take some microseconds: no memory for two requests.
   absl::InlinedVector<MPI_Request, 2> requests_;
   absl::InlinedVector<int, 2> completed_;
   absl::InlinedVector<MPI_Status, 2> statuses_;
+  absl::InlinedVector<UnderWay, 2> under_way_;  // by place
+  absl::InlinedVector<Message, 2> messages_;
 };
 
 // Slices and chunks begin at multiples of this many elements, so that no cache line has two owners.

@@ -12,15 +12,12 @@
 //
 // With a shorter format on the wire a part is rounded into scratch memory when it is sent, and decoded and added when
 // it has come. Where a sum becomes complete it is rounded at once, so that passing it on changes nothing.
-#include <mpi.h>
-
 #include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "common/base/status.h"
 #include "worker/comm/half.h"
-#include "worker/comm/mpi_check.h"
 #include "worker/comm/mpi_group.h"
 #include "worker/comm/reduce.h"
 
@@ -39,6 +36,7 @@ class RingAllReduce : public Operation {
   absl::StatusOr<bool> Poll() override;
   int64_t wire_bytes() const override { return wire_bytes_; }
   absl::string_view algorithm() const override { return WayName(Way::kRing); }
+  absl::Span<const Message> messages() const override { return requests_.messages(); }
 
  private:
   // A message of the queue: segment `message % segments_` of the chunk that it is about.
@@ -53,9 +51,7 @@ class RingAllReduce : public Operation {
   std::byte* Scratch(bool outgoing, int64_t message) const {
     return scratch_.get() + ((outgoing ? kDepth : 0) + message % kDepth) * segment_ * r_.wire_size();
   }
-  MPI_Request* Request(bool outgoing, int64_t message) {
-    return requests_.at((outgoing ? kDepth : 0) + message % kDepth);
-  }
+  static int64_t Place(bool outgoing, int64_t message) { return (outgoing ? kDepth : 0) + message % kDepth; }
 
   absl::Status Continue();
   absl::Status Receive(int64_t message);
@@ -76,8 +72,8 @@ class RingAllReduce : public Operation {
   int64_t wire_bytes_ = 0;            // sent so far
   int64_t scratch_bytes_ = 0;
   Buffer scratch_;
-  RequestSet requests_{2 * kDepth};  // by message % kDepth: receives, then sends
-  std::vector<bool> done_;           // by request: done, but a message before it is not yet
+  RequestSet requests_;     // by message % kDepth: receives, then sends
+  std::vector<bool> done_;  // by request: done, but a message before it is not yet
 };
 
 RingAllReduce::RingAllReduce(MpiGroup* group, Reduction reduction, int tag)
@@ -85,7 +81,8 @@ RingAllReduce::RingAllReduce(MpiGroup* group, Reduction reduction, int tag)
       r_(std::move(reduction)),
       tag_(tag),
       left_((group->rank + group->world - 1) % group->world),
-      right_((group->rank + 1) % group->world) {
+      right_((group->rank + 1) % group->world),
+      requests_(group, 2 * kDepth) {
   const auto round_up = [](int64_t value, int64_t to) { return (value + to - 1) / to * to; };
   chunk_ = round_up((r_.count() + group->world - 1) / group->world, kSliceElements);
   // Rounds overlap only if a chunk has segments for it, so that small chunks get small ones.
@@ -108,13 +105,12 @@ RingAllReduce::Piece RingAllReduce::PieceOf(int64_t chunk, int64_t message) cons
 absl::Status RingAllReduce::Receive(int64_t message) {
   const Piece piece = Incoming(message);
   std::byte* const to = Adds(message) || r_.shortened() ? Scratch(false, message) : At(piece.first);
-  const int bytes = static_cast<int>(piece.count * r_.wire_size());
-  return CheckMpi(MPI_Irecv(to, bytes, MPI_BYTE, left_, tag_, group_->comm, Request(false, message)), "MPI_Irecv");
+  return requests_.Receive(to, piece.count * r_.wire_size(), left_, tag_, Place(false, message));
 }
 
 absl::Status RingAllReduce::Send(int64_t message) {
   const Piece piece = Outgoing(message);
-  const int bytes = static_cast<int>(piece.count * r_.wire_size());
+  const int64_t bytes = piece.count * r_.wire_size();
   wire_bytes_ += bytes;
   std::byte* from = At(piece.first);
   if (r_.shortened()) {
@@ -122,7 +118,7 @@ absl::Status RingAllReduce::Send(int64_t message) {
     from = Scratch(true, message);
     HalfFormatOf(r_.wire).encode(values, piece.count, reinterpret_cast<uint16_t*>(from));
   }
-  return CheckMpi(MPI_Isend(from, bytes, MPI_BYTE, right_, tag_, group_->comm, Request(true, message)), "MPI_Isend");
+  return requests_.Send(from, bytes, right_, tag_, Place(true, message));
 }
 
 // Posts all that may be posted.
@@ -169,13 +165,7 @@ absl::StatusOr<bool> RingAllReduce::Poll() {
   for (int round = 0; round < 2 * kDepth && (came_ < messages_ || sent_ < messages_); ++round) {
     ASSIGN_OR_RETURN(const int count, requests_.Test());
     if (count == 0) break;
-    for (int k = 0; k < count; ++k) {
-      const int place = requests_.completed(k);
-      done_[place] = true;
-      if (place >= kDepth) continue;
-      const int64_t message = came_ + (place - came_ % kDepth + kDepth) % kDepth;
-      RETURN_IF_ERROR(requests_.CheckReceived(k, group_->names[left_], Incoming(message).count * r_.wire_size()));
-    }
+    for (int k = 0; k < count; ++k) done_[requests_.completed(k)] = true;
     Advance();
     RETURN_IF_ERROR(Continue());
   }

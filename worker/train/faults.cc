@@ -25,19 +25,30 @@ bool Faults::Strikes(const Inject& inject, StepPart part, int64_t step) const {
                                 static_cast<uint64_t>(rank_);
 }
 
-void Faults::Hold(StepPart part, int64_t step) const {
+double Faults::DelayOf(StepPart part, int64_t step) const {
+  double delay = 0;
+  for (const Inject& inject : mine_) delay += Strikes(inject, part, step) ? inject.delay() : 0;
+  return delay;
+}
+
+double Faults::FactorOf(StepPart part, int64_t step) const {
+  double factor = 1;
   for (const Inject& inject : mine_) {
-    if (inject.delay() > 0 && Strikes(inject, part, step)) absl::SleepFor(absl::Seconds(inject.delay()));
+    if (inject.factor() > 1 && Strikes(inject, part, step)) factor *= inject.factor();
   }
+  return factor;
+}
+
+void Faults::Hold(StepPart part, int64_t step) const {
+  if (const double delay = DelayOf(part, step); delay > 0) absl::SleepFor(absl::Seconds(delay));
 }
 
 void Faults::Stretch(StepPart part, int64_t step, int64_t start_ns) const {
-  for (const Inject& inject : mine_) {
-    if (inject.factor() <= 1 || !Strikes(inject, part, step)) continue;
-    const auto took = static_cast<double>(MonotonicNanos() - start_ns);
-    const int64_t until_ns = start_ns + static_cast<int64_t>(took * inject.factor());
-    while (MonotonicNanos() < until_ns) {  // a slower processor is busy, too
-    }
+  const double factor = FactorOf(part, step);
+  if (factor == 1) return;
+  const auto took = static_cast<double>(MonotonicNanos() - start_ns);
+  const int64_t until_ns = start_ns + static_cast<int64_t>(took * factor);
+  while (MonotonicNanos() < until_ns) {  // a slower processor is busy, too
   }
 }
 

@@ -11,6 +11,9 @@ namespace lockstep {
 class Faults {
  public:
   Faults(const RunConfig& config, int rank, int world);
+  // Seconds by which a part of this step is held up, and how many times as long as it takes it is to take.
+  double DelayOf(StepPart part, int64_t step) const;
+  double FactorOf(StepPart part, int64_t step) const;
   // At the beginning of a part of this step: sleeps for what is asked for; nothing nearly always.
   void Hold(StepPart part, int64_t step) const;
   // At its end: what began at `start_ns` (MonotonicNanos) takes as many times as long as is asked for, computing.

@@ -54,8 +54,8 @@ absl::StatusOr<StepOutcome> StepRunner::Run(int64_t step, int64_t step_samples, 
   if (!options_.config.profile().off()) {
     Record(*batch);
   } else {
-    outcome_.record.set_step_s(static_cast<double>(moments_.end - moments_.start) *
-                               1e-9);  // which buckets are tuned by
+    // By which buckets are tuned.
+    outcome_.record.set_step_s(static_cast<double>(moments_.end - moments_.start) * 1e-9);
   }
   return std::move(outcome_);
 }
@@ -227,7 +227,6 @@ void StepRunner::Record(const Batch& batch) {
 // The trainer's spans add up to the parts: what the update waited for counts as exposed, and is drawn before it.
 void StepRunner::RecordClosely(const Batch& batch) {
   StepRecord& record = outcome_.record;
-  record.set_sampled(true);
   trace_.Add(TRACE_THREAD_TRAINER, "data_wait", moments_.start, moments_.data);
   trace_.Add(TRACE_THREAD_TRAINER, "comm_exposed", moments_.backward, moments_.exposed);
   trace_.Add(TRACE_THREAD_TRAINER, "optimizer", moments_.exposed, moments_.optimizer);
@@ -235,7 +234,7 @@ void StepRunner::RecordClosely(const Batch& batch) {
   trace_.Add(TRACE_THREAD_INPUT, "read", batch.begin_ns, batch.read_ns);
   trace_.Add(TRACE_THREAD_INPUT, "decode", batch.read_ns, batch.end_ns);
   trace_.Fill(wall_, &record);
-  FillCollectives(spans_, wall_, &record);
+  FillCollectives(spans_, options_.rank, wall_, &record);
 }
 
 }  // namespace lockstep

@@ -76,7 +76,7 @@ void FillTimes(const StepMoments& moments, const std::vector<Span>& spans, doubl
   *previous_first_ns = first_ns;
 }
 
-void FillCollectives(const std::vector<Span>& spans, const WallClock& wall, StepRecord* record) {
+void FillCollectives(const std::vector<Span>& spans, int rank, const WallClock& wall, StepRecord* record) {
   for (const Span& span : spans) {
     CollectiveRecord* collective = record->add_collectives();
     collective->set_seq(span.seq);
@@ -87,6 +87,15 @@ void FillCollectives(const std::vector<Span>& spans, const WallClock& wall, Step
     collective->set_arrival(wall.Seconds(span.start_ns));
     collective->set_begin(wall.Seconds(span.begin_ns));
     collective->set_end(wall.Seconds(span.end_ns));
+    for (const Message& message : span.messages) {
+      MessageRecord* one = collective->add_messages();
+      one->set_from(message.sent ? rank : message.peer);
+      one->set_to(message.sent ? message.peer : rank);
+      one->set_tag(message.tag);
+      one->set_bytes(message.bytes);
+      one->set_ready(wall.Seconds(message.ready_ns));
+      if (!message.sent) one->set_came(wall.Seconds(message.came_ns));
+    }
   }
 }
 

@@ -41,7 +41,7 @@ struct StepMoments {
 void FillTimes(const StepMoments& moments, const std::vector<Span>& spans, double last_arrival, const WallClock& wall,
                int64_t* previous_first_ns, StepRecord* record);
 
-// Adds the record of every collective, for a sampled step.
-void FillCollectives(const std::vector<Span>& spans, const WallClock& wall, StepRecord* record);
+// Adds the record of every collective of `rank`, for a sampled step.
+void FillCollectives(const std::vector<Span>& spans, int rank, const WallClock& wall, StepRecord* record);
 
 }  // namespace lockstep

@@ -8,7 +8,10 @@
 namespace lockstep {
 
 void StepTrace::Add(TraceThread thread, const std::string& name, int64_t begin_ns, int64_t end_ns, double flops) {
-  if (count_ == kMostSpans) return;
+  if (count_ == kMostSpans) {
+    ++left_out_;
+    return;
+  }
   if (entries_.size() == count_) entries_.emplace_back();
   Entry& entry = entries_[count_++];
   entry.thread = thread;
@@ -39,6 +42,7 @@ void StepTrace::Fill(const WallClock& wall, StepRecord* record) {
     span->set_end(wall.Seconds(entries_[i].end_ns));
     span->set_flops(entries_[i].flops);
   }
+  record->set_left_out(left_out_);
 }
 
 }  // namespace lockstep

@@ -14,8 +14,9 @@ namespace lockstep {
 class StepTrace : public LayerWatch {
  public:
   // Forgets the last step's.
-  void Begin() { count_ = 0; }
-  // Nanoseconds of MonotonicNanos; of one thread in the order of their beginnings. More than kMostSpans: left out.
+  void Begin() { count_ = left_out_ = 0; }
+  // Nanoseconds of MonotonicNanos; of one thread in the order of their beginnings. More than kMostSpans: left out, and
+  // counted.
   void Add(TraceThread thread, const std::string& name, int64_t begin_ns, int64_t end_ns, double flops = 0);
   void Forward(const std::string& layer, int64_t begin_ns, int64_t end_ns, double flops) override;
   void Backward(const std::string& layer, int64_t begin_ns, int64_t end_ns, double flops) override;
@@ -33,6 +34,7 @@ class StepTrace : public LayerWatch {
   };
   std::vector<Entry> entries_;  // the first count_; the rest is kept for its memory
   size_t count_ = 0;
+  int32_t left_out_ = 0;
 };
 
 }  // namespace lockstep

@@ -64,7 +64,8 @@ const LAYER_COLUMNS = [
 
 const LINK_COLUMNS = [
   ['from', 'text', 'from'], ['to', 'text', 'to'], ['latency', 'time', 'latency_s'], ['±', 'time', 'latency_error_s'],
-  ['bandwidth', 'rate', 'bandwidth_bytes_per_s'], ['±', 'rate', 'bandwidth_error'], ['samples', 'count', 'samples'],
+  ['bandwidth', 'rate', 'bandwidth_bytes_per_s'], ['±', 'rate', 'bandwidth_error'], ['messages', 'count', 'samples'],
+  ['of bench', 'percent', ({bandwidth_bytes_per_s: rate, limit_bytes_per_s: limit}) => limit > 0 ? rate / limit : null],
 ];
 
 // Each with what to say where there are no rows.

@@ -165,6 +165,49 @@ TEST(StepFoldTest, CollectivesAreMatchedOverRanks) {
   EXPECT_EQ(rows.rank_steps[0].record.collectives_size(), 0);
 }
 
+// Both ranks number the messages of each tag in their own order; what the receiver tells last may have been sent first.
+TEST(StepFoldTest, MessagesAreMatchedByTagAndOrder) {
+  StepFold fold(2, 4);
+  const auto add = [](CollectiveRecord* one, int from, int to, int tag, double ready, double came) {
+    MessageRecord* message = one->add_messages();
+    message->set_from(from);
+    message->set_to(to);
+    message->set_tag(tag);
+    message->set_bytes(100 * tag);
+    message->set_ready(ready);
+    message->set_came(came);
+  };
+  StepRecord sender = Record(1, 0), receiver = Record(1, 1);
+  CollectiveRecord *out = sender.add_collectives(), *in = receiver.add_collectives();
+  out->set_seq(5);
+  in->set_seq(5);
+  add(out, 0, 1, 1, 10.0, 0);
+  add(out, 0, 1, 2, 10.1, 0);
+  add(out, 0, 1, 1, 10.2, 0);
+  add(in, 0, 1, 2, 9.0, 11.0);
+  add(in, 0, 1, 1, 9.1, 11.1);
+  add(in, 0, 1, 1, 9.2, 11.2);
+  add(in, 0, 1, 1, 9.3, 11.3);  // its sender's record holds no more
+  fold.Add(1, Batch({receiver}));
+  fold.Add(0, Batch({sender}));
+  const TelemetryRows rows = fold.Take();
+  ASSERT_EQ(rows.messages.size(), 4u);
+  const std::vector<double> sent = {10.1, 10.0, 10.2, 0};
+  for (int i = 0; i < 4; ++i) {
+    const MessageRow& row = rows.messages[i];
+    EXPECT_EQ(row.step, 1);
+    EXPECT_EQ(row.seq, 5);
+    EXPECT_EQ(row.incarnation, 4);
+    EXPECT_EQ(row.number, i);
+    EXPECT_EQ(row.from, 0);
+    EXPECT_EQ(row.to, 1);
+    EXPECT_EQ(row.bytes, i == 0 ? 200 : 100);
+    EXPECT_DOUBLE_EQ(row.sent, sent[i]);
+    EXPECT_DOUBLE_EQ(row.ready, 9.0 + 0.1 * i);
+    EXPECT_DOUBLE_EQ(row.came, 11.0 + 0.1 * i);
+  }
+}
+
 TEST(StepFoldTest, RecentLooksAFewSecondsBack) {
   StepFold fold(1, 1);
   EXPECT_EQ(fold.recent().step, 0);
@@ -200,6 +243,21 @@ TEST(StepFoldTest, DroppedRecordsOfTheRanksAddUp) {
   fold.Add(1, Batch({Record(9, 1)}));
   EXPECT_EQ(fold.last_step_of(1), 9);
   EXPECT_EQ(fold.last_step_of(0), 0);
+}
+
+TEST(StepFoldTest, SpansThatWereLeftOutAreCountedByRank) {
+  StepFold fold(2, 1);
+  StepRecord record = Record(1, 1);
+  record.set_left_out(5);
+  fold.Add(1, Batch({record}));
+  fold.Add(1, Batch({record}));
+  record.set_step(2);
+  fold.Add(1, Batch({record}));
+  const TelemetryRows rows = fold.Take();
+  ASSERT_EQ(rows.dropped.size(), 2u);
+  EXPECT_EQ(rows.dropped[1].rank, 1);
+  EXPECT_EQ(rows.dropped[1].spans, 10);
+  EXPECT_EQ(rows.dropped[1].records, 0);
 }
 
 }  // namespace

@@ -162,7 +162,9 @@ TEST(RunDbTest, EveryOtherRowLiesInItsColumns) {
   rows.clocks[0].clock.set_drift(2.5);
   rows.clocks[0].clock.set_error_s(3.5);
   rows.clocks[0].clock.set_drift_error(4.5);
-  rows.dropped.push_back({1, 2, 33});
+  rows.messages.push_back({7, 2, 2, 5, 0, 1, 4096, 1.5, 2.5, 3.5});
+  rows.messages.push_back({7, 2, 2, 6, 0, 1, 4096, 0, 2.5, 3.5});
+  rows.dropped.push_back({1, 2, 33, 44});
   ASSERT_TRUE(db->Write(rows).ok());
   EXPECT_EQ(
       Query(path,
@@ -175,7 +177,11 @@ TEST(RunDbTest, EveryOtherRowLiesInItsColumns) {
                   "SELECT rank||' '||time||' '||offset_s||' '||drift||' '||error_s||' '||drift_error||' '||"
                   "incarnation FROM clock"),
             "1 5.5 1.5 2.5 3.5 4.5 2");
-  EXPECT_EQ(Query(path, "SELECT rank||' '||records||' '||incarnation FROM dropped"), "1 33 2");
+  EXPECT_EQ(Query(path,
+                  "SELECT step||' '||seq||' '||number||' '||\"from\"||' '||\"to\"||' '||bytes||' '||"
+                  "IFNULL(sent, 'null')||' '||ready||' '||came||' '||incarnation||' '||survived FROM message"),
+            "7 2 5 0 1 4096 1.5 2.5 3.5 2 1 7 2 6 0 1 4096 null 2.5 3.5 2 1");
+  EXPECT_EQ(Query(path, "SELECT rank||' '||records||' '||spans||' '||incarnation FROM dropped"), "1 33 44 2");
   Story story(db.get());
   story.Start(2);
   story.Take(Epoch(2, 10));

@@ -27,7 +27,9 @@ TEST(RunRecordTest, WhatWasWrittenIsReadBackFieldByField) {
   const StoreFolder folder;
   const auto db = Open(folder / "run.db");
   ASSERT_TRUE(db->Write(Steps(1, 3, 1)).ok());
-  ASSERT_TRUE(db->Write(Sampled(2, 1)).ok());
+  TelemetryRows sampled_rows = Sampled(2, 1);
+  sampled_rows.messages.push_back({2, 3, 1, 0, 1, 0, 4096, 1.5, 2.5, 3.5});
+  ASSERT_TRUE(db->Write(sampled_rows).ok());
   const auto record = Record(folder / "run.db");
   ASSERT_NE(record, nullptr);
 
@@ -73,6 +75,18 @@ TEST(RunRecordTest, WhatWasWrittenIsReadBackFieldByField) {
   EXPECT_EQ(spans[3].arrival, 1.25);
   EXPECT_EQ(spans[3].span.thread(), TRACE_THREAD_COMMUNICATION);
 
+  std::vector<MessageRow> messages;
+  ASSERT_TRUE(record->EachMessage(1, 2, [&](const MessageRow& row) { messages.push_back(row); }).ok());
+  ASSERT_EQ(messages.size(), 1u);
+  EXPECT_EQ(messages[0].step, 2);
+  EXPECT_EQ(messages[0].seq, 3);
+  EXPECT_EQ(messages[0].from, 1);
+  EXPECT_EQ(messages[0].to, 0);
+  EXPECT_EQ(messages[0].bytes, 4096);
+  EXPECT_EQ(messages[0].sent, 1.5);
+  EXPECT_EQ(messages[0].ready, 2.5);
+  EXPECT_EQ(messages[0].came, 3.5);
+
   const auto sampled = record->SampledSteps(1, 9);
   ASSERT_TRUE(sampled.ok()) << sampled.status();
   ASSERT_EQ(sampled->size(), 1u);
@@ -114,8 +128,8 @@ TEST(RunRecordTest, ClocksAreTheLastOfEachRank) {
       row.clock.set_error_s(1e-6 * time);
     }
   }
-  rows.dropped.push_back({1, 1, 5});
-  rows.dropped.push_back({1, 1, 7});
+  rows.dropped.push_back({1, 1, 5, 0});
+  rows.dropped.push_back({1, 1, 7, 3});
   ASSERT_TRUE(db->Write(rows).ok());
   const auto record = Record(folder / "run.db");
   const auto clocks = record->Clocks();
@@ -127,6 +141,7 @@ TEST(RunRecordTest, ClocksAreTheLastOfEachRank) {
   ASSERT_TRUE(dropped.ok()) << dropped.status();
   ASSERT_EQ(dropped->size(), 1u) << "counted since the launch";
   EXPECT_EQ(dropped->front().records, 7);
+  EXPECT_EQ(dropped->front().spans, 3);
 }
 
 }  // namespace

@@ -19,13 +19,6 @@ TEST(StatisticsTest, BusBandwidthIsWhatEachLinkCarries) {
   EXPECT_DOUBLE_EQ(BusBandwidth(10, 4), 15);
 }
 
-TEST(StatisticsTest, StudentsTIsThatOfTheTables) {
-  EXPECT_NEAR(StudentT95(1), 12.706, 1e-3);
-  EXPECT_NEAR(StudentT95(10), 2.228, 1e-3);
-  EXPECT_NEAR(StudentT95(40), 2.021, 2e-3);
-  EXPECT_NEAR(StudentT95(120), 1.980, 2e-3);
-}
-
 TEST(StatisticsTest, ARatioIsTheGeometricMeanOfPairsWithItsInterval) {
   const Ratio same = RatioOf({2, 4, 6}, {1, 2, 3});
   EXPECT_DOUBLE_EQ(same.mean, 2);

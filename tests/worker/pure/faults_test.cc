@@ -9,14 +9,6 @@ namespace {
 
 constexpr int64_t kMs = 1'000'000;
 
-// How long it takes, nanoseconds.
-template <typename Body>
-int64_t Took(Body body) {
-  const int64_t start_ns = MonotonicNanos();
-  body();
-  return MonotonicNanos() - start_ns;
-}
-
 TEST(FaultsTest, ADrawnFaultStrikesOneRankAStepAndAllRanksInTurn) {
   RunConfig config;
   Inject* const inject = config.add_inject();
@@ -29,8 +21,9 @@ TEST(FaultsTest, ADrawnFaultStrikesOneRankAStepAndAllRanksInTurn) {
   for (int64_t step = 1; step <= 30; ++step) {
     int of_step = 0;
     for (int rank = 0; rank < kWorld; ++rank) {
-      const Faults faults(config, rank, kWorld);
-      if (Took([&] { faults.Hold(STEP_PART_FORWARD, step); }) < 2 * kMs) continue;
+      const double delay = Faults(config, rank, kWorld).DelayOf(STEP_PART_FORWARD, step);
+      if (delay == 0) continue;
+      EXPECT_EQ(delay, 2e-3);
       ++struck[rank];
       ++of_step;
     }
@@ -47,12 +40,12 @@ TEST(FaultsTest, AStretchedPartTakesSoManyTimesAsLong) {
   inject->set_factor(3);
   inject->set_first_step(5);
   inject->set_last_step(6);
-  const int64_t began_ns = MonotonicNanos() - 4 * kMs;  // 4 ms were spent
   const Faults faults(config, 1, 2), other(config, 0, 2);
-  EXPECT_LT(Took([&] { other.Stretch(STEP_PART_BACKWARD, 5, began_ns); }), 8 * kMs);
-  EXPECT_LT(Took([&] { faults.Stretch(STEP_PART_FORWARD, 5, began_ns); }), 8 * kMs);
-  EXPECT_LT(Took([&] { faults.Stretch(STEP_PART_BACKWARD, 7, began_ns); }), 8 * kMs);
-  const int64_t again_ns = MonotonicNanos() - 4 * kMs;
+  EXPECT_EQ(other.FactorOf(STEP_PART_BACKWARD, 5), 1);
+  EXPECT_EQ(faults.FactorOf(STEP_PART_FORWARD, 5), 1);
+  EXPECT_EQ(faults.FactorOf(STEP_PART_BACKWARD, 7), 1);
+  EXPECT_EQ(faults.FactorOf(STEP_PART_BACKWARD, 5), 3);
+  const int64_t again_ns = MonotonicNanos() - 4 * kMs;  // 4 ms were spent
   faults.Stretch(STEP_PART_BACKWARD, 6, again_ns);
   EXPECT_GE(MonotonicNanos() - again_ns, 12 * kMs);
 }

@@ -89,13 +89,25 @@ TEST(StepTimesTest, CollectivesAreRecordedOnRank0sClock) {
   StepRecord record;
   Span span = Collective(3, "bucket.1", 1050, 1100);
   span.algorithm = "ring";
-  FillCollectives({span}, WallClock{500 * kMs, 0}, &record);
+  span.messages = {{5, true, 8, 64, 1060 * kMs, 0}, {1, false, 9, 32, 1055 * kMs, 1070 * kMs}};
+  FillCollectives({span}, /*rank=*/2, WallClock{500 * kMs, 0}, &record);
   ASSERT_EQ(record.collectives_size(), 1);
   EXPECT_EQ(record.collectives(0).seq(), 3);
   EXPECT_EQ(record.collectives(0).algorithm(), "ring");
   EXPECT_EQ(record.collectives(0).grad_bytes(), 100);
   EXPECT_DOUBLE_EQ(record.collectives(0).arrival(), 1.550);
   EXPECT_DOUBLE_EQ(record.collectives(0).end(), 1.600);
+  ASSERT_EQ(record.collectives(0).messages_size(), 2);
+  const MessageRecord &out = record.collectives(0).messages(0), &in = record.collectives(0).messages(1);
+  EXPECT_EQ(out.from(), 2);
+  EXPECT_EQ(out.to(), 5);
+  EXPECT_EQ(out.tag(), 8);
+  EXPECT_DOUBLE_EQ(out.ready(), 1.560);
+  EXPECT_EQ(out.came(), 0);
+  EXPECT_EQ(in.from(), 1);
+  EXPECT_EQ(in.to(), 2);
+  EXPECT_EQ(in.bytes(), 32);
+  EXPECT_DOUBLE_EQ(in.came(), 1.570);
 }
 
 }  // namespace

@@ -1,0 +1,120 @@
+#include "coordinator/report/link_model.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+namespace lockstep {
+namespace {
+
+constexpr double kLatency = 0.0002, kBandwidth = 1e8;
+
+// A link as it is: every message, once handed over, waits for those before it, then takes its bytes' time; one that finds
+// nothing before it takes the latency as well.
+class SimulatedLink {
+ public:
+  explicit SimulatedLink(double noise) : noise_(noise) {}
+
+  // A collective of `count` messages of `bytes`, `depth` of which are handed over at a time.
+  std::vector<MessageRow> Collective(int64_t step, int seq, int count, int64_t bytes, int depth, double start) {
+    std::vector<MessageRow> rows;
+    for (int i = 0; i < count; ++i) {
+      MessageRow& row = rows.emplace_back();
+      row.step = step;
+      row.seq = seq;
+      row.number = i;
+      row.bytes = bytes;
+      row.sent = i < depth ? start : rows[i - depth].came;
+      row.ready = start;
+      const double bytes_s = static_cast<double>(bytes) / kBandwidth * (1 + noise_ * normal_(random_));
+      row.came = std::max(row.sent + (row.sent > before_ ? kLatency : 0), before_) + bytes_s;
+      before_ = row.came;
+    }
+    return rows;
+  }
+
+ private:
+  const double noise_;
+  double before_ = 0;
+  std::mt19937 random_{7};
+  std::normal_distribution<double> normal_;
+};
+
+std::vector<LinkSample> Samples(double noise, int steps, const std::vector<std::pair<int, int64_t>>& collectives) {
+  SimulatedLink link(noise);
+  std::vector<LinkSample> samples;
+  for (int step = 1; step <= steps; ++step) {
+    std::vector<MessageRow> rows;
+    for (size_t seq = 0; seq < collectives.size(); ++seq) {
+      const auto& [count, bytes] = collectives[seq];
+      const auto more = link.Collective(step, static_cast<int>(seq), count, bytes, 4, step + 0.1 * static_cast<double>(seq));
+      rows.insert(rows.end(), more.begin(), more.end());
+    }
+    std::shuffle(rows.begin(), rows.end(), std::mt19937(step));
+    const auto of_step = QueueOf(rows);
+    samples.insert(samples.end(), of_step.begin(), of_step.end());
+  }
+  return samples;
+}
+
+TEST(LinkModelTest, AQueuePaysTheLatencyOnceAndForEveryByte) {
+  SimulatedLink link(0);
+  const std::vector<LinkSample> samples = QueueOf(link.Collective(3, 2, 10, 50000, 4, 1));
+  ASSERT_EQ(samples.size(), 1u);
+  EXPECT_EQ(samples[0].step, 3);
+  EXPECT_EQ(samples[0].alone, 1);
+  EXPECT_EQ(samples[0].bytes, 500000);
+  EXPECT_EQ(samples[0].messages, 10);
+  EXPECT_NEAR(samples[0].seconds, kLatency + 500000 / kBandwidth, 1e-9);
+}
+
+TEST(LinkModelTest, AMessageWhoseSenderIsNotKnownOnlyEndsAWait) {
+  SimulatedLink link(0);
+  std::vector<MessageRow> rows = link.Collective(1, 0, 4, 50000, 4, 1);
+  rows[1].sent = 0;
+  const std::vector<LinkSample> samples = QueueOf(rows);
+  ASSERT_EQ(samples.size(), 1u);
+  EXPECT_EQ(samples[0].messages, 3);
+  EXPECT_NEAR(samples[0].seconds, kLatency + 150000 / kBandwidth, 1e-9);
+}
+
+TEST(LinkModelTest, LatencyAndBandwidthAreFoundWithinTheirErrors) {
+  const auto fit = FitLink(Samples(0.1, 40, {{1, 256}, {6, 4000}, {30, 60000}, {60, 60000}}));
+  ASSERT_TRUE(fit.has_value());
+  EXPECT_NEAR(fit->latency_s, kLatency, 0.05 * kLatency);
+  EXPECT_NEAR(fit->bandwidth, kBandwidth, 0.03 * kBandwidth);
+  EXPECT_LE(std::abs(fit->latency_s - kLatency), 2 * fit->latency_error_s + 1e-7);
+  EXPECT_LE(std::abs(fit->bandwidth - kBandwidth), 2 * fit->bandwidth_error);
+  EXPECT_LT(fit->bandwidth_error, 0.05 * kBandwidth);
+}
+
+TEST(LinkModelTest, FewCollectivesThatWereHeldUpDoNotCount) {
+  std::vector<LinkSample> samples = Samples(0.02, 40, {{1, 256}, {30, 60000}});
+  for (size_t i = 0; i < samples.size(); i += 9) samples[i].seconds += 0.5;
+  const auto fit = FitLink(samples);
+  ASSERT_TRUE(fit.has_value());
+  EXPECT_NEAR(fit->latency_s, kLatency, 0.05 * kLatency);
+  EXPECT_NEAR(fit->bandwidth, kBandwidth, 0.03 * kBandwidth);
+}
+
+TEST(LinkModelTest, MessagesOfOneSizeThatAllFindTheLinkIdleDoNotTellLatencyFromBandwidth) {
+  std::vector<LinkSample> samples;
+  for (int step = 1; step <= 20; ++step) samples.push_back({step, 2, 8000, 2 * kLatency + 8000 / kBandwidth, 2});
+  const auto fit = FitLink(samples);
+  ASSERT_TRUE(fit.has_value());
+  EXPECT_TRUE(std::isnan(fit->latency_s));
+  EXPECT_NEAR(fit->bandwidth, 8000 / samples[0].seconds, 1);
+}
+
+TEST(LinkModelTest, NothingIsFittedToNothing) {
+  EXPECT_FALSE(FitLink({}).has_value());
+  EXPECT_FALSE(FitLink({{1, 1, 0, 0.1, 1}}).has_value());
+  const auto one_step = FitLink({{1, 1, 1000, 0.1, 1}});
+  ASSERT_TRUE(one_step.has_value());
+  EXPECT_TRUE(std::isnan(one_step->bandwidth_error));
+}
+
+}  // namespace
+}  // namespace lockstep
