@@ -63,7 +63,8 @@ void AddReport(CLI::App* app, Action* action) {
   command->add_option("RUN", arguments->run, "The run")->required()->type_name("");
   command->add_option("--steps", arguments->steps, "Only these: A-B, A- or -B")->type_name("A-B");
   command->add_option("--html", arguments->html, "Write a page with charts to this file")->type_name("FILE");
-  command->add_option("--bench", arguments->bench, "Hold links against what `bench allreduce --json` wrote to this file")
+  command
+      ->add_option("--bench", arguments->bench, "Hold links against what `bench allreduce --json` wrote to this file")
       ->type_name("FILE");
   command->add_flag("--json", arguments->json, "As JSON");
   command->callback([=] { *action = [arguments] { return Fail(PrintReport(*arguments)); }; });

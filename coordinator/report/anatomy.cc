@@ -40,16 +40,39 @@ std::array<double, 2> TopTwo(const std::vector<double>& values) {
   return top;
 }
 
+// Clocks tell if their error is at most this share of a step, and nothing but steps lies between two of them.
+constexpr double kSmall = 0.01;
+
 // A step as the model sees it; the ranks' values in the order of `times->ranks`.
 struct ModelStep {
   const StepTimes* times = nullptr;
-  std::vector<double> work;
+  std::vector<double> work;       // each rank's own
+  std::vector<double> ready;      // when each came, after the last was let go; the same as `work` where no clock tells
   std::vector<double> data_wait;  // of that
   double transfer = 0;
 
-  double longest() const { return *std::max_element(work.begin(), work.end()); }
+  double longest() const { return *std::max_element(ready.begin(), ready.end()); }
   double seconds() const { return longest() + transfer; }
 };
+
+double LastLetGo(const StepTimes& step) {
+  double last = -INFINITY;
+  for (const RankTimes& rank : step.ranks) last = std::max(last, rank.let_go());
+  return last;
+}
+
+// Whether `step` follows `before` at once, and the clocks tell by how much one rank came after another.
+bool OnOneClock(const StepTimes& before, const StepTimes& step) {
+  if (before.step != step.step - 1 || before.incarnation != step.incarnation) return false;
+  if (before.ranks.size() != step.ranks.size()) return false;
+  for (size_t i = 0; i < step.ranks.size(); ++i) {
+    const RankTimes &earlier = before.ranks[i], &later = step.ranks[i];
+    if (earlier.rank != later.rank || earlier.start == 0 || later.start == 0) return false;
+    const double small_s = kSmall * later.step();
+    if (std::abs(later.start - earlier.start - earlier.step()) > small_s || step.clock_error_s > small_s) return false;
+  }
+  return true;
+}
 
 std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps) {
   std::vector<ModelStep> model;
@@ -57,12 +80,16 @@ std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps) {
     if (steps[i].ranks.empty()) continue;
     ModelStep& one = model.emplace_back();
     one.times = &steps[i];
-    one.work = WorkOf(steps, i);
+    one.work = one.ready = WorkOf(steps, i);
     one.transfer = INFINITY;
     for (const RankTimes& rank : steps[i].ranks) {
       one.data_wait.push_back(rank.parts[kDataWait]);
       one.transfer = std::min(one.transfer, rank.parts[kCommExposed]);
     }
+    if (i == 0 || !OnOneClock(steps[i - 1], steps[i])) continue;
+    const double before = LastLetGo(steps[i - 1]);
+    for (size_t k = 0; k < one.ready.size(); ++k) one.ready[k] = steps[i].ranks[k].came() - before;
+    one.transfer = LastLetGo(steps[i]) - before - one.longest();
   }
   return model;
 }
@@ -103,7 +130,7 @@ Lateness LatenessOf(const std::vector<ModelStep>& model, int rank) {
     std::vector<double> others = step.work;
     others.erase(others.begin() + own);
     late.push_back(step.work[own] - MedianOf(std::move(others)));
-    lateness.last_share += step.work[own] >= step.longest() ? 1 : 0;
+    lateness.last_share += step.work[own] >= *std::max_element(step.work.begin(), step.work.end()) ? 1 : 0;
     lateness.even_share += 1.0 / static_cast<double>(ranks.size());
     AddByPart(ranks, static_cast<size_t>(own), &lateness.by_part);
   }
@@ -144,6 +171,7 @@ bool TakeStraggler(std::vector<ModelStep>* model, const std::vector<int>& ranks,
     for (size_t i = 0; i < step.work.size(); ++i) {
       if (step.times->ranks[i].rank != latest.rank) continue;
       step.work[i] = std::max(0.0, step.work[i] - latest.late_s);
+      step.ready[i] -= latest.late_s;
       if (part == kDataWait) step.data_wait[i] = std::max(0.0, step.data_wait[i] - latest.late_s);
     }
     cause.saving.push_back(before - step.longest());
@@ -167,13 +195,13 @@ Candidate RotatingStraggler(const std::vector<ModelStep>& model) {
   cause.finding.set_persistence("rotating");
   std::vector<double> late;
   for (const ModelStep& step : model) {
-    std::vector<double> others = step.work;
+    std::vector<double> others = step.ready;
     others.erase(std::max_element(others.begin(), others.end()));
     if (!others.empty()) late.push_back(step.longest() - MedianOf(std::move(others)));
   }
   const double typical = MedianOf(std::move(late));
   for (const ModelStep& step : model) {
-    const auto [last, before] = TopTwo(step.work);
+    const auto [last, before] = TopTwo(step.ready);
     cause.saving.push_back(last - std::max(last - typical, before));
   }
   return cause;
@@ -185,9 +213,9 @@ Candidate InputOf(const std::vector<ModelStep>& model) {
   cause.finding.set_cause(kInput);
   cause.finding.set_rank(-1);
   for (const ModelStep& step : model) {
-    double without = 0;
-    for (size_t i = 0; i < step.work.size(); ++i) {
-      without = std::max(without, step.work[i] - step.data_wait[i]);
+    double without = -INFINITY;
+    for (size_t i = 0; i < step.ready.size(); ++i) {
+      without = std::max(without, step.ready[i] - step.data_wait[i]);
     }
     cause.saving.push_back(std::max(0.0, step.longest() - without));
   }
@@ -290,14 +318,14 @@ void SetEfficiency(const std::vector<ModelStep>& model, ReportEfficiency* effici
 std::vector<Anatomy::RankLateness> LatenessByRank(const std::vector<ModelStep>& model) {
   std::map<int, Anatomy::RankLateness> by_rank;
   for (const ModelStep& step : model) {
-    const double longest = step.longest(), median = MedianOf(step.work);
-    for (size_t i = 0; i < step.work.size(); ++i) {
+    const double longest = step.longest(), median = MedianOf(step.ready);
+    for (size_t i = 0; i < step.ready.size(); ++i) {
       Anatomy::RankLateness& lateness = by_rank[step.times->ranks[i].rank];
       lateness.rank = step.times->ranks[i].rank;
       ++lateness.steps;
-      lateness.last += step.work[i] >= longest ? 1 : 0;
-      lateness.late_s += step.work[i] - median;
-      lateness.early_s.push_back(longest - step.work[i]);
+      lateness.last += step.ready[i] >= longest ? 1 : 0;
+      lateness.late_s += step.ready[i] - median;
+      lateness.early_s.push_back(longest - step.ready[i]);
     }
   }
   std::vector<Anatomy::RankLateness> list;

@@ -19,8 +19,12 @@ namespace lockstep {
 //                                                 stood still for communication; transfer: what the rank that waits
 //                                                 least stood still
 //
-// It needs no clock but each rank's own. What removing a cause would save is the same maximum without it: a late rank
-// whose work is brought to where the other ranks' is, waiting for data left out, no transfer.
+// That is exact where all are let go at once. Ranks that send ahead are not: one that comes late finds what the others
+// have sent already and is let go before them, which makes up for some of it in the next step. So where the ranks' clocks
+// tell, work counts from when the last rank was let go, and transfer ends there: the same sum, over one clock.
+//
+// What removing a cause would save is the same maximum without it: a late rank whose work is brought to where the other
+// ranks' is, waiting for data left out, no transfer. Who is late, its own work says.
 
 // The parts of a step, as telemetry.proto has them.
 enum Part { kDataWait, kForward, kBackward, kCommExposed, kOptimizer, kOther, kParts };
@@ -30,13 +34,17 @@ const char* PartName(int part);  // data_wait
 struct RankTimes {
   int rank = 0;
   std::array<double, kParts> parts = {};
+  double start = 0;  // of the step, on rank 0's clock; 0: not known
   double compute() const { return parts[kForward] + parts[kBackward] + parts[kOptimizer]; }
   double step() const { return std::accumulate(parts.begin(), parts.end(), 0.0); }
+  double came() const { return start + parts[kDataWait] + parts[kForward] + parts[kBackward]; }  // to the reduction
+  double let_go() const { return came() + parts[kCommExposed]; }
 };
 struct StepTimes {
   int64_t step = 0;
   int incarnation = 0;
   std::vector<RankTimes> ranks;  // by rank; of all that are recorded
+  double clock_error_s = 0;      // bound on their starts' errors
 };
 
 // The work of every rank of `steps[i]` since its last reduction, in the order of its ranks: what comes after that

@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// Threads' numbers: those of one kind side by side.
+// Threads' numbers: those of one kind side by side. None is 0, which Perfetto takes for the process's main thread.
 constexpr int kLanesEach = 100;
 
 // A span in whole nanoseconds since the first one, so that what nests on the clock nests here.
@@ -25,36 +25,29 @@ struct Slice {
 };
 
 int64_t Nanos(double seconds, double origin) { return std::llround((seconds - origin) * 1e9); }
-double Micros(int64_t ns) { return static_cast<double>(ns) * 1e-3; }
-int ThreadId(const Slice& slice) { return slice.row->span.thread() * kLanesEach + slice.lane; }
+double Micros(int64_t ns) { return static_cast<double>(ns) / 1e3; }
+int ThreadId(const Slice& slice) { return (slice.row->span.thread() + 1) * kLanesEach + slice.lane; }
 
 std::string ThreadName(int id) {
-  const int kind = id / kLanesEach, lane = id % kLanesEach;
+  const int kind = id / kLanesEach - 1, lane = id % kLanesEach;
   const char* const name = TraceThreadName(static_cast<TraceThread>(kind));
   return lane == 0 ? name : absl::StrCat(name, " ", lane + 1);
 }
 
 // Puts the slices of one thread, which are in order, where each either lies within the last one that is open or begins
-// after it. What sticks out by less than the clock can tell is cut.
+// after it. No collective is a part of another.
 void Nest(std::vector<Slice*>* slices) {
-  constexpr int64_t kClockGrain = 1000;   // a double of seconds since 1970 is good for a quarter of a microsecond
   std::vector<std::vector<Slice*>> open;  // by lane: the slices that hold the next
   for (Slice* slice : *slices) {
     size_t lane = 0;
     for (;; ++lane) {
       if (lane == open.size()) open.emplace_back();
       std::vector<Slice*>& within = open[lane];
-      while (!within.empty() && within.back()->end_ns <= slice->begin_ns + kClockGrain) {
-        slice->begin_ns = std::max(slice->begin_ns, within.back()->end_ns);
-        within.pop_back();
-      }
-      if (within.empty() || slice->end_ns <= within.back()->end_ns + kClockGrain) break;
+      while (!within.empty() && within.back()->end_ns <= slice->begin_ns) within.pop_back();
+      if (within.empty() || (slice->row->seq < 0 && slice->end_ns <= within.back()->end_ns)) break;
     }
-    std::vector<Slice*>& within = open[lane];
-    if (!within.empty()) slice->end_ns = std::min(slice->end_ns, within.back()->end_ns);
-    slice->end_ns = std::max(slice->end_ns, slice->begin_ns);
     slice->lane = static_cast<int>(lane);
-    within.push_back(slice);
+    open[lane].push_back(slice);
   }
 }
 
@@ -102,11 +95,11 @@ ordered_json EventOf(const Slice& slice) {
           {"args", arguments}};
 }
 
-// Through the slices of one collective, which has the number `id`.
+// Through the slices of one collective, which has the number `id`, in the order in which they began: time only goes on.
 void AddFlow(std::vector<const Slice*> slices, int64_t id, ordered_json* events) {
   if (slices.size() < 2) return;
   std::stable_sort(slices.begin(), slices.end(),
-                   [](const Slice* a, const Slice* b) { return a->row->arrival < b->row->arrival; });
+                   [](const Slice* a, const Slice* b) { return a->begin_ns < b->begin_ns; });
   for (size_t i = 0; i < slices.size(); ++i) {
     const char* const phase = i == 0 ? "s" : i + 1 == slices.size() ? "f" : "t";
     ordered_json event = {{"ph", phase},

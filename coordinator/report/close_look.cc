@@ -87,7 +87,9 @@ absl::Status AddLinks(const std::vector<RunRecord::Sampled>& sampled, const RunS
   const auto& hosts = report->run().hosts();
   const auto place = [&](int rank) {
     const auto host = host_of.find(rank);
-    return host == host_of.end() ? -1 : static_cast<int>(std::find(hosts.begin(), hosts.end(), host->second) - hosts.begin());
+    return host == host_of.end()
+               ? -1
+               : static_cast<int>(std::find(hosts.begin(), hosts.end(), host->second) - hosts.begin());
   };
   std::map<HostPair, std::vector<LinkSample>> samples;
   double clock_error_s = 0;
@@ -113,7 +115,7 @@ absl::Status AddLinks(const std::vector<RunRecord::Sampled>& sampled, const RunS
     link.set_latency_error_s(fit->latency_error_s + clock_error_s);
     link.set_bandwidth_bytes_per_s(fit->bandwidth);
     link.set_bandwidth_error(fit->bandwidth_error);
-    for (const LinkSample& one : of_pair) link.set_samples(link.samples() + one.messages);
+    link.set_samples(static_cast<int64_t>(of_pair.size()));
   }
   return absl::OkStatus();
 }

@@ -85,9 +85,8 @@ void AddScaling(const std::vector<Report>& reports, std::vector<Row>* rows) {
                                 [&](const Report& report) { return report.run().workers() == first.workers(); });
   if (same) return;
   const double one = first.samples_per_s() / first.workers();
-  rows->push_back({absl::StrCat("scaling from ", first.workers()), "%", 100, [one](const Report& r) {
-                     return One(r.run().samples_per_s() / r.run().workers() / one);
-                   }});
+  rows->push_back({absl::StrCat("scaling from ", first.workers()), "%", 100,
+                   [one](const Report& r) { return One(r.run().samples_per_s() / r.run().workers() / one); }});
 }
 
 std::vector<Row> RowsOf(const std::vector<Report>& reports, double target) {

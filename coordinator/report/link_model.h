@@ -11,28 +11,26 @@ namespace lockstep {
 // What a link costs a message: seconds = latency + bytes / bandwidth (Hockney 1994), fitted to messages that collectives
 // sent anyway. Pure.
 //
-// A link is taken for a queue: a message is under way once its sender has handed it over, its receiver has made room and
-// the one before it has come. One that finds the link idle pays the latency; those that queue behind it pay for their
-// bytes alone.
+// A link is taken for a queue: a message is under way from when its sender has handed it over and the one before it has
+// come. One that finds the link idle pays the latency; one that queues behind another pays for its bytes alone.
 
-// Messages of one collective over one link.
+// A message of a step over one link.
 struct LinkSample {
   int64_t step = 0;
-  double alone = 0;    // messages that found the link idle
-  double bytes = 0;    // of all of them
-  double seconds = 0;  // in which one of them was under way
-  int64_t messages = 0;
+  bool alone = false;  // it found the link idle
+  double bytes = 0, seconds = 0;
 };
-// `messages`: of one step over one link, of any collectives. Those whose sender is not known only end a wait.
+// `messages`: of one step over one link, of any collectives. Those whose sender is not known, and those that may have
+// come before their receiver had made room for them, tell only that the link was busy.
 std::vector<LinkSample> QueueOf(std::vector<MessageRow> messages);
 
 struct LinkFit {
-  double latency_s = 0;  // NaN: the samples do not tell it from the bandwidth
+  double latency_s = 0;  // NaN: no message found the link idle
   double bandwidth = 0;  // bytes/s
-  // Half of the 95% intervals, by leaving out a tenth of the steps at a time (jackknife); NaN: too few steps.
+  // Half of the 95% intervals, by how far the steps' own estimates are from each other; NaN: too few steps.
   double latency_error_s = 0, bandwidth_error = 0;
 };
-// Least squares of relative residuals, without outliers. Unset: no fit makes sense.
+// The medians of what the steps tell one by one, since single messages may wait for anything. Unset: none tells it.
 std::optional<LinkFit> FitLink(const std::vector<LinkSample>& samples);
 
 }  // namespace lockstep

@@ -49,10 +49,11 @@ absl::Status LookAt(size_t begin, size_t end, size_t bin, RunRecord* record, Run
     const auto add = [&](const RankStepRow& row) {
       std::vector<StepTimes>& all = steps->looked_at;
       if (all.empty() || all.back().step != row.record.step() || all.back().incarnation != row.incarnation) {
-        all.push_back({row.record.step(), row.incarnation, {}});
+        all.push_back({row.record.step(), row.incarnation, {}, 0});
         steps->bin_of.push_back(bin);
       }
-      all.back().ranks.push_back({row.rank, PartsOf(row.record)});
+      all.back().ranks.push_back({row.rank, PartsOf(row.record), row.record.start()});
+      all.back().clock_error_s = std::max(all.back().clock_error_s, row.record.clock_error_s());
       InputFacts& input = steps->input[row.rank];
       ++input.steps;
       input.read_s += row.record.input_read_s();

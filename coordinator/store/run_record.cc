@@ -103,7 +103,7 @@ class SqliteRunRecord : public RunRecord {
     step.incarnation = incarnation;
     return Each(
         absl::StrCat("SELECT step, rank, start, ", kParts,
-                     ", comm_busy_s, comm_wait_s, input_read_s, input_decode_s, input_ready FROM rank_step "
+                     ", comm_busy_s, comm_wait_s, input_read_s, input_decode_s, input_ready, clock_error_s FROM rank_step "
                      "WHERE incarnation = ? AND step BETWEEN ? AND ? AND survived ORDER BY step, rank"),
         [&](const Statement& s) {
           StepRecord& record = step.record;
@@ -116,6 +116,7 @@ class SqliteRunRecord : public RunRecord {
           record.set_input_read_s(s.Real(12));
           record.set_input_decode_s(s.Real(13));
           record.set_input_ready(static_cast<int32_t>(s.Int(14)));
+          record.set_clock_error_s(s.Real(15));
           row(step);
         },
         incarnation, first, last);

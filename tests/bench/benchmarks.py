@@ -14,6 +14,7 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "support"))
 
+import made_run  # noqa: E402
 from lab import Lab, LabError, labs, sweep, why_not  # noqa: E402
 from rounds import Ratio, alternate, student_t95, table  # noqa: E402
 
@@ -180,6 +181,25 @@ class Benchmarks(unittest.TestCase):
         self.assertLess(float(share["topk 1%"]), 0.02)
         self.assertLess(float(share["powersgd rank 4"]), 0.05)
         self.assertLess(float(share["period 8"]), 0.3)  # with the averaging at the epoch's end, after 10 steps
+
+    def test_large_report_tells_times_and_sizes_of_a_run_that_it_made(self):
+        folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        flags = ("--bin", BIN, "--steps", "2000", "--ranks", "2", "--rounds", "2")
+        said = json.loads(call(HERE / "large_report", *flags, "--keep", folder / "kept", "--json").stdout)
+        self.assertEqual((said["steps"], said["ranks"]), (2000, 2))
+        for name in ("report", "html", "painted", "drawn"):
+            figures = said["s"][name]
+            self.assertTrue(0 < figures["low"] <= figures["median"] <= figures["high"] < SECONDS, said)
+        self.assertEqual(said["page_bytes"], (folder / "kept" / "report.html").stat().st_size)
+        report = json.loads(call(BIN / "lockstep", "report", folder / "kept" / "run", "--json").stdout)
+        self.assertEqual((report["run"]["steps"], report["run"]["hosts"]), (2000, ["node-a", "node-b"]))
+        # What was put into the rows.
+        self.assertEqual((report["verdict"]["cause"], report["verdict"]["rank"], report["verdict"]["kind"]), ("straggler-bound", 1, "backward"))
+        for link in report["links"]:
+            self.assertAlmostEqual(link["bandwidth_bytes_per_s"] / made_run.BANDWIDTH, 1, delta=0.1)
+        self.assertEqual(([row["samples"] for row in report["collectives"]], len(report["links"]), len(report["timelines"])), ([20] * 6, 2, 2))
+        self.assertEqual([row["step"] for row in report["metrics"]], [1000, 1000, 2000, 2000])
 
 
 if __name__ == "__main__":

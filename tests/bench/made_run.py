@@ -17,7 +17,7 @@ LATENCY_S, BANDWIDTH = 0.0002, 1.1e9  # of the link; a bucket crosses it in two 
 GAP_S = 1e-6  # from a message's coming to when the next one is handed over
 CLOCK_ERROR_S = 2e-5
 INPUT_S = {"read": 0.0061, "decode": 0.0032}
-# The product's cnn: layer, share of a pass, operations of a forward pass.
+# The product's cnn: layer, share of a pass, operations of a forward pass of 32 samples.
 LAYERS = [("0 Unflatten", 0.001, 0), ("1 Conv2d", 0.06, 24.9e6), ("2 ReLU", 0.07, 0), ("3 Conv2d", 0.52, 1359e6), ("4 ReLU", 0.04, 0),
           ("5 MaxPool2d", 0.09, 0), ("6 Flatten", 0.001, 0), ("7 Linear", 0.19, 151e6), ("8 ReLU", 0.01, 0), ("9 Linear", 0.01, 0.16e6)]
 BLOCK = 4096  # steps that are made rows at a time
@@ -133,16 +133,24 @@ def fill_messages(db, run, at, buckets):
            sent=sent, ready=sent, came=sent + (end - begin) / 2 - GAP_S, **MARKS)
 
 
+def layer_spans(part, begin, seconds, samples):
+    """One after the other inside a pass that begins at `begin`."""
+    backward, spans = part == "backward", []
+    for name, share, flops in LAYERS[::-1] if backward else LAYERS:
+        end = begin + share * seconds
+        spans.append(("trainer", f"{part} {name}", begin, end, (2 if backward else 1) * samples / 32 * flops or None))
+        begin = end
+    return spans
+
+
 def trainer_spans(run, at):
-    """(thread, name, start, end, operations), each part with its layers after it."""
-    spans, begin, operations = [], run.start[at], run.batch / run.ranks / 32  # LAYERS' are of 32 samples
+    """(thread, name, start, end, operations), a pass with its layers after it."""
+    spans, begin = [], run.start[at]
     for part in ("data_wait", "forward", "backward", "comm_exposed", "optimizer", "other"):
-        seconds, at_layer = run.parts[part][at], begin
+        seconds = run.parts[part][at]
         spans.append(("trainer", part, begin, begin + seconds, None))
-        backward = part == "backward"
-        for name, share, flops in (LAYERS[::-1] if backward else LAYERS) if part in ("forward", "backward") else ():
-            spans.append(("trainer", f"{part} {name}", at_layer, at_layer + share * seconds, (2 if backward else 1) * operations * flops or None))
-            at_layer = at_layer + share * seconds
+        if part in ("forward", "backward"):
+            spans += layer_spans(part, begin, seconds, run.batch / run.ranks)
         begin = begin + seconds
     return spans
 
@@ -204,8 +212,8 @@ def fill(path, steps, ranks, batch):
     try:
         began = db.execute("select min(joined) from rank").fetchone()[0] + 1
         run, at = Run(steps, ranks, batch, began), np.arange(SAMPLE_EVERY - 1, steps, SAMPLE_EVERY)
-        for pragma in ("journal_mode = off", "synchronous = off"):
-            db.execute(f"pragma {pragma}")
+        db.execute("pragma journal_mode = off")
+        db.execute("pragma synchronous = off")
         db.execute("begin")
         for table in ("step", "rank_step", "collective", "span", "message", "clock", "evaluation", "decision", "rank"):
             db.execute(f"delete from {table}")

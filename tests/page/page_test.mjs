@@ -2,22 +2,19 @@
 // report, wide and narrow, light and dark, in Chromium, and compares what it shows with the report.
 import {execFileSync} from 'node:child_process';
 import fs from 'node:fs';
-import {createRequire} from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import {fileURLToPath, pathToFileURL} from 'node:url';
 
+import {startChromium} from '../support/chromium.mjs';
 import {checkCharts, checkRedraws} from './chart_checks.mjs';
 import {Checks} from './checks.mjs';
 import {checkFigures, checkHead, checkTables, checkVerdict} from './figure_checks.mjs';
 import {checkContrast, checkFits, checkPalette, checkText} from './text_checks.mjs';
 
 const [template, modules, ...named] = process.argv.slice(2);
-const {chromium} = createRequire(path.resolve(modules, 'resolve.js'))('playwright-core');
 const DEADLINE_MS = 120000;
 const MOST_BYTES = 5e6;
-const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-               '--disable-component-update', '--disable-sync'];
 
 function samples(folder) {
   execFileSync('python3', [fileURLToPath(new URL('sample_reports.py', import.meta.url)), folder]);
@@ -66,7 +63,7 @@ async function testReport(browser, reportFile, folder, checks) {
 
 async function main() {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'lockstep-page-')), checks = new Checks();
-  const browser = await chromium.launch({executablePath: '/usr/bin/chromium', args: FLAGS});
+  const browser = await startChromium(modules);
   try {
     for (const reportFile of named.length ? named : samples(folder)) await testReport(browser, reportFile, folder, checks);
   } finally {

@@ -77,8 +77,9 @@ absl::Status StepRunner::ForwardAndBackward(const Batch& batch, int64_t step_sam
   const double weight = exchange_->WeightOf(batch.samples, step_samples);
   int64_t forward_ns = 0;
   loss_sum_ = 0;
+  int64_t start_ns = moments_.data, forward_end_ns = 0;
   for (int64_t pass = 0; pass < std::max<int64_t>(1, passes); ++pass) {
-    const int64_t start_ns = MonotonicNanos();
+    if (pass > 0) start_ns = EndPass(start_ns, forward_end_ns);
     if (sampled_) network_->Watch(&trace_);
     if (pass == 0) options_.faults->Hold(STEP_PART_FORWARD, step_);
     const Part part = {pass, batch.samples * pass / std::max<int64_t>(1, passes),
@@ -86,7 +87,7 @@ absl::Status StepRunner::ForwardAndBackward(const Batch& batch, int64_t step_sam
     if (passes > 0) RETURN_IF_ERROR(Forward(batch, part));
     if (pass + 1 >= passes) StartBuffers(batch.samples, step_samples);
     options_.faults->Stretch(STEP_PART_FORWARD, step_, start_ns);
-    const int64_t forward_end_ns = MonotonicNanos();
+    forward_end_ns = MonotonicNanos();
     forward_ns += forward_end_ns - start_ns;
     if (pass == 0) {
       options_.faults->Hold(STEP_PART_BACKWARD, step_);
@@ -97,20 +98,23 @@ absl::Status StepRunner::ForwardAndBackward(const Batch& batch, int64_t step_sam
     // The mean over all ranks' samples is the sum over the ranks, and over their passes, of what each weighs.
     if (passes > 0) RETURN_IF_ERROR(Backward(weight * part.Share(batch.samples)));
     options_.faults->Stretch(STEP_PART_BACKWARD, step_, forward_end_ns);
-    if (sampled_) EndPass(start_ns, forward_end_ns);
   }
   moments_.forward = moments_.data + forward_ns;
   buckets_.Finish();
   moments_.arrival = MonotonicNanos();
   HandOverTail(batch.samples, batch.fingerprint, held_directive());
-  moments_.backward = MonotonicNanos();
+  moments_.backward = EndPass(start_ns, forward_end_ns);
   return absl::OkStatus();
 }
 
-void StepRunner::EndPass(int64_t start_ns, int64_t forward_end_ns) {
-  network_->Watch(nullptr);
+// A pass's spans, which reach to now: that is where the next one begins.
+int64_t StepRunner::EndPass(int64_t start_ns, int64_t forward_end_ns) {
+  if (sampled_) network_->Watch(nullptr);
+  const int64_t now_ns = MonotonicNanos();
+  if (!sampled_) return now_ns;
   trace_.Add(TRACE_THREAD_TRAINER, "forward", start_ns, forward_end_ns);
-  trace_.Add(TRACE_THREAD_TRAINER, "backward", forward_end_ns, MonotonicNanos());
+  trace_.Add(TRACE_THREAD_TRAINER, "backward", forward_end_ns, now_ns);
+  return now_ns;
 }
 
 absl::Status StepRunner::Forward(const Batch& batch, const Part& part) {

@@ -75,7 +75,7 @@ class StepRunner {
   };
   absl::Status Forward(const Batch& batch, const Part& part);
   absl::Status Backward(double weight);
-  void EndPass(int64_t start_ns, int64_t forward_end_ns);
+  int64_t EndPass(int64_t start_ns, int64_t forward_end_ns);
   void StartBuffers(int64_t samples, int64_t step_samples);
   void HandOverTail(int64_t samples, uint64_t fingerprint, int64_t held_directive);
   // Factor that clips the reduced gradient's norm; nothing if that is not finite.

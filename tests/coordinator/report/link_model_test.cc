@@ -11,8 +11,8 @@ namespace {
 
 constexpr double kLatency = 0.0002, kBandwidth = 1e8;
 
-// A link as it is: every message, once handed over, waits for those before it, then takes its bytes' time; one that finds
-// nothing before it takes the latency as well.
+// A link as it is: every message, once handed over, waits for those before it, then takes its bytes' time; one that
+// finds nothing before it takes the latency as well.
 class SimulatedLink {
  public:
   explicit SimulatedLink(double noise) : noise_(noise) {}
@@ -49,7 +49,8 @@ std::vector<LinkSample> Samples(double noise, int steps, const std::vector<std::
     std::vector<MessageRow> rows;
     for (size_t seq = 0; seq < collectives.size(); ++seq) {
       const auto& [count, bytes] = collectives[seq];
-      const auto more = link.Collective(step, static_cast<int>(seq), count, bytes, 4, step + 0.1 * static_cast<double>(seq));
+      const auto more =
+          link.Collective(step, static_cast<int>(seq), count, bytes, 4, step + 0.1 * static_cast<double>(seq));
       rows.insert(rows.end(), more.begin(), more.end());
     }
     std::shuffle(rows.begin(), rows.end(), std::mt19937(step));
@@ -59,61 +60,62 @@ std::vector<LinkSample> Samples(double noise, int steps, const std::vector<std::
   return samples;
 }
 
-TEST(LinkModelTest, AQueuePaysTheLatencyOnceAndForEveryByte) {
+TEST(LinkModelTest, TheFirstPaysTheLatencyAndThoseBehindItForTheirBytes) {
   SimulatedLink link(0);
   const std::vector<LinkSample> samples = QueueOf(link.Collective(3, 2, 10, 50000, 4, 1));
-  ASSERT_EQ(samples.size(), 1u);
-  EXPECT_EQ(samples[0].step, 3);
-  EXPECT_EQ(samples[0].alone, 1);
-  EXPECT_EQ(samples[0].bytes, 500000);
-  EXPECT_EQ(samples[0].messages, 10);
-  EXPECT_NEAR(samples[0].seconds, kLatency + 500000 / kBandwidth, 1e-9);
+  ASSERT_EQ(samples.size(), 10u);
+  for (size_t i = 0; i < samples.size(); ++i) {
+    EXPECT_EQ(samples[i].step, 3);
+    EXPECT_EQ(samples[i].alone, i == 0);
+    EXPECT_EQ(samples[i].bytes, 50000);
+    EXPECT_NEAR(samples[i].seconds, (i == 0 ? kLatency : 0) + 50000 / kBandwidth, 1e-9);
+  }
 }
 
-TEST(LinkModelTest, AMessageWhoseSenderIsNotKnownOnlyEndsAWait) {
+TEST(LinkModelTest, WhatMayHaveComeBeforeItWasSeenOnlyEndsAWait) {
   SimulatedLink link(0);
-  std::vector<MessageRow> rows = link.Collective(1, 0, 4, 50000, 4, 1);
-  rows[1].sent = 0;
+  std::vector<MessageRow> rows = link.Collective(1, 0, 6, 50000, 6, 1);
+  rows[1].sent = 0;                     // its sender's record is lost
+  rows[3].ready = rows[3].came - 1e-6;  // there was no room for it before
   const std::vector<LinkSample> samples = QueueOf(rows);
-  ASSERT_EQ(samples.size(), 1u);
-  EXPECT_EQ(samples[0].messages, 3);
-  EXPECT_NEAR(samples[0].seconds, kLatency + 150000 / kBandwidth, 1e-9);
+  ASSERT_EQ(samples.size(), 4u);
+  for (size_t i = 1; i < samples.size(); ++i) EXPECT_NEAR(samples[i].seconds, 50000 / kBandwidth, 1e-9);
 }
 
 TEST(LinkModelTest, LatencyAndBandwidthAreFoundWithinTheirErrors) {
   const auto fit = FitLink(Samples(0.1, 40, {{1, 256}, {6, 4000}, {30, 60000}, {60, 60000}}));
   ASSERT_TRUE(fit.has_value());
-  EXPECT_NEAR(fit->latency_s, kLatency, 0.05 * kLatency);
+  EXPECT_NEAR(fit->latency_s, kLatency, 0.1 * kLatency);
   EXPECT_NEAR(fit->bandwidth, kBandwidth, 0.03 * kBandwidth);
-  EXPECT_LE(std::abs(fit->latency_s - kLatency), 2 * fit->latency_error_s + 1e-7);
+  EXPECT_LE(std::abs(fit->latency_s - kLatency), 2 * fit->latency_error_s);
   EXPECT_LE(std::abs(fit->bandwidth - kBandwidth), 2 * fit->bandwidth_error);
+  EXPECT_GT(fit->bandwidth_error, 0);
   EXPECT_LT(fit->bandwidth_error, 0.05 * kBandwidth);
 }
 
-TEST(LinkModelTest, FewCollectivesThatWereHeldUpDoNotCount) {
-  std::vector<LinkSample> samples = Samples(0.02, 40, {{1, 256}, {30, 60000}});
-  for (size_t i = 0; i < samples.size(); i += 9) samples[i].seconds += 0.5;
+TEST(LinkModelTest, FewMessagesThatWereHeldUpDoNotCount) {
+  std::vector<LinkSample> samples = Samples(0.02, 40, {{1, 256}, {1, 300}, {1, 280}, {30, 60000}});
+  for (size_t i = 0; i < samples.size(); i += 5) samples[i].seconds += 0.5;
   const auto fit = FitLink(samples);
   ASSERT_TRUE(fit.has_value());
-  EXPECT_NEAR(fit->latency_s, kLatency, 0.05 * kLatency);
+  EXPECT_NEAR(fit->latency_s, kLatency, 0.1 * kLatency);
   EXPECT_NEAR(fit->bandwidth, kBandwidth, 0.03 * kBandwidth);
 }
 
-TEST(LinkModelTest, MessagesOfOneSizeThatAllFindTheLinkIdleDoNotTellLatencyFromBandwidth) {
-  std::vector<LinkSample> samples;
-  for (int step = 1; step <= 20; ++step) samples.push_back({step, 2, 8000, 2 * kLatency + 8000 / kBandwidth, 2});
-  const auto fit = FitLink(samples);
+TEST(LinkModelTest, WithoutAQueueSizesTellLatencyFromBandwidth) {
+  const auto fit = FitLink(Samples(0.01, 20, {{1, 1000}, {1, 20000}, {1, 60000}}));
   ASSERT_TRUE(fit.has_value());
-  EXPECT_TRUE(std::isnan(fit->latency_s));
-  EXPECT_NEAR(fit->bandwidth, 8000 / samples[0].seconds, 1);
+  EXPECT_NEAR(fit->latency_s, kLatency, 0.1 * kLatency);
+  EXPECT_NEAR(fit->bandwidth, kBandwidth, 0.05 * kBandwidth);
 }
 
-TEST(LinkModelTest, NothingIsFittedToNothing) {
+TEST(LinkModelTest, NothingIsFittedToWhatDoesNotTell) {
   EXPECT_FALSE(FitLink({}).has_value());
-  EXPECT_FALSE(FitLink({{1, 1, 0, 0.1, 1}}).has_value());
-  const auto one_step = FitLink({{1, 1, 1000, 0.1, 1}});
+  EXPECT_FALSE(FitLink(Samples(0, 20, {{1, 8000}})).has_value()) << "one size, and always alone";
+  const auto one_step = FitLink({{1, false, 1000, 0.1}});
   ASSERT_TRUE(one_step.has_value());
   EXPECT_TRUE(std::isnan(one_step->bandwidth_error));
+  EXPECT_TRUE(std::isnan(one_step->latency_s));
 }
 
 }  // namespace

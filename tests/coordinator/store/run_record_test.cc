@@ -54,6 +54,7 @@ TEST(RunRecordTest, WhatWasWrittenIsReadBackFieldByField) {
   EXPECT_EQ(ranks[1].record.comm_exposed_s(), RankStep(3, 1, 1).record.comm_exposed_s());
   EXPECT_EQ(ranks[1].record.input_decode_s(), RankStep(3, 1, 1).record.input_decode_s());
   EXPECT_EQ(ranks[1].record.input_ready(), 3);
+  EXPECT_EQ(ranks[1].record.clock_error_s(), RankStep(3, 1, 1).record.clock_error_s());
 
   std::vector<CollectiveRow> collectives;
   ASSERT_TRUE(record->EachCollective(1, 1, 1, [&](const CollectiveRow& row) { collectives.push_back(row); }).ok());
