@@ -1,5 +1,6 @@
 #!/bin/bash
-# install_npm.sh DIR: installs what packages.txt lists under [npm] into DIR/node_modules. Says nothing when all is there.
+# install_npm.sh DIR: installs what packages.txt lists under [npm] into DIR/node_modules; of NAME@VERSION:FOLDER that folder alone, without
+# what the package depends on. Says nothing when all is there.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 [[ $# == 1 ]] || { echo "usage: ${0##*/} DIR" >&2; exit 2; }
@@ -10,8 +11,11 @@ there() {  # NAME@VERSION
   grep -qs "\"version\": \"${1##*@}\"" "$dir/node_modules/${1%@*}/package.json"
 }
 
-missing=()
-for package in $listed; do there "$package" || missing+=("$package"); done
+missing=() whole=() folders=()
+for package in $listed; do
+  if [[ $package == *:* ]]; then folders+=("$package"); else whole+=("$package"); fi
+  there "${package%%:*}" || missing+=("${package%%:*}")
+done
 [[ ${#missing[@]} -gt 0 ]] || exit 0
 
 # Debian's npm conflicts with a nodejs that brings its own.
@@ -29,11 +33,24 @@ fi
 
 echo "installing ${missing[*]}"
 mkdir -p "$dir"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-# All that are listed: npm removes from the folder what it is not told of.
-if ! npm install --prefix "$dir" --no-save --no-audit --no-fund --no-package-lock --ignore-scripts $listed >"$log" 2>&1 </dev/null; then
-  why=$(grep -m1 -oP '^npm (ERR!|error) \K(?!(code|errno|syscall) ).*' "$log" || tail -n 1 "$log")
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+install() {
+  # All that are listed: npm removes from the folder what it is not told of; what it does not know of comes after.
+  npm install --prefix "$dir" --no-save --no-audit --no-fund --no-package-lock --ignore-scripts "${whole[@]}" || return
+  local one package folder to
+  for one in "${folders[@]}"; do
+    package=${one%%:*} folder=${one#*:} to=$dir/node_modules/${package%@*}
+    npm pack --silent --ignore-scripts --pack-destination "$scratch" "$package" || return
+    rm -rf "$to" && mkdir -p "$to" || return
+    tar -xzf "$scratch"/*.tgz -C "$to" --strip-components=1 package/package.json "package/$folder" || return
+    rm "$scratch"/*.tgz
+  done
+}
+
+if ! install >"$scratch/log" 2>&1 </dev/null; then
+  why=$(grep -m1 -oP '^npm (ERR!|error) \K(?!(code|errno|syscall) ).*' "$scratch/log" || tail -n 1 "$scratch/log")
   echo "${0##*/}: npm could not install ${missing[*]}: $why" >&2
   exit 1
 fi

@@ -18,7 +18,9 @@
 namespace lockstep {
 namespace {
 
-constexpr size_t kStepsOfSpans = 64;  // that layers and messages are read of
+// Layers and messages are read of so many sampled steps, and of fewer where a step has many spans.
+constexpr size_t kMostSteps = 64, kFewestSteps = 4;
+constexpr size_t kSpansRead = 200'000;
 
 struct CollectiveSamples {
   ReportCollective row;
@@ -124,13 +126,14 @@ absl::Status AddLinks(const std::vector<RunRecord::Sampled>& sampled, const RunS
 absl::Status AddLayers(const std::vector<RunRecord::Sampled>& sampled, RunRecord* record, Report* report) {
   std::map<std::string, ReportLayer> by_name;
   std::vector<std::string> order;
-  std::set<std::pair<int64_t, int>> rank_steps;
-  double compute_s = 0, flops = 0;
+  double rank_steps = 0, compute_s = 0, flops = 0;
   for (const RunRecord::Sampled& one : sampled) {
+    int rank = -1;
     const auto add = [&](const SpanRow& row) {
       const double seconds = row.span.end() - row.span.start();
       absl::string_view name = row.span.name();
-      rank_steps.insert({row.step, row.rank});
+      rank_steps += row.rank != rank ? 1 : 0;
+      rank = row.rank;
       if (row.span.thread() != TRACE_THREAD_TRAINER) return;
       if (name == "forward" || name == "backward") compute_s += seconds;
       const bool forward = absl::ConsumePrefix(&name, "forward ");
@@ -145,7 +148,7 @@ absl::Status AddLayers(const std::vector<RunRecord::Sampled>& sampled, RunRecord
     };
     RETURN_IF_ERROR(record->EachSpan(one.incarnation, one.step, add));
   }
-  const auto looked_at = static_cast<double>(std::max<size_t>(1, rank_steps.size()));
+  const double looked_at = std::max(1.0, rank_steps);
   for (const std::string& name : order) {
     ReportLayer& layer = *report->add_layers() = by_name[name];
     layer.set_forward_s(layer.forward_s() / looked_at);
@@ -205,7 +208,13 @@ absl::Status LookClosely(const std::vector<RunRecord::Stretch>& stretches, const
   RETURN_IF_ERROR(AddCollectives(stretches, record, report));
   ASSIGN_OR_RETURN(const std::vector<RunRecord::Sampled> sampled,
                    record->SampledSteps(stretches.front().first, stretches.back().last));
-  const std::vector<RunRecord::Sampled> some = Some(sampled, kStepsOfSpans);
+  size_t spans = 1;
+  if (!sampled.empty()) {
+    const RunRecord::Sampled& one = sampled[sampled.size() / 2];
+    RETURN_IF_ERROR(record->EachSpan(one.incarnation, one.step, [&](const SpanRow&) { ++spans; }));
+  }
+  const std::vector<RunRecord::Sampled> some =
+      Some(sampled, std::min(kMostSteps, std::max(kFewestSteps, kSpansRead / spans)));
   RETURN_IF_ERROR(AddLinks(some, steps, host_of, record, report));
   RETURN_IF_ERROR(AddLayers(some, record, report));
   return AddTimelines(sampled, steps, record, report);

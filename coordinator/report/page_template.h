@@ -10,7 +10,8 @@ namespace lockstep {
 // The report's page without its data, which goes where @REPORT@ stands; made by page/build_page.py. Empty: this
 // Lockstep was built without the charts' library.
 absl::string_view PageTemplate();
-// `page` with the report in it; empty if there is no place for it.
-std::string FillPage(absl::string_view page, const Report& report);
+// `page` with the report in it, as far as its charts have room: long lists thinned, spans that are too short to be seen
+// left out and counted, numbers rounded. Empty if there is no place for it.
+std::string FillPage(absl::string_view page, Report report);
 
 }  // namespace lockstep

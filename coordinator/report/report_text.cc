@@ -134,7 +134,7 @@ std::string CollectivesText(const Report& report) {
 
 // "0.112 ±0.003", in multiples of `unit`; "-" where it is not known.
 std::string WithError(double value, double error, double unit) {
-  if (!std::isfinite(value) || value == 0) return "-";
+  if (!std::isfinite(value)) return "-";
   const std::string text = absl::StrFormat("%.3f", value / unit);
   return std::isfinite(error) ? absl::StrCat(text, absl::StrFormat(" ±%.3f", error / unit)) : text;
 }

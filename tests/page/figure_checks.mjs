@@ -29,7 +29,7 @@ export async function checkHead({page, report: {run}, checks, where}) {
   check(words.head.includes(`${run.workers} on `), 'the number of workers is not in the head');
   if (run.steps > 0) check(words.head.includes(`${run.first_step.toLocaleString('en-US')} – ${run.last_step.toLocaleString('en-US')}`), 'the steps are not in the head');
   check(run.period < 2 || words.head.includes(`every ${run.period} steps`), 'the period is not in the head');
-  const warnings = (run.dropped > 0 ? 1 : 0) + (run.faults.length ? 1 : 0);
+  const warnings = (run.dropped > 0 ? 1 : 0) + (run.left_out > 0 ? 1 : 0) + (run.faults.length ? 1 : 0);
   check(words.warnings.length === warnings, `${words.warnings.length} warnings in place of ${warnings}`);
   for (const fault of run.faults) check(words.warnings.join().includes(fault), `no warning of ${fault}`);
 }
@@ -63,7 +63,7 @@ export async function checkFigures({page, report: {parts, efficiency}, checks, w
   shown.forEach((row, i) => check(Math.abs(words.bar[i]?.width / width - row.share) < 0.01, `${row.part} is ${words.bar[i]?.width / width} of the bar, not ${row.share}`));
   if (!efficiency) return check(Object.keys(words.tiles).length === 0, 'efficiencies from nowhere');
   const tiles = {'load balance': efficiency.load_balance, 'communication efficiency': efficiency.communication, 'parallel efficiency': efficiency.parallel,
-                 overlap: efficiency.overlap, goodput: efficiency.goodput};
+                 scaling: efficiency.scaling, overlap: efficiency.overlap, goodput: efficiency.goodput};
   for (const [name, value] of Object.entries(tiles)) {
     const text = words.tiles[name] ?? 'nothing';
     check(known(value) ? isAfter(text, '', value) : text === '–', `${name} ${value} is shown as ${text}`);
@@ -79,7 +79,8 @@ const TABLES = {
           'clock_offset_s', 'clock_error_s', 'dropped'],
   collectives: ['name', 'algorithm', 'samples', 'grad_bytes', 'wire_bytes', 'p10_s', 'p50_s', 'p90_s', 'wait_s', 'transfer_s', 'algbw', 'busbw', 'timing'],
   layers: ['name', 'forward_s', 'backward_s', counted, layer => counted(layer) && layer.flops / (layer.forward_s + layer.backward_s)],
-  links: ['from', 'to', 'latency_s', 'latency_error_s', 'bandwidth_bytes_per_s', 'bandwidth_error', 'samples'],
+  links: ['from', 'to', 'latency_s', 'latency_error_s', 'bandwidth_bytes_per_s', 'bandwidth_error', 'samples',
+          link => link.limit_bytes_per_s > 0 ? link.bandwidth_bytes_per_s / link.limit_bytes_per_s : null],
 };
 
 export async function checkTables({page, report, checks, where}) {

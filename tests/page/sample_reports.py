@@ -16,7 +16,7 @@ STARTED = 1795491540.0
 def run(**fields):
     return {"name": "", "folder": "", "state": "ended", "model": "cnn", "algorithm": "shared", "compression": "none", "period": 1,
             "workers": 1, "hosts": ["node-a"], "global_batch_size": 64, "first_step": 0, "last_step": 0, "steps": 0,
-            "steps_looked_at": 0, "started": STARTED, "seconds": 0.0, "samples_per_s": 0.0, "launches": 1, "dropped": 0,
+            "steps_looked_at": 0, "started": STARTED, "seconds": 0.0, "samples_per_s": 0.0, "launches": 1, "dropped": 0, "left_out": 0,
             "clock_error_s": 0.0, "faults": [], "lockstep": "0.3.0", **fields}
 
 
@@ -60,7 +60,7 @@ def parts(means):
 
 
 def efficiency(**fields):
-    return {"load_balance": 0.861, "communication": 0.842, "parallel": 0.725, "overlap": 0.614, "goodput": 0.991, "algbw": 1.24e9,
+    return {"load_balance": 0.861, "communication": 0.842, "parallel": 0.725, "scaling": 0.783, "overlap": 0.614, "goodput": 0.991, "algbw": 1.24e9,
             "busbw": 2.17e9, "flops_per_s": 84.2e9, "exposed_share": 0.263, "wait_share": 0.124, **fields}
 
 
@@ -268,7 +268,7 @@ def odd():
     name = "a-very-long-name-" + "of-a-sweep-over-many-settings-" * 6 + "end"
     about = run(name=name, folder=f"runs/{name}", state="resumable", model='<img src=x onerror="window.hacked=1">', algorithm="ring", compression="powersgd",
                 period=16, workers=ranks, hosts=hosts, global_batch_size=4096, first_step=1, last_step=steps, steps=steps - 40, steps_looked_at=900,
-                seconds=seconds, samples_per_s=4096 * steps / seconds, launches=3, dropped=64, clock_error_s=0.0021,
+                seconds=seconds, samples_per_s=4096 * steps / seconds, launches=3, dropped=64, left_out=17, clock_error_s=0.0021,
                 faults=["delay rank=37 part=forward seconds=0.15", f"pause host={HOSTILE}"])
     metrics = [metric(1 + 900 * k, made["time"][60 * k], "validation", "perplexity", None if k == 2 else 140.0 / (k + 1)) for k in range(10)]
     marks = [mark(made, 0.2, "checkpoint", "request", HOSTILE), mark(made, 0.5, "rebalance", "<i>unknown</i>", ""), mark(made, 0.5001, "warning", "", HOSTILE)]

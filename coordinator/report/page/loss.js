@@ -22,7 +22,7 @@ function lossTip(report, shown) {
 const metricColour = (look, i) => look.metrics[i % look.metrics.length];
 
 function lossSeries({name, right, evaluated, points}, i, look) {
-  const dotted = evaluated || points.length < 40;
+  const dotted = points.length < (evaluated ? 100 : 40);
   return {
     type: 'line', name, yAxisIndex: right ? 1 : 0, data: points, color: metricColour(look, i), emphasis: {disabled: true},
     symbol: dotted ? 'circle' : 'none', symbolSize: 5, lineStyle: {width: 1.5, type: right ? 'dashed' : 'solid'},

@@ -40,9 +40,10 @@ const factsOf = run => [
   ['started', date(run.started)],
 ];
 
-function warningsOf({dropped, faults}) {
+function warningsOf({dropped, left_out, faults}) {
   return [
     dropped > 0 && `${plural(dropped, 'step record was', 'step records were')} lost: figures are over those that are there.`,
+    left_out > 0 && `${plural(left_out, 'span', 'spans')} of sampled steps left out: a step had more than a record holds.`,
     faults.length > 0 && `Faults were put in on purpose: ${faults.join('; ')}.`,
   ].filter(Boolean);
 }
@@ -127,6 +128,7 @@ const tilesOf = e => [
   ['load balance', percent(e.load_balance), "ranks' useful time, mean over longest"],
   ['communication efficiency', percent(e.communication), 'longest useful time over run time'],
   ['parallel efficiency', percent(e.parallel), 'both of them multiplied'],
+  ['scaling', percent(e.scaling), 'of what ranks would do that need not wait for each other (estimate)'],
   ['overlap', percent(e.overlap), 'of communication runs behind computing'],
   ['goodput', percent(e.goodput), 'of time inside steps survives'],
   e.exposed_share > 0 && ['exposed', percent(e.exposed_share), `of the step; ${percent(e.wait_share)} is waiting for a late rank`],

@@ -18,8 +18,13 @@ function binTip(report, bin, look) {
 const markTip = ({kind, step, rule, reason}) =>
   tip(`${glyphOf(kind)} ${kind} at step ${count(step)}`, [[[rule, reason].filter(Boolean).join(': ')]]);
 
-// Decisions: a line each, and a glyph above the plot.
+const MARK_WIDTH = 12;   // of a glyph: those of one kind that would stand on each other are not drawn
+const MOST_LINES = 40;  // of one kind: more would hide the chart
+
+// Decisions: a line each, and a glyph above the plot. Zooming in brings back what there was no room for.
 function markSeries(marks, look) {
+  const number = new Map(), drawn = new Map();
+  for (const {kind} of marks) number.set(kind, (number.get(kind) ?? 0) + 1);
   const dashes = {stop: 'solid', warning: [6, 3], buckets: [2, 2], checkpoint: [1, 4]};
   const colours = {stop: look.text, warning: look.parts.comm_exposed};
   return {
@@ -27,13 +32,13 @@ function markSeries(marks, look) {
     tooltip: {trigger: 'item', formatter: ({dataIndex}) => markTip(marks[dataIndex])},
     renderItem({dataIndex, coordSys: plot}, api) {
       const {kind} = marks[dataIndex], [x] = api.coord([api.value(0), 1]);
-      if (x < plot.x - 1 || x > plot.x + plot.width + 1) return null;
+      if (dataIndex === 0) drawn.clear();
+      if (x < plot.x - 1 || x > plot.x + plot.width + 1 || x - (drawn.get(kind) ?? -Infinity) < MARK_WIDTH) return null;
+      drawn.set(kind, x);
       const line = {stroke: look.text, opacity: 0.7, lineDash: dashes[kind] ?? [1, 2]};
       const glyph = {text: glyphOf(kind), fill: colours[kind] ?? look.muted, fontSize: 12, align: 'center', verticalAlign: 'bottom'};
-      return {type: 'group', children: [
-        {type: 'line', silent: true, shape: {x1: x, y1: plot.y, x2: x, y2: plot.y + plot.height}, style: line},
-        {type: 'text', x, y: plot.y - 2, style: glyph},
-      ]};
+      const upright = {type: 'line', silent: true, shape: {x1: x, y1: plot.y, x2: x, y2: plot.y + plot.height}, style: line};
+      return {type: 'group', children: [...(number.get(kind) > MOST_LINES ? [] : [upright]), {type: 'text', x, y: plot.y - 2, style: glyph}]};
     },
   };
 }

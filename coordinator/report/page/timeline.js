@@ -163,7 +163,8 @@ function timelineKeys(report, look) {
 // The first one has the legend of all.
 const timelineCharts = report => report.timelines.map((timeline, i) => ({
   id: `timeline-${timeline.which}`,
-  heading: `The ${timeline.which} one, step ${count(timeline.step)}: ${seconds(timeline.step_s)}`,
+  heading: `The ${timeline.which} one, step ${count(timeline.step)}: ${seconds(timeline.step_s)}${
+    timeline.left_out > 0 ? `, without ${count(timeline.left_out)} spans too short to be seen` : ''}`,
   option: (_, look, width) => timelineOption(report, timeline, look, width),
   ...(i === 0 && {keys: timelineKeys, fixed: true}),
   height: () => LANE_HEIGHT * Math.min(LANES_SHOWN, lanesOf(timeline).length) + 70,

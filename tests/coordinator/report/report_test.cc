@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -129,7 +130,7 @@ TEST(ReportTest, NamesTheLateRankItsHostAndWhatItCosts) {
   EXPECT_NEAR(report.advice(0).gain(), 40.0 / 30 - 1, 1e-6);
   ASSERT_EQ(report.ranks_size(), 4);
   EXPECT_EQ(report.ranks(1).last_share(), 1);
-  EXPECT_NEAR(report.ranks(1).late_s(), 0.010, 1e-9);
+  EXPECT_NEAR(report.ranks(1).late_s(), 0.010, 1e-6);
   EXPECT_EQ(report.ranks(3).host(), "beta");
 }
 
@@ -184,6 +185,33 @@ TEST(ReportTest, ThePageHoldsTheReportAndNothingCanBreakOutOfIt) {
   EXPECT_EQ(page.find("<!--<script>alert(1)"), std::string::npos);
   EXPECT_NE(page.find("\\u003c!--\\u003cscript>alert(1)\\u003c/script>"), std::string::npos);
   EXPECT_EQ(page.find("@REPORT@"), std::string::npos);
+}
+
+TEST(ReportTest, ThePageHoldsNoMoreThanItsChartsCanShow) {
+  Report report;
+  for (int i = 0; i < 20000; ++i) {
+    report.add_metrics()->set_metric("accuracy");
+    report.mutable_metrics(i)->set_value(i + 1.0 / 3);
+    report.add_marks()->set_kind(i == 777 ? "warning" : "checkpoint");
+  }
+  ReportTimeline& timeline = *report.add_timelines();
+  timeline.set_step_s(1);
+  for (int i = 0; i < 5000; ++i) {
+    TimelineSpan& span = *timeline.add_spans();
+    span.set_seq(i == 0 ? 3 : -1);
+    span.set_end_s(i % 10 == 9 ? 0.1 : 1e-6);
+  }
+  const auto page = nlohmann::json::parse(FillPage("@REPORT@", report));
+  EXPECT_LE(page["metrics"].size(), 1001u);
+  EXPECT_GE(page["metrics"].size(), 900u);
+  EXPECT_EQ(page["metrics"].front()["value"], 0.33333333);
+  EXPECT_EQ(page["metrics"].back()["value"], 19999.333);
+  const auto warnings = std::count_if(page["marks"].begin(), page["marks"].end(),
+                                      [](const auto& mark) { return mark["kind"] == "warning"; });
+  EXPECT_EQ(warnings, 1);
+  EXPECT_LE(page["marks"].size(), 1002u);
+  EXPECT_EQ(page["timelines"][0]["spans"].size(), 501u);
+  EXPECT_EQ(page["timelines"][0]["left_out"], 4499);
 }
 
 TEST(ComparisonTest, AChangeIsAgainstTheFirstRun) {
