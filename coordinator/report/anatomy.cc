@@ -171,7 +171,11 @@ bool TakeStraggler(std::vector<ModelStep>* model, const std::vector<int>& ranks,
     for (size_t i = 0; i < step.work.size(); ++i) {
       if (step.times->ranks[i].rank != latest.rank) continue;
       step.work[i] = std::max(0.0, step.work[i] - latest.late_s);
-      step.ready[i] -= latest.late_s;
+      std::vector<double> others = step.ready;
+      others.erase(others.begin() + static_cast<std::ptrdiff_t>(i));
+      // No earlier than the others: without being late it has nothing to make up for.
+      const double with_others = std::min(step.ready[i], MedianOf(std::move(others)));
+      step.ready[i] = std::max(step.ready[i] - latest.late_s, with_others);
       if (part == kDataWait) step.data_wait[i] = std::max(0.0, step.data_wait[i] - latest.late_s);
     }
     cause.saving.push_back(before - step.longest());

@@ -111,9 +111,9 @@ class BetweenHosts(Case):
 
     def train(self, lab, name, ranks, *faults, steps=STEPS, **settings):
         out = self.folder / name
-        config = self.small(model__name="mlp", model__hidden="[]", data__batch_size=64, communication__algorithm="ring",
-                            convergence__max_steps=steps, convergence__max_epochs=1000, evaluation__every_steps=100000,
-                            checkpoint__every_epoch="false", **settings)
+        config = self.small(**{**dict(model__name="mlp", model__hidden="[]", data__batch_size=64, communication__algorithm="ring",
+                                      convergence__max_steps=steps, convergence__max_epochs=1000, evaluation__every_steps=100000,
+                                      checkpoint__every_epoch="false"), **settings})
         train(lab, ranks, BIN, [config, "--workers", ranks, "--out", out, *(word for fault in faults for word in ("--inject", fault))],
               deadline=240)
         return out
@@ -156,18 +156,25 @@ class BetweenHosts(Case):
             self.assertLess(link["bandwidth_error"], 0.1 * rate, link)
             self.assertLess(link["latency_s"], 0.005, link)
 
-    def test_200_ms_on_one_rank_of_four_leave_the_transfer_as_it_was(self):
-        with Lab(hosts=4, rate="200mbit") as lab:
-            out = self.train(lab, "late", 4, "backward=2:200ms@41-80", steps=80, profile__sample_every=2)
+    def test_200_ms_on_one_rank_of_four_are_waiting_on_the_others_and_leave_the_transfer_as_it_was(self):
+        """By the MPI library: of a ring small data are on the late rank before it comes, and then its transfer is shorter indeed."""
+        with Lab(hosts=4, rate="1gbit") as lab:
+            out = self.train(lab, "late", 4, "backward=2:200ms@41-80", steps=80, profile__sample_every=2, model__hidden="[512, 512]",
+                             communication__algorithm="mpi")
+
+        def medians(column, where, table="rank_step"):
+            return statistics.median(row["v"] for row in rows(out, f"select {column} as v from {table} where {where}"))
+
         before, after = "step between 11 and 40", "step between 43 and 80"
-        def median(column, where, *parameters, table="rank_step"):
-            return statistics.median(row["v"] for row in rows(out, f"select {column} as v from {table} where {where}", *parameters))
+        # So much the late one came before the last one anyway.
+        early = medians("comm_wait_s", f"{before} and rank = 2")
         for rank in range(4):
-            more = (median("comm_wait_s", f"{after} and rank = ?", rank) - median("comm_wait_s", f"{before} and rank = ?", rank))
-            self.assertAlmostEqual(more, 0 if rank == 2 else 0.2, delta=0.02, msg=f"rank {rank}")
-            was, is_now = (median("comm_transfer_s", f"{where} and rank = ?", rank) for where in (before, after))
+            was, is_now = (medians("comm_wait_s", f"{where} and rank = {rank}") for where in (before, after))
+            expected = -early if rank == 2 else 0.2 - early
+            self.assertAlmostEqual(is_now - was, expected, delta=0.02, msg=f"rank {rank} waited {was}, then {is_now}; {early} early")
+            was, is_now = (medians("comm_transfer_s", f"{where} and rank = {rank}") for where in (before, after))
             self.assertLessEqual(abs(is_now - was), 0.1 * was, f"rank {rank}: transfer {was}, then {is_now}")
-        was, is_now = (median("transfer_s", f"{where} and name like 'bucket.%'", table="collective") for where in (before, after))
+        was, is_now = (medians("transfer_s", f"{where} and name like 'bucket.%'", "collective") for where in (before, after))
         self.assertLessEqual(abs(is_now - was), 0.1 * was, f"collectives: transfer {was}, then {is_now}")
 
 

@@ -130,6 +130,7 @@ TEST(AnatomyTest, WhatALateRankMakesUpForByBeingLetGoEarlierIsNotSavedWithoutIt)
   EXPECT_EQ(found.rank(), 1);
   EXPECT_EQ(found.persistence(), "persistent");
   EXPECT_NEAR(found.saving_s_per_step(), gained, 0.1 * gained);
+  EXPECT_EQ(Analyze(slow).causes.size(), 2u) << "the transfer, and no other straggler";
   // Where clocks do not tell, each rank's own work does: who is late, and the delay itself.
   EXPECT_NEAR(straggler(StepsThatSendAhead(120, 0.1)).saving_s_per_step(), 0.12, 0.005);
 }
