@@ -18,7 +18,8 @@ namespace lockstep {
 namespace {
 
 constexpr char kForms[] =
-    "write slow-rank=R:20ms, jitter=20ms, slow-input=R:20ms, compute=R:x1.5, clock=R:5s:50ppm or PART=R:20ms, "
+    "write slow-rank=R:20ms, jitter=20ms, slow-input=R:20ms, compute=R:x1.5, clock=R:5s:50ppm, unmeasured or "
+    "PART=R:20ms, "
     "and @FIRST-LAST for some steps alone";
 
 absl::Status Wrong(absl::string_view what) { return absl::InvalidArgumentError(absl::StrCat(what, "; ", kForms)); }
@@ -90,15 +91,19 @@ std::string RankText(const Inject& inject) { return inject.rank() < 0 ? "" : abs
 }  // namespace
 
 absl::StatusOr<std::vector<Inject>> ParseInject(const std::string& text) {
-  const std::pair<absl::string_view, absl::string_view> kind = absl::StrSplit(text, absl::MaxSplits('=', 1));
-  const std::pair<absl::string_view, absl::string_view> value = absl::StrSplit(kind.second, absl::MaxSplits('@', 1));
-  if (value.first.empty()) return Wrong(absl::StrCat("'", text, "' is no fault"));
+  const std::pair<absl::string_view, absl::string_view> fault = absl::StrSplit(text, absl::MaxSplits('@', 1));
+  const std::pair<absl::string_view, absl::string_view> kind = absl::StrSplit(fault.first, absl::MaxSplits('=', 1));
   Inject inject;
   inject.set_rank(-1);
   inject.set_first_step(1);
   inject.set_factor(1);
-  if (absl::StrContains(kind.second, '@')) RETURN_IF_ERROR(TakeSteps(value.second, &inject));
-  std::vector<absl::string_view> fields = absl::StrSplit(value.first, ':');
+  if (absl::StrContains(text, '@')) RETURN_IF_ERROR(TakeSteps(fault.second, &inject));
+  if (fault.first == "unmeasured") {
+    inject.set_unmeasured(true);
+    return std::vector<Inject>{inject};
+  }
+  if (kind.second.empty()) return Wrong(absl::StrCat("'", text, "' is no fault"));
+  std::vector<absl::string_view> fields = absl::StrSplit(kind.second, ':');
   int32_t rank = 0;
   if (fields.size() > 1 && absl::SimpleAtoi(fields[0], &rank)) {
     if (rank < 0) return Wrong(absl::StrCat("there is no rank ", rank));
@@ -106,7 +111,7 @@ absl::StatusOr<std::vector<Inject>> ParseInject(const std::string& text) {
     fields.erase(fields.begin());
   }
   if (kind.first == "clock") return Clock(fields, inject);
-  if (fields.size() != 1) return Wrong(absl::StrCat("'", value.first, "' is not R:VALUE"));
+  if (fields.size() != 1) return Wrong(absl::StrCat("'", kind.second, "' is not R:VALUE"));
   if (kind.first == "compute") return Compute(fields[0], inject);
   ASSIGN_OR_RETURN(const StepPart part, PartOf(kind.first));
   ASSIGN_OR_RETURN(const double delay, Seconds(fields[0]));
@@ -124,11 +129,12 @@ absl::StatusOr<std::string> InjectOverride(const std::vector<std::string>& texts
     absl::StatusOr<std::vector<Inject>> faults = ParseInject(text);
     if (!faults.ok()) return Annotate(faults.status(), absl::StrCat("--inject ", text));
     for (const Inject& one : *faults) {
-      entries.push_back(absl::StrFormat(
-          "{part: %s, rank: %d, delay: %.9g, first_step: %d, last_step: %d, factor: %.9g, drawn: %s, "
-          "clock_offset: %.9f, clock_drift: %.9g}",
-          EnumWord(StepPart_descriptor(), one.part()), one.rank(), one.delay(), one.first_step(), one.last_step(),
-          one.factor(), one.drawn() ? "true" : "false", one.clock_offset(), one.clock_drift()));
+      entries.push_back(
+          absl::StrFormat("{part: %s, rank: %d, delay: %.9g, first_step: %d, last_step: %d, factor: %.9g, drawn: %s, "
+                          "clock_offset: %.9f, clock_drift: %.9g, unmeasured: %s}",
+                          EnumWord(StepPart_descriptor(), one.part()), one.rank(), one.delay(), one.first_step(),
+                          one.last_step(), one.factor(), one.drawn() ? "true" : "false", one.clock_offset(),
+                          one.clock_drift(), one.unmeasured() ? "true" : "false"));
     }
   }
   return absl::StrCat("inject=[", absl::StrJoin(entries, ", "), "]");
@@ -136,7 +142,9 @@ absl::StatusOr<std::string> InjectOverride(const std::vector<std::string>& texts
 
 std::string InjectText(const Inject& inject) {
   std::string text;
-  if (inject.clock_offset() != 0 || inject.clock_drift() != 0) {
+  if (inject.unmeasured()) {
+    text = "unmeasured";
+  } else if (inject.clock_offset() != 0 || inject.clock_drift() != 0) {
     text = absl::StrFormat("clock=%s%s:%gppm", RankText(inject),
                            absl::FormatDuration(absl::Seconds(inject.clock_offset())), inject.clock_drift() * 1e6);
   } else {

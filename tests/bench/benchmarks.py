@@ -182,6 +182,15 @@ class Benchmarks(unittest.TestCase):
         self.assertLess(float(share["powersgd rank 4"]), 0.05)
         self.assertLess(float(share["period 8"]), 0.3)  # with the averaging at the epoch's end, after 10 steps
 
+    def test_profile_overhead_compares_measured_steps_with_unmeasured_ones_of_the_same_run(self):
+        flags = ("--bin", BIN, "--model", "logistic", "--rounds", "1", "--groups", "3", "--block", "6", "--settle", "2")
+        said = json.loads(call(HERE / "profile_overhead", *flags, "--json").stdout)
+        for name in ("default", "every step"):
+            self.assertGreater(min(said["ms"][name]), 0, said)
+            ratio = said["over_unmeasured"][name]
+            self.assertTrue(0 < ratio["low"] <= ratio["mean"] <= ratio["high"], said)
+        self.assertIn("every step", call(HERE / "profile_overhead", *flags).stdout)
+
     def test_large_report_tells_times_and_sizes_of_a_run_that_it_made(self):
         folder = pathlib.Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)

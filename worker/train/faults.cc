@@ -1,5 +1,7 @@
 #include "worker/train/faults.h"
 
+#include <algorithm>
+
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/base/clock.h"
@@ -18,9 +20,17 @@ Faults::Faults(const RunConfig& config, int rank, int world) : seed_(config.run(
   }
 }
 
+bool Faults::IsIn(const Inject& inject, int64_t step) {
+  return step >= inject.first_step() && (inject.last_step() == 0 || step <= inject.last_step());
+}
+
+bool Faults::Unmeasured(int64_t step) const {
+  return std::any_of(mine_.begin(), mine_.end(),
+                     [step](const Inject& inject) { return inject.unmeasured() && IsIn(inject, step); });
+}
+
 bool Faults::Strikes(const Inject& inject, StepPart part, int64_t step) const {
-  if (inject.part() != part || step < inject.first_step()) return false;
-  if (inject.last_step() != 0 && step > inject.last_step()) return false;
+  if (inject.part() != part || !IsIn(inject, step)) return false;
   return !inject.drawn() || Mix({seed_, kDrawKey, static_cast<uint64_t>(step)}) % static_cast<uint64_t>(world_) ==
                                 static_cast<uint64_t>(rank_);
 }

@@ -40,7 +40,8 @@ absl::StatusOr<StepOutcome> StepRunner::Run(int64_t step, int64_t step_samples, 
   exchange_->TakeSpans(&spans_);  // of what was done between the steps
   exchange_->BeginStep(step, synchronises);
   const int64_t sample_every = options_.config.profile().sample_every();
-  sampled_ = !options_.config.profile().off() && sample_every > 0 && step % sample_every == 0;
+  outcome_.measured = !options_.config.profile().off() && !options_.faults->Unmeasured(step);
+  sampled_ = outcome_.measured && sample_every > 0 && step % sample_every == 0;
   trace_.Begin();
   moments_.start = MonotonicNanos();
   wall_ = options_.clock->At(moments_.start);
@@ -51,7 +52,7 @@ absl::StatusOr<StepOutcome> StepRunner::Run(int64_t step, int64_t step_samples, 
   RETURN_IF_ERROR(Update());
   options_.faults->Hold(STEP_PART_OTHER, step_);
   moments_.end = MonotonicNanos();
-  if (!options_.config.profile().off()) {
+  if (outcome_.measured) {
     Record(*batch);
   } else {
     // By which buckets are tuned.

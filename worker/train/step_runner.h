@@ -30,6 +30,7 @@ namespace lockstep {
 struct StepOutcome {
   StepTail tail;  // over all ranks
   StepRecord record;
+  bool measured = true;    // else the record has the step's length alone
   std::string not_finite;  // what is not, on this rank; tail.non_finite_rank says whether anything is on any
 };
 

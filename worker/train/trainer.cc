@@ -271,7 +271,7 @@ absl::Status Trainer::TakeStep(Boundary* boundary) {
   if (const auto block = bucket_times_.Took(step, outcome.record.step_s()); block && leads()) {
     options_.link->SendBuckets(*block);
   }
-  Report(&outcome.record);
+  if (outcome.measured) Report(&outcome.record);
   Advance(outcome.tail);
   if (!synchronises) {
     checkpoint_overdue_ |= options_.link->CheckpointDue(step);
@@ -368,7 +368,6 @@ absl::Status Trainer::MeasureClocks() {
 }
 
 void Trainer::Report(StepRecord* record) {
-  if (options_.config.profile().off()) return;
   if (measured_clock_.has_value()) *record->mutable_clock() = *measured_clock_;
   measured_clock_.reset();
   options_.link->Report(std::move(*record));

@@ -27,6 +27,9 @@ TEST(InjectTest, FaultsAsPeopleWriteThem) {
   EXPECT_EQ(One("other=3ms@7").last_step(), 7);
   EXPECT_DOUBLE_EQ(One("clock=1:-5s:50ppm").clock_offset(), -5);
   EXPECT_DOUBLE_EQ(One("clock=1:-5s:50ppm").clock_drift(), 50e-6);
+  EXPECT_TRUE(One("unmeasured@5-9").unmeasured());
+  EXPECT_EQ(One("unmeasured@5-9").last_step(), 9);
+  EXPECT_TRUE(One("unmeasured").unmeasured());
   for (const char* text : {"compute=x1.5", "compute=×1.5", "compute=1.5", "compute=3:1.5"}) {
     const auto both = ParseInject(text);
     ASSERT_TRUE(both.ok()) << both.status();
@@ -38,7 +41,7 @@ TEST(InjectTest, FaultsAsPeopleWriteThem) {
 TEST(InjectTest, WhatIsWrongIsSaidInALine) {
   for (const char* text : {"", "slow-rank", "slow-rank=", "slow-rank=1:20", "slow-rank=1:0ms", "slow-rank=-1:20ms",
                            "slow=1:2ms", "jitter=1:2ms", "compute=x0.5", "compute=fast", "other=1ms@5-3", "other=1ms@0",
-                           "other=1ms@x", "clock=1:5s:50", "clock=1:5s:1ppm:2", "slow-rank=1:2:20ms"}) {
+                           "other=1ms@x", "clock=1:5s:50", "clock=1:5s:1ppm:2", "slow-rank=1:2:20ms", "unmeasured=1", "unmeasured@9-5"}) {
     const auto parsed = ParseInject(text);
     ASSERT_FALSE(parsed.ok()) << text;
     EXPECT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument);
@@ -47,16 +50,17 @@ TEST(InjectTest, WhatIsWrongIsSaidInALine) {
 }
 
 TEST(InjectTest, AnOverrideIsReadAsWritten) {
-  const auto text = InjectOverride({"slow-rank=1:20ms@3-9", "compute=x2", "clock=0:90s:-20ppm"});
+  const auto text = InjectOverride({"slow-rank=1:20ms@3-9", "compute=x2", "clock=0:90s:-20ppm", "unmeasured@3-"});
   ASSERT_TRUE(text.ok()) << text.status();
   const auto override = ParseOverride(*text);
   ASSERT_TRUE(override.ok()) << override.status();
   const auto config = ParseConfig("data: {path: /}\nmodel: {name: mlp}\n", "x.yaml", {*override});
   ASSERT_TRUE(config.ok()) << config.status();
-  ASSERT_EQ(config->inject_size(), 4);
+  ASSERT_EQ(config->inject_size(), 5);
   EXPECT_EQ(InjectText(config->inject(0)), "forward=1:20ms@3-9");
   EXPECT_EQ(InjectText(config->inject(2)), "backward=x2");
   EXPECT_EQ(InjectText(config->inject(3)), "clock=0:1m30s:-20ppm");
+  EXPECT_EQ(InjectText(config->inject(4)), "unmeasured@3-");
 }
 
 }  // namespace
