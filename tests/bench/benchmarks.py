@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE.parent / "support"))
 
 import made_run  # noqa: E402
 from lab import Lab, LabError, labs, sweep, why_not  # noqa: E402
-from rounds import Ratio, alternate, student_t95, table  # noqa: E402
+from rounds import MedianRatio, Ratio, alternate, student_t95, table  # noqa: E402
 
 BIN = pathlib.Path(os.environ.get("LOCKSTEP_BIN", HERE.parents[1] / "build" / "bin"))
 SECONDS = 120  # that anything here may take
@@ -47,6 +47,13 @@ class Rounds(unittest.TestCase):
         self.assertEqual(str(Ratio([2, 4, 6], [1, 2, 3])), "2.000 (2.000 … 2.000)")
         with self.assertRaises(ValueError):
             Ratio([1], [1])
+
+    def test_a_median_ratio_lies_between_order_statistics(self):
+        ratio = MedianRatio([1, 2, 3, 4, 5, 6, 7, 8, 9, 1000], [1] * 10)
+        self.assertEqual((ratio.mean, ratio.low, ratio.high), (5.5, 2, 9))  # as tables have it: ranks 2 and 9 of 10
+        self.assertEqual(MedianRatio(range(1, 101), [1] * 100).low, 40)
+        with self.assertRaises(ValueError):
+            MedianRatio([1] * 5, [1] * 5)
 
     def test_students_t_goes_on_beyond_its_table(self):
         self.assertAlmostEqual(student_t95(30), 2.042)
@@ -183,7 +190,7 @@ class Benchmarks(unittest.TestCase):
         self.assertLess(float(share["period 8"]), 0.3)  # with the averaging at the epoch's end, after 10 steps
 
     def test_profile_overhead_compares_measured_steps_with_unmeasured_ones_of_the_same_run(self):
-        flags = ("--bin", BIN, "--model", "logistic", "--rounds", "1", "--groups", "3", "--block", "6", "--settle", "2")
+        flags = ("--bin", BIN, "--model", "logistic", "--rounds", "1", "--groups", "6", "--block", "6", "--settle", "2")
         said = json.loads(call(HERE / "profile_overhead", *flags, "--json").stdout)
         for name in ("default", "every step"):
             self.assertGreater(min(said["ms"][name]), 0, said)

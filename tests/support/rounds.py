@@ -34,6 +34,23 @@ class Ratio:
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
 
+class MedianRatio(Ratio):
+    """The median of pairs' ratios, between the order statistics that hold it with 95% at least, whatever their distribution: for many
+    pairs of which some fall into a moment at which the machine's speed changes."""
+    FEWEST = 6
+
+    def __init__(self, numerators, denominators):
+        ratios = sorted(a / b for a, b in zip(numerators, denominators))
+        if len(ratios) < self.FEWEST:
+            raise ValueError(f"an interval needs at least {self.FEWEST} pairs")
+        # The largest k for which at most 2.5% of fair coins' throws show fewer than k heads.
+        k, below = 0, 0.5 ** len(ratios)
+        while below <= 0.025:
+            k += 1
+            below += math.comb(len(ratios), k) * 0.5 ** len(ratios)
+        self.mean, self.low, self.high = statistics.median(ratios), ratios[k - 1], ratios[-k]
+
+
 def alternate(rounds, sides, heard=lambda text: None):
     """Calls each of `sides`, name to function, once a round; every other round backwards, so that what drifts hits all alike.
     Returns each one's results, round by round."""
