@@ -81,12 +81,44 @@ std::vector<RunRecord::Sampled> Some(const std::vector<RunRecord::Sampled>& samp
   return some;
 }
 
+void AddLink(const std::string& from, const std::string& to, const std::vector<LinkSample>& samples,
+             double clock_error_s, Report* report) {
+  const std::optional<LinkFit> fit = FitLink(samples);
+  if (!fit.has_value()) return;
+  ReportLink& link = *report->add_links();
+  link.set_from(from);
+  link.set_to(to);
+  link.set_latency_s(fit->latency_s);
+  link.set_latency_error_s(fit->latency_error_s + clock_error_s);
+  link.set_bandwidth_bytes_per_s(fit->bandwidth);
+  link.set_bandwidth_error(fit->bandwidth_error);
+  link.set_samples(static_cast<int64_t>(samples.size()));
+}
+
+// Of a library whose messages are not seen: its collectives as a whole, as if each were a message of the bytes that an
+// all-reduce has to bring to a host.
+absl::Status AddLinkOfWholes(const std::vector<RunRecord::Sampled>& sampled, RunRecord* record, Report* report) {
+  const auto hosts = static_cast<double>(report->run().hosts_size());
+  std::vector<LinkSample> samples;
+  for (const RunRecord::Sampled& one : sampled) {
+    const auto add = [&](const CollectiveRow& row) {
+      if (row.grad_bytes <= 0 || row.algbw <= 0) return;
+      const auto bytes = static_cast<double>(row.grad_bytes);
+      samples.push_back({row.step, true, 2 * (hosts - 1) / hosts * bytes, bytes / row.algbw});
+    };
+    RETURN_IF_ERROR(record->EachCollective(one.incarnation, one.step, one.step, add));
+  }
+  AddLink("all hosts", "all hosts", samples, 0, report);
+  return absl::OkStatus();
+}
+
 // From host to host, by their places in the report's list.
 using HostPair = std::pair<int, int>;
 
 absl::Status AddLinks(const std::vector<RunRecord::Sampled>& sampled, const RunSteps& steps,
                       const std::map<int, std::string>& host_of, RunRecord* record, Report* report) {
-  const auto& hosts = report->run().hosts();
+  const std::vector<std::string> hosts(report->run().hosts().begin(), report->run().hosts().end());
+  if (hosts.size() < 2) return absl::OkStatus();
   const auto place = [&](int rank) {
     const auto host = host_of.find(rank);
     return host == host_of.end()
@@ -108,18 +140,10 @@ absl::Status AddLinks(const std::vector<RunRecord::Sampled>& sampled, const RunS
     if (step != nullptr) clock_error_s += step->clock_error_s / static_cast<double>(sampled.size());
   }
   for (const auto& [pair, of_pair] : samples) {
-    const std::optional<LinkFit> fit = FitLink(of_pair);
-    if (!fit.has_value() || pair.first < 0 || pair.second < 0) continue;
-    ReportLink& link = *report->add_links();
-    link.set_from(hosts[pair.first]);
-    link.set_to(hosts[pair.second]);
-    link.set_latency_s(fit->latency_s);
-    link.set_latency_error_s(fit->latency_error_s + clock_error_s);
-    link.set_bandwidth_bytes_per_s(fit->bandwidth);
-    link.set_bandwidth_error(fit->bandwidth_error);
-    link.set_samples(static_cast<int64_t>(of_pair.size()));
+    const auto [from, to] = pair;
+    if (from >= 0 && to >= 0) AddLink(hosts[from], hosts[to], of_pair, clock_error_s, report);
   }
-  return absl::OkStatus();
+  return samples.empty() ? AddLinkOfWholes(sampled, record, report) : absl::OkStatus();
 }
 
 // Layers have spans "forward 0 Linear" and "backward 0 Linear".

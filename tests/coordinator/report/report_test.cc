@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "coordinator/observe/text.h"
 #include "coordinator/report/chrome_trace.h"
@@ -86,7 +87,22 @@ class RecordedRun {
       all.mean = record;
       if (step % 10 == 0) AddSpans(record, rank, rows);
     }
+    if (step % 10 == 0 && ranks_ > 1) AddCollectives(step, rows);
     all.mean.set_samples(64 * ranks_);
+  }
+
+  // Of 2 MB and of 200 kB, at 1 ms and 100 MB/s between two hosts.
+  static void AddCollectives(int64_t step, TelemetryRows* rows) {
+    for (int seq = 0; seq < 2; ++seq) {
+      CollectiveRow& row = rows->collectives.emplace_back();
+      row.step = step;
+      row.seq = seq;
+      row.incarnation = 1;
+      row.name = absl::StrCat("bucket.", seq);
+      row.grad_bytes = seq == 0 ? 2'000'000 : 200'000;
+      row.transfer_s = 0.001 + static_cast<double>(row.grad_bytes) / 1e8;
+      row.algbw = static_cast<double>(row.grad_bytes) / row.transfer_s;
+    }
   }
 
   void AddSpans(const StepRecord& record, int rank, TelemetryRows* rows) const {
@@ -161,6 +177,17 @@ TEST(ReportTest, SampledStepsShowLayersAndTimelines) {
   EXPECT_EQ(report.timelines(0).which(), "typical");
   EXPECT_EQ(report.timelines(0).spans_size(), 10);
   EXPECT_NEAR(report.timelines(0).spans(0).start_s(), 0, 1e-6);
+}
+
+TEST(ReportTest, LinksOfALibraryAreFittedToItsCollectives) {
+  const Report one_host = RecordedRun(1, 100, 0).Make();
+  EXPECT_TRUE(one_host.links().empty());
+  const Report report = RecordedRun(2, 100, 0).Make();
+  ASSERT_EQ(report.links_size(), 1);
+  EXPECT_EQ(report.links(0).from(), "all hosts");
+  EXPECT_NEAR(report.links(0).latency_s(), 0.001, 1e-6);
+  EXPECT_NEAR(report.links(0).bandwidth_bytes_per_s(), 1e8, 1e4);
+  EXPECT_EQ(report.links(0).samples(), 20);
 }
 
 TEST(ReportTest, ARunWithoutStepsSaysSo) {
