@@ -17,6 +17,7 @@ namespace {
 constexpr double kPersistent = 0.4;
 constexpr int kResamplings = 400;
 constexpr size_t kBlocks = 50;
+constexpr size_t kFewestOfStretch = 10;
 constexpr uint64_t kResampleKey = 0x726573616d706c65;  // "resample"
 
 constexpr char kCompute[] = "compute-bound";
@@ -104,6 +105,7 @@ struct Candidate {
 struct Lateness {
   int rank = -1;
   double late_s = 0;                        // median of its work less the other ranks' median
+  std::vector<double> late_by_step;         // of the model; the median over the steps around, at least 0
   double last_share = 0, even_share = 0;    // of the steps, those in which it comes last; if all did so as often
   std::array<double, kParts> by_part = {};  // sums of its own less the others' mean; what it waits does not count
 };
@@ -118,11 +120,28 @@ void AddByPart(const std::vector<RankTimes>& ranks, size_t own, std::array<doubl
   }
 }
 
+// A run may have a late rank for some of its steps only: so its lateness is a step's neighbours', in stretches. `late`:
+// by step, NaN where it is not known.
+std::vector<double> ByStretch(const std::vector<double>& late) {
+  std::vector<double> typical;
+  const size_t stretches = std::max<size_t>(1, std::min(kBlocks, late.size() / kFewestOfStretch));
+  for (size_t stretch = 0; stretch < stretches; ++stretch) {
+    const size_t begin = stretch * late.size() / stretches, end = (stretch + 1) * late.size() / stretches;
+    std::vector<double> known;
+    for (size_t i = begin; i < end; ++i) {
+      if (!std::isnan(late[i])) known.push_back(late[i]);
+    }
+    typical.insert(typical.end(), end - begin, std::max(0.0, MedianOf(std::move(known))));
+  }
+  return typical;
+}
+
 Lateness LatenessOf(const std::vector<ModelStep>& model, int rank) {
   Lateness lateness;
   lateness.rank = rank;
-  std::vector<double> late;
+  std::vector<double> late, by_step;
   for (const ModelStep& step : model) {
+    by_step.push_back(std::nan(""));
     const std::vector<RankTimes>& ranks = step.times->ranks;
     const auto at = std::find_if(ranks.begin(), ranks.end(), [rank](const RankTimes& r) { return r.rank == rank; });
     if (at == ranks.end() || ranks.size() < 2) continue;
@@ -130,6 +149,7 @@ Lateness LatenessOf(const std::vector<ModelStep>& model, int rank) {
     std::vector<double> others = step.work;
     others.erase(others.begin() + own);
     late.push_back(step.work[own] - MedianOf(std::move(others)));
+    by_step.back() = late.back();
     lateness.last_share += step.work[own] >= *std::max_element(step.work.begin(), step.work.end()) ? 1 : 0;
     lateness.even_share += 1.0 / static_cast<double>(ranks.size());
     AddByPart(ranks, static_cast<size_t>(own), &lateness.by_part);
@@ -138,6 +158,7 @@ Lateness LatenessOf(const std::vector<ModelStep>& model, int rank) {
   lateness.last_share /= static_cast<double>(late.size());
   lateness.even_share /= static_cast<double>(late.size());
   lateness.late_s = MedianOf(std::move(late));
+  lateness.late_by_step = ByStretch(by_step);
   return lateness;
 }
 
@@ -166,17 +187,18 @@ bool TakeStraggler(std::vector<ModelStep>* model, const std::vector<int>& ranks,
   const auto part = std::max_element(latest.by_part.begin(), latest.by_part.end()) - latest.by_part.begin();
   Candidate cause;
   double total = 0;
-  for (ModelStep& step : *model) {
-    const double before = step.longest();
+  for (size_t s = 0; s < model->size(); ++s) {
+    ModelStep& step = (*model)[s];
+    const double before = step.longest(), late_s = latest.late_by_step[s];
     for (size_t i = 0; i < step.work.size(); ++i) {
       if (step.times->ranks[i].rank != latest.rank) continue;
-      step.work[i] = std::max(0.0, step.work[i] - latest.late_s);
+      step.work[i] = std::max(0.0, step.work[i] - late_s);
       std::vector<double> others = step.ready;
       others.erase(others.begin() + static_cast<std::ptrdiff_t>(i));
       // No earlier than the others: without being late it has nothing to make up for.
       const double with_others = std::min(step.ready[i], MedianOf(std::move(others)));
-      step.ready[i] = std::max(step.ready[i] - latest.late_s, with_others);
-      if (part == kDataWait) step.data_wait[i] = std::max(0.0, step.data_wait[i] - latest.late_s);
+      step.ready[i] = std::max(step.ready[i] - late_s, with_others);
+      if (part == kDataWait) step.data_wait[i] = std::max(0.0, step.data_wait[i] - late_s);
     }
     cause.saving.push_back(before - step.longest());
     total += before + step.transfer;

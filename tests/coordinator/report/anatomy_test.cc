@@ -143,6 +143,19 @@ TEST(AnatomyTest, WhatLiesBetweenTwoStepsIsNobodysLateness) {
   EXPECT_NEAR(Analyze(steps).step_s, 0.32, 0.005);
 }
 
+TEST(AnatomyTest, ARankThatIsLateForAPartOfTheStepsCostsThatMuchInThem) {
+  const Fault late = Late(1, kForward, 20);
+  const auto from_half = [&](int64_t step, RankTimes* times) {
+    if (step > 200) late(step, times);
+  };
+  const std::vector<StepTimes> clean = Steps(4, 500), slow = Steps(4, 500, from_half);
+  const Anatomy anatomy = Analyze(slow);
+  EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
+  EXPECT_EQ(anatomy.verdict.rank(), 1);
+  const double gained = MeanStep(slow) - MeanStep(clean);
+  EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.1 * gained);
+}
+
 TEST(AnatomyTest, AnotherLateRankEachStepIsRotating) {
   const auto drawn = [](int ranks) {
     return [ranks](int64_t step, RankTimes* times) {
