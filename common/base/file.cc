@@ -147,7 +147,10 @@ absl::Status WriteFileAtomically(FileSystem* files, const std::string& path, abs
   RETURN_IF_ERROR(file->Append(data));
   RETURN_IF_ERROR(file->Sync());
   RETURN_IF_ERROR(file->Close());
-  RETURN_IF_ERROR(files->Rename(temporary, path));
+  if (const absl::Status renamed = files->Rename(temporary, path); !renamed.ok()) {
+    files->RemoveAll(temporary).IgnoreError();
+    return renamed;
+  }
   const size_t slash = path.rfind('/');
   return files->SyncFolder(slash == std::string::npos ? "." : path.substr(0, slash + 1));
 }

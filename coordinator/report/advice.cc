@@ -16,6 +16,7 @@ namespace {
 constexpr double kWorthwhile = 0.02;
 // Buckets below this size cost a link's latency more than its bandwidth: 1 Gbit takes half a millisecond for it.
 constexpr int64_t kSmallMessage = 64 << 10;
+constexpr int kLargeBucketMb = 25;
 constexpr double kBytesShare = 0.5;  // of a transfer: what bytes take less than it of is latency
 
 std::string Milliseconds(double seconds) { return absl::StrFormat("%.*f ms", seconds < 0.01 ? 2 : 1, 1e3 * seconds); }
@@ -72,8 +73,9 @@ std::string Writer::TextOf(const Finding& finding) const {
   const std::string cost = absl::StrCat(Milliseconds(saving_s), " a step (", ShareText(saving_s, step_s_), ")");
   if (finding.cause() == "communication-bound") {
     return absl::StrCat("Communication that no computing hides takes ", cost, ": ",
-                        finding.kind() == "latency" ? "many small messages, whose latency counts"
-                                                    : "the bandwidth of the links counts");
+                        finding.kind() == "latency"       ? "many small messages, whose latency counts"
+                        : report_->run().hosts_size() > 1 ? "the bandwidth of the links counts"
+                                                          : "the bandwidth of the memory counts");
   }
   if (finding.cause() == "input-bound") {
     return finding.rank() < 0 ? absl::StrCat("The ranks wait for data, which costs ", cost)
@@ -146,8 +148,8 @@ void Writer::AdviseOnCommunication() {
   const Communication& communication = config_.communication();
   const bool between_hosts = report_->run().hosts_size() > 1;
   if (IsLatency()) {
-    const int messages = Buckets();
-    Add("communication.bucket_mb", "25", transfer_s * (messages - 1) / std::max(1, messages),
+    const int messages = communication.bucket_mb() < kLargeBucketMb ? Buckets() : 1;
+    Add("communication.bucket_mb", absl::StrCat(kLargeBucketMb), transfer_s * (messages - 1) / std::max(1, messages),
         "one message in place of several");
   } else if (communication.compression() == COMPRESSION_NONE && between_hosts) {
     Add("communication.compression", "bf16", transfer_s / 2, "half the bytes between hosts");

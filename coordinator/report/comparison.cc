@@ -38,6 +38,15 @@ double LastOf(const Report& report, const std::string& metric) {
   return value;
 }
 
+double BestOf(const Report& report, const std::string& metric, bool larger_is_better) {
+  double best = kUnknown;
+  for (const ReportMetric& one : report.metrics()) {
+    if (one.metric() != metric) continue;
+    if (std::isnan(best) || (larger_is_better ? one.value() > best : one.value() < best)) best = one.value();
+  }
+  return best;
+}
+
 // From the launch until the metric was first as good as `target`.
 double TimeTo(const Report& report, const std::string& metric, double target, bool larger_is_better) {
   for (const ReportMetric& one : report.metrics()) {
@@ -55,8 +64,7 @@ struct Row {
   std::function<Figure(const Report&)> of;
 };
 
-// Time to accuracy; to a loss where the runs have no accuracy. `target` NaN: the worst of the runs' last values, which
-// all of them have reached.
+// Time to accuracy; to a loss where the runs have no accuracy. `target` NaN: the best that all of them have reached.
 void AddTimeToAccuracy(const std::vector<Report>& reports, double target, std::vector<Row>* rows) {
   const auto all_have = [&](const char* metric) {
     return std::all_of(reports.begin(), reports.end(),
@@ -66,10 +74,10 @@ void AddTimeToAccuracy(const std::vector<Report>& reports, double target, std::v
   if (!accuracy && !all_have("loss")) return;
   const std::string metric = accuracy ? "accuracy" : "loss";
   if (!std::isfinite(target)) {
-    target = LastOf(reports[0], metric);
+    target = BestOf(reports[0], metric, accuracy);
     for (const Report& report : reports) {
-      const double last = LastOf(report, metric);
-      target = accuracy ? std::min(target, last) : std::max(target, last);
+      const double best = BestOf(report, metric, accuracy);
+      target = accuracy ? std::min(target, best) : std::max(target, best);
     }
   }
   rows->push_back(

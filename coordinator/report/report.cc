@@ -61,6 +61,7 @@ class Maker {
     RETURN_IF_ERROR(SetRun());
     if (steps_.all.empty()) return std::move(report_);
     anatomy_ = Analyze(steps_.looked_at);
+    ASSIGN_OR_RETURN(rolled_back_s_, record_->RolledBack(steps_.all.front().step, steps_.all.back().step));
     SetParts();
     SetEfficiency();
     RETURN_IF_ERROR(SetRanks());
@@ -104,6 +105,7 @@ class Maker {
   RunRecord* const record_;
   RunRecord::Outline outline_;
   std::vector<DroppedRow> dropped_;
+  double rolled_back_s_ = 0;  // in the range of the steps that are asked for
   RunSteps steps_;
   Anatomy anatomy_;
   std::map<int, std::string> host_of_;
@@ -190,7 +192,7 @@ void Maker::SetEfficiency() {
   }
   efficiency.set_overlap(busy > 0 ? overlap / busy : 0);
   if (seconds <= 0) return;
-  efficiency.set_goodput(seconds / (seconds + outline_.rolled_back_s));
+  efficiency.set_goodput(seconds / (seconds + rolled_back_s_));
   efficiency.set_scaling(ScalingEfficiency());
   efficiency.set_exposed_share(exposed / seconds);
   efficiency.set_wait_share(wait / seconds);

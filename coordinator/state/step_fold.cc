@@ -243,15 +243,21 @@ void StepFold::MakeSpanRows(int64_t step, int rank, const StepRecord& record) {
   }
 }
 
+// Collectives go one after the other, but for tails: what one stands behind another is neither its waiting for a rank
+// nor its transfer.
 void StepFold::MakeCollectiveRows(Open* open) {
+  double before = 0;  // when the last one ended
   for (auto& [seq, all] : open->collectives) {
     CollectiveRow& row = all.row;
+    const bool tail = row.name == "tail";
     const double mean_s = (all.ends - all.arrivals) / all.ranks;
     row.timing = TimingOf(open->clock_error_s, mean_s);
     const bool by_arrivals = row.timing == Timing::kArrivals;
+    const double queued_s = tail ? 0 : std::max(0.0, before - row.last_arrival);
     row.wait_s = by_arrivals ? row.last_arrival - all.arrivals / all.ranks : mean_s - all.shortest_s;
-    row.transfer_s = std::max(0.0, mean_s - row.wait_s);
-    SetBandwidth(world_, by_arrivals ? row.end - row.last_arrival : all.shortest_s, &row);
+    row.transfer_s = std::max(0.0, mean_s - row.wait_s - queued_s);
+    SetBandwidth(world_, (by_arrivals ? row.end - row.last_arrival : all.shortest_s) - queued_s, &row);
+    if (!tail) before = std::max(before, row.end);
     ready_.collectives.push_back(std::move(row));
   }
 }

@@ -61,8 +61,6 @@ class SqliteRunRecord : public RunRecord {
     }));
     RETURN_IF_ERROR(Each("SELECT structure FROM communication ORDER BY incarnation DESC LIMIT 1",
                          [&](const Statement& row) { outline.algorithm = row.Text(0); }));
-    RETURN_IF_ERROR(Each("SELECT SUM(step_s) FROM step WHERE NOT survived",
-                         [&](const Statement& row) { outline.rolled_back_s = row.Real(0); }));
     return outline;
   }
 
@@ -102,9 +100,10 @@ class SqliteRunRecord : public RunRecord {
     RankStepRow step;
     step.incarnation = incarnation;
     return Each(
-        absl::StrCat("SELECT step, rank, start, ", kParts,
-                     ", comm_busy_s, comm_wait_s, input_read_s, input_decode_s, input_ready, clock_error_s FROM rank_step "
-                     "WHERE incarnation = ? AND step BETWEEN ? AND ? AND survived ORDER BY step, rank"),
+        absl::StrCat(
+            "SELECT step, rank, start, ", kParts,
+            ", comm_busy_s, comm_wait_s, input_read_s, input_decode_s, input_ready, clock_error_s FROM rank_step "
+            "WHERE incarnation = ? AND step BETWEEN ? AND ? AND survived ORDER BY step, rank"),
         [&](const Statement& s) {
           StepRecord& record = step.record;
           record.set_step(s.Int(0));
@@ -194,6 +193,14 @@ class SqliteRunRecord : public RunRecord {
         incarnation, step);
   }
 
+  absl::StatusOr<double> RolledBack(int64_t first, int64_t last) override {
+    double seconds = 0;
+    RETURN_IF_ERROR(Each(
+        "SELECT SUM(step_s) FROM step WHERE NOT survived AND step BETWEEN ? AND ?",
+        [&](const Statement& row) { seconds = row.Real(0); }, first, last));
+    return seconds;
+  }
+
   // From each step to the next by the key: a step has hundreds of rows.
   absl::StatusOr<std::vector<Sampled>> SampledSteps(int64_t first, int64_t last) override {
     std::vector<int> incarnations;
@@ -235,11 +242,10 @@ class SqliteRunRecord : public RunRecord {
 
   absl::StatusOr<std::vector<DroppedRow>> Dropped() override {
     std::vector<DroppedRow> dropped;
-    RETURN_IF_ERROR(
-        Each("SELECT rank, incarnation, records, spans FROM dropped ORDER BY incarnation, rank",
-             [&](const Statement& row) {
-               dropped.push_back({static_cast<int>(row.Int(0)), static_cast<int>(row.Int(1)), row.Int(2), row.Int(3)});
-             }));
+    RETURN_IF_ERROR(Each(
+        "SELECT rank, incarnation, records, spans FROM dropped ORDER BY incarnation, rank", [&](const Statement& row) {
+          dropped.push_back({static_cast<int>(row.Int(0)), static_cast<int>(row.Int(1)), row.Int(2), row.Int(3)});
+        }));
     return dropped;
   }
 

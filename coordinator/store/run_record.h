@@ -35,7 +35,6 @@ class RunRecord {
     int launches = 0;
     double launched = 0;       // seconds since 1970, when the first worker joined; 0: none has
     std::string algorithm;     // how the latest launch's gradients travel; empty: alone, or not known
-    double rolled_back_s = 0;  // inside steps that did not survive
   };
   virtual absl::StatusOr<Outline> ReadOutline() = 0;
 
@@ -50,6 +49,9 @@ class RunRecord {
 
   virtual absl::Status EachMessage(int incarnation, int64_t step,
                                    const std::function<void(const MessageRow&)>& row) = 0;
+
+  // Seconds inside steps that did not survive.
+  virtual absl::StatusOr<double> RolledBack(int64_t first, int64_t last) = 0;
 
   // Steps that have spans.
   struct Sampled {

@@ -165,6 +165,30 @@ TEST(StepFoldTest, CollectivesAreMatchedOverRanks) {
   EXPECT_EQ(rows.rank_steps[0].record.collectives_size(), 0);
 }
 
+TEST(StepFoldTest, WhatACollectiveStandsBehindAnotherIsNoTransfer) {
+  StepFold fold(2, 1);
+  for (int rank = 0; rank < 2; ++rank) {
+    StepRecord record = Record(1, rank);
+    for (int seq = 0; seq < 3; ++seq) {  // handed over at once, a second each
+      CollectiveRecord* one = record.add_collectives();
+      one->set_seq(seq);
+      one->set_name(seq < 2 ? "bucket" : "tail");
+      one->set_grad_bytes(1000);
+      one->set_arrival(10 + 0.25 * rank);
+      one->set_end(seq < 2 ? 11.25 + seq : 10.5);
+    }
+    fold.Add(rank, Batch({record}));
+  }
+  const TelemetryRows rows = fold.Take();
+  ASSERT_EQ(rows.collectives.size(), 3u);
+  for (int seq = 0; seq < 2; ++seq) {
+    EXPECT_DOUBLE_EQ(rows.collectives[seq].wait_s, 0.125);
+    EXPECT_DOUBLE_EQ(rows.collectives[seq].transfer_s, 1);
+    EXPECT_DOUBLE_EQ(rows.collectives[seq].algbw, 1000);
+  }
+  EXPECT_DOUBLE_EQ(rows.collectives[2].transfer_s, 0.25) << "tails overtake";
+}
+
 // Both ranks number the messages of each tag in their own order; what the receiver tells last may have been sent first.
 TEST(StepFoldTest, MessagesAreMatchedByTagAndOrder) {
   StepFold fold(2, 4);

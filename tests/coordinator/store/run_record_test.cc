@@ -111,7 +111,9 @@ TEST(RunRecordTest, WhatWasRolledBackIsNoPartOfTheRun) {
   EXPECT_EQ(outline->stretches[0].last, 6);
   EXPECT_EQ(outline->stretches[1].first, 7);
   EXPECT_EQ(outline->stretches[1].incarnation, 2);
-  EXPECT_NEAR(outline->rolled_back_s, 4 * 1.02, 1e-9);
+  EXPECT_NEAR(*record->RolledBack(1, 12), 4 * 1.02, 1e-9);
+  EXPECT_NEAR(*record->RolledBack(8, 9), 2 * 1.02, 1e-9);
+  EXPECT_EQ(*record->RolledBack(1, 6), 0);
   EXPECT_TRUE(record->SampledSteps(1, 100)->empty());
 }
 
