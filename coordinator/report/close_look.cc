@@ -102,7 +102,7 @@ absl::Status AddLinkOfWholes(const std::vector<RunRecord::Sampled>& sampled, Run
   std::vector<LinkSample> samples;
   for (const RunRecord::Sampled& one : sampled) {
     const auto add = [&](const CollectiveRow& row) {
-      if (row.grad_bytes <= 0 || row.algbw <= 0) return;
+      if (row.name == "tail" || row.grad_bytes <= 0 || row.algbw <= 0) return;  // tails stand behind what they overtook
       const auto bytes = static_cast<double>(row.grad_bytes);
       samples.push_back({row.step, true, 2 * (hosts - 1) / hosts * bytes, bytes / row.algbw});
     };

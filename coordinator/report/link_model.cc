@@ -58,13 +58,17 @@ double SlopeOfAlone(const std::vector<LinkSample>& step) {
   return products / squares;
 }
 
-// What messages that found the link idle take beside their bytes. NaN of none.
+// What messages that found the link idle take beside their bytes: the least of the small ones, since what is not on record
+// may have been before them on the link. NaN of none.
 double LatencyOf(const std::vector<LinkSample>& step, double slope) {
-  std::vector<double> rests;
+  double smallest = INFINITY, least = INFINITY;
   for (const LinkSample& one : step) {
-    if (one.alone) rests.push_back(one.seconds - slope * one.bytes);
+    if (one.alone) smallest = std::min(smallest, one.bytes);
   }
-  return rests.empty() ? kUnknown : Percentile(&rests, 0.5);
+  for (const LinkSample& one : step) {
+    if (one.alone && one.bytes <= kUnlike * smallest) least = std::min(least, one.seconds - slope * one.bytes);
+  }
+  return std::isfinite(least) ? least : kUnknown;
 }
 
 struct Typical {
