@@ -1,9 +1,9 @@
 """A fault put in on purpose is named with its cause, its rank and what it costs: the verdict on the steps that have it, against how much
 faster the same run's steps without it are.
 
-Each fault once, on mlp, and large: of one and a half steps, since a shared machine may be half as fast a minute later. `--runs N` does each N times, on mlp and on cnn, of 20% of a step, and compares what removing
-the fault is predicted to save with what it saved, as medians over the runs: of one run both depend on what else the machine does in
-those seconds.
+Each fault once, on mlp, and large: of one and a half steps, since a shared machine may be half as fast a minute later. `--runs N` does
+each N times, on mlp and on cnn, of 20% of a step, and compares what removing the fault is predicted to save with what it saved, as
+medians over the runs: of one run both depend on what else the machine does in those seconds.
 """
 import argparse
 import json
