@@ -7,12 +7,17 @@ case $mode in
     echo "mpirun noticed that process rank 1 with PID 4242 on node here exited on signal 9 (Killed)."
     exit 137 ;;
 esac
-setsid sleep 300 & first=$!
-setsid sleep 300 & second=$!
+# Before it has workers: a signal may come between the two.
 case $mode in
-  stubborn) trap '' TERM; echo up; while true; do sleep 300 & wait $!; done ;;
   abandon) trap 'exit 143' TERM ;;
-  *) trap 'kill $first $second; exit 143' TERM ;;
+  *) trap 'kill $(jobs -p); exit 143' TERM ;;
 esac
+setsid sleep 300 &
+setsid sleep 300 &
+if [[ $mode == stubborn ]]; then
+  trap '' TERM  # of its own: the workers have what TERM does by default
+  echo up
+  while true; do sleep 300 & wait $!; done
+fi
 echo up
 wait
