@@ -349,7 +349,7 @@ void CommThread::Publish() {
   }
   if (!news) return;
   for (; finished_ < first_open_; ++finished_) {
-    const Item& item = At(finished_);
+    Item& item = At(finished_);
     if (span_count_ == kMostSpans) continue;
     if (spans_.size() == span_count_) spans_.emplace_back();
     Span& span = spans_[span_count_];
@@ -361,7 +361,7 @@ void CommThread::Publish() {
     span.start_ns = item.start_ns;
     span.begin_ns = item.begin_ns;
     span.end_ns = item.end_ns;
-    span.messages.assign(item.messages.begin(), item.messages.end());
+    span.messages.swap(item.messages);
   }
   for_trainer_.NotifyOne();
 }

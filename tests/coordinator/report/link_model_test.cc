@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
+
+#include "common/base/stable_random.h"
 
 namespace lockstep {
 namespace {
@@ -28,7 +29,7 @@ class SimulatedLink {
       row.bytes = bytes;
       row.sent = i < depth ? start : rows[i - depth].came;
       row.ready = start;
-      const double bytes_s = static_cast<double>(bytes) / kBandwidth * (1 + noise_ * normal_(random_));
+      const double bytes_s = static_cast<double>(bytes) / kBandwidth * (1 + noise_ * random_.Normal());
       row.came = std::max(row.sent + (row.sent > before_ ? kLatency : 0), before_) + bytes_s;
       before_ = row.came;
     }
@@ -38,8 +39,7 @@ class SimulatedLink {
  private:
   const double noise_;
   double before_ = 0;
-  std::mt19937 random_{7};
-  std::normal_distribution<double> normal_;
+  StableRandom random_{7};
 };
 
 std::vector<LinkSample> Samples(double noise, int steps, const std::vector<std::pair<int, int64_t>>& collectives) {
@@ -53,7 +53,7 @@ std::vector<LinkSample> Samples(double noise, int steps, const std::vector<std::
           link.Collective(step, static_cast<int>(seq), count, bytes, 4, step + 0.1 * static_cast<double>(seq));
       rows.insert(rows.end(), more.begin(), more.end());
     }
-    std::shuffle(rows.begin(), rows.end(), std::mt19937(step));
+    std::reverse(rows.begin(), rows.end());  // they come in no order
     const auto of_step = QueueOf(rows);
     samples.insert(samples.end(), of_step.begin(), of_step.end());
   }
