@@ -58,8 +58,8 @@ double SlopeOfAlone(const std::vector<LinkSample>& step) {
   return products / squares;
 }
 
-// What messages that found the link idle take beside their bytes: the least of the small ones, since what is not on record
-// may have been before them on the link. NaN of none.
+// What messages that found the link idle take beside their bytes: the least of the small ones, since what is not on
+// record may have been before them on the link. NaN of none.
 double LatencyOf(const std::vector<LinkSample>& step, double slope) {
   double smallest = INFINITY, least = INFINITY;
   for (const LinkSample& one : step) {
