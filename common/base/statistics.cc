@@ -15,6 +15,18 @@ double Percentile(std::vector<double>* values, double p) {
   return *at;
 }
 
+double Median(std::vector<double> values) { return Percentile(&values, 0.5); }
+
+std::vector<double> BinMeans(const std::vector<double>& values, size_t most) {
+  const size_t bins = std::min(most, values.size());
+  std::vector<double> means(bins, 0);
+  for (size_t bin = 0; bin < bins; ++bin) {
+    const size_t begin = bin * values.size() / bins, end = (bin + 1) * values.size() / bins;
+    for (size_t i = begin; i < end; ++i) means[bin] += values[i] / static_cast<double>(end - begin);
+  }
+  return means;
+}
+
 Mean MeanOf(const std::vector<double>& values) {
   const auto n = static_cast<double>(values.size());
   if (values.empty()) return {std::numeric_limits<double>::quiet_NaN(), 0};

@@ -43,11 +43,11 @@ absl::Status WriteTrace(const TraceArguments& arguments) {
   ASSIGN_OR_RETURN(const std::string folder, FindRunFolder(arguments.run));
   ASSIGN_OR_RETURN(const std::unique_ptr<RunRecord> record, OpenRunRecord(JoinPath(folder, "run.db")));
   ASSIGN_OR_RETURN(const std::vector<RunRecord::Sampled> steps, StepsOf(arguments, record.get()));
-  ASSIGN_OR_RETURN(const RunRecord::Outline outline, record->ReadOutline());
+  ASSIGN_OR_RETURN(RunRecord::Outline outline, record->ReadOutline());
   std::map<int, std::string> hosts;
-  for (const RunRecord::Rank& rank : outline.ranks) hosts[rank.rank] = rank.host;
   std::vector<SpanRow> spans;
   for (const RunRecord::Sampled& step : steps) {
+    for (const auto& [rank, host] : outline.hosts[step.incarnation]) hosts[rank] = host;
     RETURN_IF_ERROR(record->EachSpan(step.incarnation, step.step, [&](const SpanRow& row) { spans.push_back(row); }));
   }
   RETURN_IF_ERROR(WriteFileAtomically(FileSystem::Real(), arguments.out, ChromeTrace(spans, hosts)));

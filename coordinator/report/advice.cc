@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "coordinator/observe/text.h"
 
 namespace lockstep {
@@ -17,14 +19,18 @@ constexpr double kWorthwhile = 0.02;
 // Buckets below this size cost a link's latency more than its bandwidth: 1 Gbit takes half a millisecond for it.
 constexpr int64_t kSmallMessage = 64 << 10;
 constexpr int kLargeBucketMb = 25;
+constexpr size_t kMostNamed = 4;     // ranks, hosts
+constexpr double kNearlyAll = 0.95;  // of the steps
 constexpr double kBytesShare = 0.5;  // of a transfer: what bytes take less than it of is latency
 
 std::string Milliseconds(double seconds) { return absl::StrFormat("%.*f ms", seconds < 0.01 ? 2 : 1, 1e3 * seconds); }
 
 std::string ShareText(double saving_s, double step_s) { return PercentText(step_s > 0 ? saving_s / step_s : 0); }
 
-std::string RankText(const Finding& finding) {
-  return absl::StrCat("rank ", finding.rank(), finding.host().empty() ? "" : " on ", finding.host());
+std::string ListText(std::vector<std::string> words) {
+  const std::string last = words.back();
+  words.pop_back();
+  return words.empty() ? last : absl::StrCat(absl::StrJoin(words, ", "), " and ", last);
 }
 
 class Writer {
@@ -46,6 +52,8 @@ class Writer {
   }
 
  private:
+  std::string RanksText(const Finding& finding) const;
+  bool AreWholeHosts(const Finding& finding) const;
   void Describe(Finding* finding) const {
     if (absl::StartsWith(finding->cause(), "communication")) finding->set_kind(IsLatency() ? "latency" : "bandwidth");
     finding->set_text(TextOf(*finding));
@@ -68,6 +76,33 @@ class Writer {
   const double step_s_;
 };
 
+// Whether these are all ranks of their hosts, of which there are others.
+bool Writer::AreWholeHosts(const Finding& finding) const {
+  const auto of_these_hosts = [&](const ReportRank& rank) {
+    return std::count(finding.hosts().begin(), finding.hosts().end(), rank.host()) > 0;
+  };
+  const bool all_recorded = report_->ranks_size() == report_->run().workers();
+  return all_recorded && finding.hosts_size() < report_->run().hosts_size() &&
+         std::count_if(report_->ranks().begin(), report_->ranks().end(), of_these_hosts) == finding.ranks_size();
+}
+
+// "rank 1 on host2", "host2 (ranks 2 and 3)"; of many the first.
+std::string Writer::RanksText(const Finding& finding) const {
+  std::vector<std::string> ranks, hosts;
+  for (const int rank : finding.ranks()) ranks.push_back(absl::StrCat(rank));
+  for (const std::string& host : finding.hosts()) hosts.push_back(host);
+  for (std::vector<std::string>* words : {&ranks, &hosts}) {
+    if (words->size() <= kMostNamed) continue;
+    const size_t more = words->size() - kMostNamed;
+    words->resize(kMostNamed);
+    words->push_back(absl::StrCat(more, " more"));
+  }
+  const std::string named = absl::StrCat(finding.ranks_size() == 1 ? "rank " : "ranks ", ListText(ranks));
+  if (hosts.empty()) return named;
+  if (finding.ranks_size() > 1 && AreWholeHosts(finding)) return absl::StrCat(ListText(hosts), " (", named, ")");
+  return absl::StrCat(named, " on ", ListText(hosts));
+}
+
 std::string Writer::TextOf(const Finding& finding) const {
   const double saving_s = finding.saving_s_per_step();
   const std::string cost = absl::StrCat(Milliseconds(saving_s), " a step (", ShareText(saving_s, step_s_), ")");
@@ -78,14 +113,17 @@ std::string Writer::TextOf(const Finding& finding) const {
                                                           : "the bandwidth of the memory counts");
   }
   if (finding.cause() == "input-bound") {
-    return finding.rank() < 0 ? absl::StrCat("The ranks wait for data, which costs ", cost)
-                              : absl::StrCat("All wait for ", RankText(finding), ", which waits for its data: ", cost);
+    return finding.ranks().empty() ? absl::StrCat("The ranks wait for data, which costs ", cost)
+                                   : absl::StrCat("All wait for ", RanksText(finding), ", waiting for data: ", cost);
   }
   if (finding.cause() == "straggler-bound" && finding.persistence() == "rotating") {
     return absl::StrCat("Another rank is late each time, and the others wait for it: ", cost);
   }
   if (finding.cause() == "straggler-bound") {
-    return absl::StrCat("The others wait for ", RankText(finding), ", step after step: ", cost, "; it is late in ",
+    const std::string often = finding.steps_share() > kNearlyAll
+                                  ? "step after step"
+                                  : absl::StrCat("in ", PercentText(finding.steps_share()), " of the steps");
+    return absl::StrCat("The others wait for ", RanksText(finding), ", ", often, ": ", cost, "; late in ",
                         finding.kind());
   }
   if (finding.kind() == "slower") {
@@ -163,7 +201,8 @@ void Writer::AdviseOnCommunication() {
 void Writer::AdviseOnInput(const Finding& cause) {
   const ReportRank* slowest = nullptr;
   for (const ReportRank& rank : report_->ranks()) {
-    if (cause.rank() >= 0 && rank.rank() != cause.rank()) continue;
+    const bool meant = std::count(cause.ranks().begin(), cause.ranks().end(), rank.rank()) > 0;
+    if (!cause.ranks().empty() && !meant) continue;
     const auto seconds = [](const ReportRank& r) { return r.input_read_s() + r.input_decode_s(); };
     if (slowest == nullptr || seconds(rank) > seconds(*slowest)) slowest = &rank;
   }
@@ -186,11 +225,15 @@ void Writer::AdviseOnStraggler(const Finding& cause) {
         "look for what else runs on the hosts from time to time, and for more threads than processors");
     return;
   }
-  Add("", "", cause.saving_s_per_step(), absl::StrCat("mend ", RankText(cause), ", or give its work to a faster host"));
-  const auto workers = static_cast<double>(report_->run().workers());
-  if (workers < 3) return;
-  Add("--workers", absl::StrCat(report_->run().workers() - 1), cause.saving_s_per_step(),
-      absl::StrCat("leave ", RankText(cause), " out: fewer workers, none of which is late"), (workers - 1) / workers);
+  Add("", "", cause.saving_s_per_step(),
+      absl::StrCat("mend ", RanksText(cause), ", or move that work to a faster host"));
+  // Which ranks there are is the launcher's to say, so only a host can be left out.
+  if (!AreWholeHosts(cause)) return;
+  const int workers = report_->run().workers(), left = workers - cause.ranks_size();
+  Add("--workers", absl::StrCat(left), cause.saving_s_per_step(),
+      absl::StrCat("take ", ListText({cause.hosts().begin(), cause.hosts().end()}),
+                   " off the list of hosts: fewer workers, none of which is late"),
+      static_cast<double>(left) / workers);
 }
 
 // Weak scaling; what travels in a ring grows with 2 (n - 1) / n.

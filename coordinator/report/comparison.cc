@@ -17,14 +17,18 @@ namespace {
 
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
-// A figure of a run: its mean over the bins of the run's steps with half of its 95% interval, or one value (error 0).
+// A machine is faster or slower for seconds at a time, so neighbouring steps are alike: intervals count long blocks.
+constexpr size_t kBlocks = 20;
+constexpr size_t kRunsOfTable = 3, kNameColumns = 14;  // of a page's width
+
+// A figure of a run: its mean with half of its 95% interval, or one value (error 0).
 struct Figure {
   double value = kUnknown, error = 0;
   bool known() const { return std::isfinite(value); }
 };
 
 Figure Over(const google::protobuf::RepeatedField<double>& bins) {
-  const Mean mean = MeanOf({bins.begin(), bins.end()});
+  const Mean mean = MeanOf(BinMeans({bins.begin(), bins.end()}, kBlocks));
   return {mean.value, mean.half};
 }
 
@@ -145,29 +149,39 @@ std::string ChangeText(const std::optional<Change>& change) {
   return absl::StrFormat("%+.1f%%%s", 100 * (change->ratio - 1), change->beyond ? " *" : "");
 }
 
-}  // namespace
-
-std::string ComparisonText(const std::vector<Report>& reports, double target) {
-  std::vector<std::string> head = {"", absl::StrCat("1: ", Cut(reports[0].run().name(), 18))};
+// The first run with the others [begin, end).
+std::string TableText(const std::vector<Report>& reports, const std::vector<Row>& rows, size_t begin, size_t end) {
+  const auto name = [&](size_t i) { return absl::StrCat(i + 1, ": ", Cut(reports[i].run().name(), kNameColumns)); };
+  std::vector<std::string> head = {"", name(0)};
   std::vector<bool> left = {true, false};
-  for (size_t i = 1; i < reports.size(); ++i) {
-    head.push_back(absl::StrCat(i + 1, ": ", Cut(reports[i].run().name(), 18)));
-    head.push_back("change");
+  for (size_t i = begin; i < end; ++i) {
+    head.insert(head.end(), {name(i), "change"});
     left.insert(left.end(), {false, false});
   }
   TextTable table(head, left);
-  for (const Row& row : RowsOf(reports, target)) {
+  for (const Row& row : rows) {
     const Figure first = row.of(reports[0]);
     std::vector<std::string> cells = {absl::StrCat(row.name, row.unit.empty() ? "" : ", ", row.unit),
                                       Shown(row, first)};
-    for (size_t i = 1; i < reports.size(); ++i) {
+    for (size_t i = begin; i < end; ++i) {
       const Figure other = row.of(reports[i]);
       cells.push_back(Shown(row, other));
       cells.push_back(ChangeText(ChangeOf(first, other)));
     }
     table.Add(cells);
   }
-  std::string text = table.Text("");
+  return table.Text("");
+}
+
+}  // namespace
+
+std::string ComparisonText(const std::vector<Report>& reports, double target) {
+  const std::vector<Row> rows = RowsOf(reports, target);
+  std::string text;
+  for (size_t begin = 1; begin < reports.size(); begin += kRunsOfTable - 1) {
+    const size_t end = std::min(reports.size(), begin + kRunsOfTable - 1);
+    absl::StrAppend(&text, begin == 1 ? "" : "\n", TableText(reports, rows, begin, end));
+  }
   for (size_t i = 0; i < reports.size(); ++i) {
     absl::StrAppend(&text, i == 0 ? "\n" : "", i + 1, ": ", reports[i].run().folder(), ": ",
                     reports[i].verdict().cause(), ", steps ", reports[i].run().first_step(), " to ",

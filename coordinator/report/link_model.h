@@ -8,8 +8,8 @@
 
 namespace lockstep {
 
-// What a link costs a message: seconds = latency + bytes / bandwidth (Hockney 1994), fitted to messages that collectives
-// sent anyway. Pure.
+// What a link costs a message: seconds = latency + bytes / bandwidth (Hockney 1994), fitted to messages that
+// collectives sent anyway. Pure.
 //
 // A link is taken for a queue: a message is under way from when its sender has handed it over and the one before it has
 // come. One that finds the link idle pays the latency; one that queues behind another pays for its bytes alone.

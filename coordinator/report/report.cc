@@ -21,10 +21,6 @@ namespace lockstep {
 namespace {
 
 constexpr size_t kArrivalBins = 24;
-// How fast a run computes when nothing slows it down: as in this share of its bins, or faster.
-constexpr size_t kComputeBins = 100;
-constexpr double kFastShare = 0.2;
-constexpr size_t kEnoughOthers = 20;  // steps beside those that are asked for, to compare with
 
 // The stretches, cut to steps [first, last]; 0: to the end.
 std::vector<RunRecord::Stretch> Cut(std::vector<RunRecord::Stretch> stretches, int64_t first, int64_t last) {
@@ -37,17 +33,6 @@ std::vector<RunRecord::Stretch> Cut(std::vector<RunRecord::Stretch> stretches, i
   return cut;
 }
 
-// In at most so many bins.
-std::vector<double> BinMeans(const std::vector<double>& values, size_t most) {
-  const size_t bins = std::min(most, values.size());
-  std::vector<double> means(bins, 0);
-  for (size_t bin = 0; bin < bins; ++bin) {
-    const size_t begin = bin * values.size() / bins, end = (bin + 1) * values.size() / bins;
-    for (size_t i = begin; i < end; ++i) means[bin] += values[i] / static_cast<double>(end - begin);
-  }
-  return means;
-}
-
 class Maker {
  public:
   Maker(const RunConfig& config, const ReportRequest& request, RunRecord* record)
@@ -57,10 +42,15 @@ class Maker {
     ASSIGN_OR_RETURN(outline_, record_->ReadOutline());
     const auto stretches = Cut(outline_.stretches, request_.first_step, request_.last_step);
     ASSIGN_OR_RETURN(steps_, ReadSteps(stretches, record_));
-    for (const RunRecord::Rank& rank : outline_.ranks) host_of_[rank.rank] = rank.host;
     RETURN_IF_ERROR(SetRun());
     if (steps_.all.empty()) return std::move(report_);
-    anatomy_ = Analyze(steps_.looked_at);
+    ASSIGN_OR_RETURN(const RunSteps others,
+                     ReadSteps(OthersThan(steps_.all.front().step, steps_.all.back().step), record_));
+    anatomy_ = Analyze(steps_.looked_at, others.looked_at);
+    const auto end =
+        std::remove_if(anatomy_.lateness.begin(), anatomy_.lateness.end(),
+                       [this](const Anatomy::RankLateness& rank) { return steps_.followed.count(rank.rank) == 0; });
+    anatomy_.lateness.erase(end, anatomy_.lateness.end());
     ASSIGN_OR_RETURN(rolled_back_s_, record_->RolledBack(steps_.all.front().step, steps_.all.back().step));
     SetParts();
     SetEfficiency();
@@ -68,15 +58,15 @@ class Maker {
     SetSeries();
     SetArrivals();
     RETURN_IF_ERROR(SetMetrics());
-    RETURN_IF_ERROR(LookClosely(stretches, steps_, host_of_, record_, &report_));
+    RETURN_IF_ERROR(LookClosely(stretches, steps_, outline_.hosts, record_, &report_));
     for (ReportLink& link : *report_.mutable_links()) link.set_limit_bytes_per_s(request_.link_limit);
-    RETURN_IF_ERROR(FindSlowerComputing());
     SetFindings();
     return std::move(report_);
   }
 
  private:
   absl::Status SetRun();
+  void SetHosts(ReportRun* run);
   void SetParts();
   void SetEfficiency();
   double ScalingEfficiency() const;
@@ -85,7 +75,6 @@ class Maker {
   void SetWaits(ReportSeries* series);
   void SetArrivals();
   absl::Status SetMetrics();
-  absl::Status FindSlowerComputing();
   // The run's steps before `first` and after `last`.
   std::vector<RunRecord::Stretch> OthersThan(int64_t first, int64_t last) const {
     std::vector<RunRecord::Stretch> others;
@@ -108,7 +97,7 @@ class Maker {
   double rolled_back_s_ = 0;  // in the range of the steps that are asked for
   RunSteps steps_;
   Anatomy anatomy_;
-  std::map<int, std::string> host_of_;
+  std::map<int, std::string> host_of_;  // by rank, as last launched
   Report report_;
 };
 
@@ -123,13 +112,9 @@ absl::Status Maker::SetRun() {
                                                : outline_.algorithm);
   run.set_compression(EnumWord(Compression_descriptor(), config_.communication().compression()));
   run.set_period(config_.communication().period());
-  run.set_workers(static_cast<int32_t>(outline_.ranks.size()));
-  run.set_launches(outline_.launches);
+  run.set_launches(static_cast<int32_t>(outline_.hosts.size()));
   run.set_global_batch_size(config_.data().global_batch_size());
-  std::set<std::string> hosts;
-  for (const RunRecord::Rank& rank : outline_.ranks) {
-    if (hosts.insert(rank.host).second) run.add_hosts(rank.host);
-  }
+  SetHosts(&run);
   for (const Inject& inject : config_.inject()) run.add_faults(InjectText(inject));
   ASSIGN_OR_RETURN(dropped_, record_->Dropped());
   for (const DroppedRow& row : dropped_) {
@@ -153,6 +138,22 @@ absl::Status Maker::SetRun() {
   }
   run.set_samples_per_s(seconds > 0 ? samples / seconds : 0);
   return absl::OkStatus();
+}
+
+// Of the launches that made these steps; of a run without steps, of the latest.
+void Maker::SetHosts(ReportRun* run) {
+  std::set<int> launches;
+  for (const StepFacts& step : steps_.all) launches.insert(step.incarnation);
+  if (launches.empty() && !outline_.hosts.empty()) launches.insert(outline_.hosts.rbegin()->first);
+  std::set<std::string> hosts;
+  for (const int launch : launches) {
+    const std::map<int, std::string>& ranks = outline_.hosts[launch];
+    run->set_workers(static_cast<int32_t>(ranks.size()));
+    for (const auto& [rank, host] : ranks) {
+      host_of_[rank] = host;
+      if (hosts.insert(host).second) run->add_hosts(host);
+    }
+  }
 }
 
 // Means over all steps; percentiles over the ranks' steps that were looked at.
@@ -200,17 +201,24 @@ void Maker::SetEfficiency() {
 
 // Ranks that need not wait for each other would make a step each in the time of their own work.
 double Maker::ScalingEfficiency() const {
-  std::map<int, double> work_s;
-  double step_s = 0;
+  struct Sums {
+    double steps = 0, work_s = 0, step_s = 0;
+  };
+  std::map<int, Sums> by_rank;
   for (const StepTimes& step : steps_.looked_at) {
     for (const RankTimes& rank : step.ranks) {
-      work_s[rank.rank] += rank.step() - rank.parts[kCommExposed];
-      step_s += rank.step();
+      if (steps_.followed.count(rank.rank) == 0) continue;
+      Sums& sums = by_rank[rank.rank];
+      ++sums.steps;
+      sums.work_s += rank.step() - rank.parts[kCommExposed];
+      sums.step_s += rank.step();
     }
   }
-  const auto ranks = static_cast<double>(work_s.size());
-  double alone = 0, together = ranks * ranks / step_s;  // steps of a rank, a second
-  for (const auto& [rank, seconds] : work_s) alone += 1 / seconds;
+  double alone = 0, together = 0;  // steps a second, of all ranks
+  for (const auto& [rank, sums] : by_rank) {
+    alone += sums.steps / sums.work_s;
+    together += sums.steps / sums.step_s;
+  }
   return together / alone;
 }
 
@@ -296,6 +304,7 @@ void Maker::SetWaits(ReportSeries* series) {
     const std::vector<double> work = WorkOf(steps_.looked_at, i);
     const double longest = *std::max_element(work.begin(), work.end());
     for (size_t k = 0; k < work.size(); ++k) {
+      if (steps_.followed.count(steps_.looked_at[i].ranks[k].rank) == 0) continue;
       auto& bins = sums[steps_.looked_at[i].ranks[k].rank];
       bins.resize(steps_.bins.size());
       bins[steps_.bin_of[i]].first += longest - work[k];
@@ -344,7 +353,7 @@ absl::Status Maker::SetMetrics() {
     for (const auto& [name, value] : metrics) {
       ReportMetric& metric = *report_.add_metrics();
       metric.set_step(result.step());
-      metric.set_time(TimeOfStep(result.step()));
+      metric.set_time(TimeOfStep(result.step()) + result.seconds());
       metric.set_split(result.split());
       metric.set_metric(name);
       metric.set_value(value);
@@ -362,41 +371,6 @@ absl::Status Maker::SetMetrics() {
   return absl::OkStatus();
 }
 
-// Whether computing took longer in these steps than in the run's others or, of a whole run, than in its faster ones, on
-// all ranks: a processor that is slowed down or shared shows as that alone.
-absl::Status Maker::FindSlowerComputing() {
-  std::vector<double> run, others;
-  for (const StepFacts& step : steps_.all) run.push_back(step.parts[kForward] + step.parts[kBackward]);
-  for (const RunRecord::Stretch& stretch : OthersThan(steps_.all.front().step, steps_.all.back().step)) {
-    RETURN_IF_ERROR(record_->EachStep(stretch.incarnation, stretch.first, stretch.last, [&](const StepRow& row) {
-      others.push_back(row.mean.forward_s() + row.mean.backward_s());
-    }));
-  }
-  const bool compares = others.size() >= kEnoughOthers;
-  std::vector<double> bins = BinMeans(compares ? others : run, kComputeBins);
-  const double fast_s = Percentile(&bins, compares ? 0.5 : kFastShare);
-  double own_s = 0, slower = 0;
-  for (const StepFacts& step : steps_.all) {
-    const double compute_s = step.parts[kForward] + step.parts[kBackward];
-    own_s += compute_s / static_cast<double>(steps_.all.size());
-    slower += compute_s > (1 + kNoticeable / 2) * fast_s ? 1 : 0;
-  }
-  const double saving_s = own_s - fast_s;
-  if (saving_s < kNoticeable * anatomy_.step_s) return absl::OkStatus();
-  Finding finding;
-  finding.set_cause("compute-bound");
-  finding.set_rank(-1);
-  finding.set_kind("slower");
-  finding.set_saving_s_per_step(saving_s);
-  const double half_s = MeanOf(BinMeans(run, kComputeBins)).half;
-  finding.set_saving_low_s(saving_s - half_s);
-  finding.set_saving_high_s(saving_s + half_s);
-  finding.set_confidence(slower / static_cast<double>(steps_.all.size()));
-  const auto less = [&](const Finding& other) { return other.saving_s_per_step() < saving_s; };
-  anatomy_.causes.insert(std::find_if(anatomy_.causes.begin(), anatomy_.causes.end(), less), finding);
-  return absl::OkStatus();
-}
-
 // Where every rank makes its batches more slowly than steps could go, all wait for data, and which of them is last is
 // chance.
 bool Maker::AllInputsAreSlow(const Finding& cause) const {
@@ -407,8 +381,11 @@ bool Maker::AllInputsAreSlow(const Finding& cause) const {
 
 void Maker::SetFindings() {
   for (Finding& cause : anatomy_.causes) {
-    if (cause.cause() == "input-bound" && AllInputsAreSlow(cause)) cause.set_rank(-1);
-    if (cause.rank() >= 0) cause.set_host(host_of_[cause.rank()]);
+    if (cause.cause() == "input-bound" && AllInputsAreSlow(cause)) cause.clear_ranks();
+    std::set<std::string> hosts;
+    for (const int rank : cause.ranks()) {
+      if (hosts.insert(host_of_[rank]).second) cause.add_hosts(host_of_[rank]);
+    }
     *report_.add_causes() = cause;
   }
   *report_.mutable_verdict() = anatomy_.causes.empty() ? anatomy_.verdict : anatomy_.causes.front();

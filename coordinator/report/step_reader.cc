@@ -1,14 +1,17 @@
 #include "coordinator/report/step_reader.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "common/base/stable_random.h"
 #include "common/base/status.h"
 
 namespace lockstep {
 namespace {
 
 constexpr size_t kBins = 400;
-constexpr int64_t kRowsLookedAt = 40'000;  // of ranks' steps, about
+constexpr int64_t kRowsLookedAt = 40'000;     // of ranks' steps, about
+constexpr uint64_t kPlaceKey = 0x706c616365;  // "place"
 
 std::array<double, kParts> PartsOf(const StepRecord& record) {
   return {record.data_wait_s(),    record.forward_s(),   record.backward_s(),
@@ -68,6 +71,22 @@ absl::Status LookAt(size_t begin, size_t end, size_t bin, RunRecord* record, Run
   return absl::OkStatus();
 }
 
+std::set<int> Followed(const std::vector<StepTimes>& steps) {
+  std::map<int, std::pair<size_t, std::map<int, size_t>>> launches;  // steps, and of them each rank's
+  for (const StepTimes& step : steps) {
+    auto& [count, of_rank] = launches[step.incarnation];
+    ++count;
+    for (const RankTimes& rank : step.ranks) ++of_rank[rank.rank];
+  }
+  std::set<int> ranks;
+  for (const auto& [incarnation, launch] : launches) {
+    for (const auto& [rank, count] : launch.second) {
+      if (2 * count >= launch.first) ranks.insert(rank);
+    }
+  }
+  return ranks;
+}
+
 }  // namespace
 
 const StepFacts* RunSteps::Find(int64_t step) const {
@@ -88,8 +107,11 @@ absl::StatusOr<RunSteps> ReadSteps(const std::vector<RunRecord::Stretch>& stretc
   ASSIGN_OR_RETURN(const int64_t ranks, RanksOf(steps.all.back(), record));
   const auto width = static_cast<size_t>(std::max<int64_t>(2, kRowsLookedAt / (ranks * static_cast<int64_t>(bins))));
   for (size_t bin = 0; bin < bins; ++bin) {
-    const size_t begin = steps.bins[bin];
-    RETURN_IF_ERROR(LookAt(begin, std::min(steps.BinEnd(bin), begin + width), bin, record, &steps));
+    const size_t size = steps.BinEnd(bin) - steps.bins[bin], some = std::min(width, size);
+    // Anywhere in the bin: at its beginning what happens every so many steps would be seen in all bins or in none.
+    StableRandom random(Mix({kPlaceKey, bin}));
+    const size_t begin = steps.bins[bin] + random.Below(size - some + 1);
+    RETURN_IF_ERROR(LookAt(begin, begin + some, bin, record, &steps));
   }
   for (auto& [rank, input] : steps.input) {
     const auto count = static_cast<double>(input.steps);
@@ -98,6 +120,7 @@ absl::StatusOr<RunSteps> ReadSteps(const std::vector<RunRecord::Stretch>& stretc
     input.ready /= count;
     steps.wait_s[rank] /= count;
   }
+  steps.followed = Followed(steps.looked_at);
   return steps;
 }
 

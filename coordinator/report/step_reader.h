@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -34,6 +35,7 @@ struct RunSteps {
   std::vector<size_t> bin_of;        // of looked_at
   std::map<int, InputFacts> input;   // by rank
   std::map<int, double> wait_s;      // by rank, means
+  std::set<int> followed;  // ranks that are recorded in most of a launch's steps; others, where they came last
   // Null: not there.
   const StepFacts* Find(int64_t step) const;
   size_t BinEnd(size_t bin) const { return bin + 1 < bins.size() ? bins[bin + 1] : all.size(); }

@@ -49,16 +49,11 @@ class SqliteRunRecord : public RunRecord {
              [&](const Statement& row) {
                outline.stretches.push_back({static_cast<int>(row.Int(0)), row.Int(1), row.Int(2), row.Int(3)});
              }));
-    RETURN_IF_ERROR(
-        Each("SELECT rank, host FROM rank WHERE incarnation = (SELECT MAX(incarnation) FROM rank) "
-             "ORDER BY rank",
-             [&](const Statement& row) {
-               outline.ranks.push_back({static_cast<int>(row.Int(0)), row.Text(1)});
-             }));
-    RETURN_IF_ERROR(Each("SELECT COUNT(DISTINCT incarnation), MIN(joined) FROM rank", [&](const Statement& row) {
-      outline.launches = static_cast<int>(row.Int(0));
-      outline.launched = row.Real(1);
+    RETURN_IF_ERROR(Each("SELECT incarnation, rank, host FROM rank", [&](const Statement& row) {
+      outline.hosts[static_cast<int>(row.Int(0))][static_cast<int>(row.Int(1))] = row.Text(2);
     }));
+    RETURN_IF_ERROR(
+        Each("SELECT MIN(joined) FROM rank", [&](const Statement& row) { outline.launched = row.Real(0); }));
     RETURN_IF_ERROR(Each("SELECT structure FROM communication ORDER BY incarnation DESC LIMIT 1",
                          [&](const Statement& row) { outline.algorithm = row.Text(0); }));
     return outline;
@@ -270,6 +265,7 @@ class SqliteRunRecord : public RunRecord {
                            if (all.empty() || all.back().step() != row.Int(0) || all.back().split() != row.Text(1)) {
                              all.emplace_back().set_step(row.Int(0));
                              all.back().set_split(row.Text(1));
+                             all.back().set_seconds(row.Real(4));
                            }
                            (*all.back().mutable_metrics())[row.Text(2)] = row.IsNull(3) ? std::nan("") : row.Real(3);
                          }));

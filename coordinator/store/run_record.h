@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,16 +26,11 @@ class RunRecord {
     int incarnation = 0;
     int64_t first = 0, last = 0, steps = 0;
   };
-  struct Rank {
-    int rank = 0;
-    std::string host;
-  };
   struct Outline {
-    std::vector<Stretch> stretches;  // by first step
-    std::vector<Rank> ranks;         // of the latest launch, by rank
-    int launches = 0;
-    double launched = 0;       // seconds since 1970, when the first worker joined; 0: none has
-    std::string algorithm;     // how the latest launch's gradients travel; empty: alone, or not known
+    std::vector<Stretch> stretches;                   // by first step
+    std::map<int, std::map<int, std::string>> hosts;  // by launch and rank
+    double launched = 0;                              // seconds since 1970, when the first worker joined; 0: none has
+    std::string algorithm;  // how the latest launch's gradients travel; empty: alone, or not known
   };
   virtual absl::StatusOr<Outline> ReadOutline() = 0;
 

@@ -211,7 +211,7 @@ class Benchmarks(unittest.TestCase):
         report = json.loads(call(BIN / "lockstep", "report", folder / "kept" / "run", "--json").stdout)
         self.assertEqual((report["run"]["steps"], report["run"]["hosts"]), (2000, ["node-a", "node-b"]))
         # What was put into the rows.
-        self.assertEqual((report["verdict"]["cause"], report["verdict"]["rank"], report["verdict"]["kind"]), ("straggler-bound", 1, "backward"))
+        self.assertEqual((report["verdict"]["cause"], report["verdict"]["ranks"], report["verdict"]["kind"]), ("straggler-bound", [1], "backward"))
         for link in report["links"]:
             self.assertAlmostEqual(link["bandwidth_bytes_per_s"] / made_run.BANDWIDTH, 1, delta=0.1)
         self.assertEqual(([row["samples"] for row in report["collectives"]], len(report["links"]), len(report["timelines"])), ([20] * 6, 2, 2))

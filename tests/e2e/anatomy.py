@@ -77,20 +77,20 @@ class Faults(Case):
 
     def test_a_slow_rank(self):
         self.check("slow-rank", 2, lambda more, _: f"slow-rank=1:{more:.3f}ms",
-                   {"cause": "straggler-bound", "rank": 1, "persistence": "persistent", "kind": "forward"})
+                   {"cause": "straggler-bound", "ranks": [1], "persistence": "persistent", "kind": "forward"})
 
     def test_another_late_rank_each_step(self):
-        self.check("jitter", 2, lambda more, _: f"jitter={more:.3f}ms", {"cause": "straggler-bound", "rank": -1, "persistence": "rotating"})
+        self.check("jitter", 2, lambda more, _: f"jitter={more:.3f}ms", {"cause": "straggler-bound", "ranks": [], "persistence": "rotating"})
 
     def test_slow_input_of_one_rank(self):
         """A batch takes as long as a step, and more: the batches held ready are used up first."""
-        self.check("slow-input", 2, lambda more, step: f"slow-input=1:{step + more:.3f}ms", {"cause": "input-bound", "rank": 1}, saving=False)
+        self.check("slow-input", 2, lambda more, step: f"slow-input=1:{step + more:.3f}ms", {"cause": "input-bound", "ranks": [1]}, saving=False)
 
     def test_slow_input_of_all(self):
-        self.check("slow-inputs", 2, lambda more, step: f"slow-input={step + more:.3f}ms", {"cause": "input-bound", "rank": -1}, saving=False)
+        self.check("slow-inputs", 2, lambda more, step: f"slow-input={step + more:.3f}ms", {"cause": "input-bound", "ranks": []}, saving=False)
 
     def test_slower_computing(self):
-        self.check("compute", 2, lambda more, _: f"compute=x{FACTOR}", {"cause": "compute-bound", "rank": -1, "kind": "slower"})
+        self.check("compute", 2, lambda more, _: f"compute=x{FACTOR}", {"cause": "compute-bound", "ranks": [], "kind": "slower"})
 
 
 class LateRankOfFour(Case):
@@ -144,9 +144,22 @@ class BetweenHosts(Case):
         causes = {cause["cause"]: cause for cause in found["causes"]}
         self.assertEqual(set(causes), {"communication-bound", "straggler-bound"}, said)
         straggler = causes["straggler-bound"]
-        self.assertEqual((straggler["rank"], straggler["host"], straggler["persistence"]), (1, "host2", "persistent"), said)
+        self.assertEqual((straggler["ranks"], straggler["hosts"], straggler["persistence"]), ([1], ["host2"], "persistent"), said)
         gained = self.step_ms(both) - self.step_ms(slow)
         self.assertLessEqual(abs(straggler["saving_s_per_step"] * 1e3 - gained), 0.15 * gained, f"{said}, and {gained} ms gained")
+
+    def test_a_slow_host_is_named_with_its_ranks(self):
+        late_ms = 60
+        with Lab(hosts=2, rate="none") as lab:
+            even = self.train(lab, "even", 4)
+            slow = self.train(lab, "slow", 4, f"slow-rank=1:{late_ms}ms", f"slow-rank=3:{late_ms}ms")
+        found = report(slow, f"{self.SETTLED}-")
+        verdict, said = found["verdict"], json.dumps(found["causes"], indent=1)
+        self.assertEqual((verdict["cause"], verdict["ranks"], verdict["hosts"], verdict["persistence"]),
+                         ("straggler-bound", [1, 3], ["host2"], "persistent"), said)
+        self.assertIn("host2 (ranks 1 and 3)", verdict["text"])
+        gained = self.step_ms(slow) - self.step_ms(even)
+        self.assertLessEqual(abs(verdict["saving_s_per_step"] * 1e3 - gained), 0.15 * gained, f"{said}, and {gained} ms gained")
 
     def test_latency_and_bandwidth_of_every_link_are_found(self):
         with Lab(hosts=3, rate="200mbit") as lab:

@@ -9,7 +9,7 @@ const sum = values => values.reduce((all, value) => all + value, 0);
 // By chart with data: how many points it has at least, and the colours that it must show.
 function expected({run, series, arrivals, timelines, metrics, marks, verdict}, look) {
   const found = {}, evaluated = metrics.filter(row => known(row.value));
-  const meant = verdict?.rank >= 0 ? [look.parts.comm_exposed] : [];
+  const meant = verdict?.ranks.length > 0 ? [look.parts.comm_exposed] : [];
   const shareOf = part => sum(series[`${part}_s`].filter(known)) / sum(PARTS.flatMap(name => series[`${name}_s`].filter(known)));
   if (series.step.length) found.steps = {points: series.step.length + marks.length, colours: PARTS.filter(part => shareOf(part) > 0.02).map(part => look.parts[part])};
   const waited = series.waits.flatMap(wait => wait.wait_s), recorded = waited.filter(known).length / waited.length;

@@ -21,7 +21,7 @@ def run(**fields):
 
 
 def finding(cause, saving_s, text, **fields):
-    return {"cause": cause, "kind": "", "rank": -1, "host": "", "persistence": "", "saving_s_per_step": saving_s,
+    return {"cause": cause, "kind": "", "ranks": [], "hosts": [], "persistence": "", "saving_s_per_step": saving_s,
             "saving_low_s": 0.93 * saving_s, "saving_high_s": 1.08 * saving_s, "confidence": 0.97, "text": text, **fields}
 
 
@@ -195,7 +195,7 @@ def large():
         rows.append(rank_row(rank, hosts[rank // 4], own, 0.0005 if slow else 0.0150 + 0.0003 * (rank % 3),
                              last_share=0.912 if slow else 0.0126, late_s=0.0162 if slow else -0.0002 * (rank % 3)))
     verdict = finding("straggler-bound", 0.0147, "Rank 5 on node-b holds up every step: its backward pass takes 11.0 ms longer than the median rank's, in 91% of the "
-                      "steps it arrives last.", kind="backward", rank=5, host="node-b", persistence="persistent")
+                      "steps it arrives last.", kind="backward", ranks=[5], hosts=["node-b"], persistence="persistent")
     second = finding("communication-bound", 0.0098, "Gradients take 16.4 ms that nothing hides: the link between node-a and node-b carries 1.1 GB/s, and 43 MB "
                      "cross it each step.", kind="bandwidth", confidence=0.03)
     third = finding("input-bound", 0.0009, "Ranks wait 1.2 ms for their batch, most of it between steps 40,000 and 44,000.", confidence=0.0)
@@ -262,7 +262,7 @@ def odd():
                      for rank in range(ranks)]
     rows = [rank_row(rank, hosts[rank // 8], means, 0.004 if rank == straggler else 0.15, last_share=0.5 if rank == straggler else 0.008,
                      late_s=0.15 if rank == straggler else -0.01, input_read_s=None, dropped=rank % 3) for rank in range(ranks)]
-    verdict = finding("straggler-bound", 0.151, f"Rank 37 on {HOSTILE} comes last.", kind="forward", rank=straggler, host=HOSTILE,
+    verdict = finding("straggler-bound", 0.151, f"Rank 37 on {HOSTILE} comes last.", kind="forward", ranks=[straggler], hosts=[HOSTILE],
                       persistence="rotating", saving_low_s=None, saving_high_s=None, confidence=0.55)
     other = finding("communication-bound", 0.149, "Latency.", kind="latency", confidence=0.45)
     name = "a-very-long-name-" + "of-a-sweep-over-many-settings-" * 6 + "end"

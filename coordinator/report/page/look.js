@@ -67,6 +67,8 @@ function rankAndHost(report, rank) {
   return host ? `rank ${rank} on ${host}` : `rank ${rank}`;
 }
 
+const isMeant = ({verdict}, rank) => Boolean(verdict?.ranks?.includes(rank));
+
 // Of the series' bins: the steps from one to another, and the one that a time lies in.
 const stepsOfBins = ({series, run}, first, last) => steps(series.step[first], (series.step[last + 1] ?? run.last_step + 1) - 1);
 const binAt = ({series}, time) => Math.max(0, series.time.findLastIndex(start => start <= time));

@@ -13,10 +13,8 @@ const sentence = text => element('p', {class: 'none'}, text);
 
 // Head
 
-function hostsText(hosts) {
-  const named = hosts.slice(0, 4).join(', ');
-  return hosts.length > 4 ? `${hosts.length} hosts: ${named}, …` : named;
-}
+const firstOf = (names, most = 4) => names.slice(0, most).join(', ') + (names.length > most ? ', …' : '');
+const hostsText = hosts => (hosts.length > 4 ? `${hosts.length} hosts: ` : '') + firstOf(hosts);
 
 function stepsText({steps, first_step, last_step}) {
   if (steps === 0) return 'none yet';
@@ -64,8 +62,8 @@ function showFoot({lockstep, folder, workers, steps_looked_at, clock_error_s}) {
 
 // Verdict
 
-function causeText({cause, kind, persistence, rank}) {
-  const more = [kind, persistence, rank >= 0 && `rank ${rank}`].filter(Boolean);
+function causeText({cause, kind, persistence, ranks = []}) {
+  const more = [kind, persistence, ranks.length > 0 && `${ranks.length > 1 ? 'ranks' : 'rank'} ${firstOf(ranks)}`].filter(Boolean);
   return [element('strong', {}, cause), more.map(text => ` · ${text}`).join('')];
 }
 
@@ -96,7 +94,7 @@ function adviceRow({setting, value, gain, gain_s_per_step, text}) {
                  element('div', {}, ...named, text));
 }
 
-const sameCause = (a, b) => a.cause === b.cause && a.kind === b.kind && a.rank === b.rank;
+const sameCause = (a, b) => a.cause === b.cause && a.kind === b.kind && String(a.ranks) === String(b.ranks);
 const list = (id, heading, rows) => rows.length ? [element('h2', {}, heading), element('ol', {id}, ...rows)] : [];
 
 function showVerdict({verdict, causes, advice, parts}) {

@@ -10,14 +10,14 @@ const RANKS_GRID = {left: 34, right: 14, top: 22, bottom: 42};
 const rowHeight = ranks => Math.floor(Math.min(ROW_HEIGHT.most, Math.max(ROW_HEIGHT.least, ROW_HEIGHT.all / ranks)));
 const ranksHeight = ranks => ranks * rowHeight(ranks) + RANKS_GRID.top + RANKS_GRID.bottom;
 
-// Ranks from the top on. Where rows are low only some have their number, the verdict's always.
+// Ranks from the top on. Where rows are low only some have their number, the verdict's first always.
 function rankAxis(report, look, ranks) {
-  const meant = ranks.indexOf(report.verdict?.rank), every = Math.ceil(13 / rowHeight(ranks.length));
-  const numbered = row => row === meant || (row % every === 0 && (meant < 0 || Math.abs(row - meant) >= every));
+  const first = ranks.findIndex(rank => isMeant(report, rank)), every = Math.ceil(13 / rowHeight(ranks.length));
+  const numbered = row => row === first || (row % every === 0 && (first < 0 || Math.abs(row - first) >= every));
   return axis(look, 'category', {
     name: 'rank', nameLocation: 'start', inverse: true, data: ranks,
     axisLabel: {interval: numbered, hideOverlap: false, rich: {meant: {color: look.text, fontWeight: 700, fontSize: 11}},
-                formatter: (rank, row) => row === meant ? `{meant|${rank}}` : `${rank}`},
+                formatter: rank => isMeant(report, Number(rank)) ? `{meant|${rank}}` : `${rank}`},
   });
 }
 
@@ -92,7 +92,7 @@ function barSeries(report, look, rows) {
       const [bin, row, steps] = [0, 1, 2].map(dimension => api.value(dimension)), high = api.size([0, 1])[1];
       const [x, middle] = api.coord([bin, row]), [next] = api.coord([bin + 1, row]);
       const height = Math.max(0.5, 0.88 * high * steps / most[row]);
-      const fill = rows[row].rank === report.verdict?.rank ? look.parts.comm_exposed : look.bars;
+      const fill = isMeant(report, rows[row].rank) ? look.parts.comm_exposed : look.bars;
       return {type: 'rect', shape: {x, y: middle + high / 2 - height, width: Math.max(1, next - x - 0.5), height}, style: {fill}};
     },
   };

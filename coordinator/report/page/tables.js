@@ -72,7 +72,7 @@ const LINK_COLUMNS = [
 function reportTables({run, parts, ranks, collectives, layers, links, verdict}) {
   return [
     ['parts', parts, PART_COLUMNS, 'No step has been recorded yet.', row => row.part === 'step' ? 'sum' : ''],
-    ['ranks', ranks, RANK_COLUMNS, 'No rank has reported a step yet.', row => row.rank === verdict?.rank ? 'meant' : ''],
+    ['ranks', ranks, RANK_COLUMNS, 'No rank has reported a step yet.', row => verdict?.ranks?.includes(row.rank) ? 'meant' : ''],
     ['collectives', collectives, COLLECTIVE_COLUMNS,
      run.workers < 2 ? 'One rank has nothing to exchange.' : 'No collective has been sampled yet.'],
     ['layers', layers, LAYER_COLUMNS, 'No layer has been sampled yet.'],

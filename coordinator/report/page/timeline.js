@@ -122,7 +122,7 @@ function laneAxis(lanes, look, narrow) {
 // Where there are more lanes than fit, a bar at the side moves through them; at first the verdict's rank is in sight.
 function laneZoom(report, lanes, look) {
   if (lanes.length <= LANES_SHOWN) return [];
-  const meant = lanes.findIndex(lane => lane.rank === report.verdict?.rank);
+  const meant = lanes.findIndex(lane => isMeant(report, lane.rank));
   const first = Math.max(0, Math.min(lanes.length - LANES_SHOWN, meant - LANES_SHOWN / 2));
   const beside = {yAxisIndex: 0, height: undefined, bottom: 48, width: 14, right: 4};
   return [{...zooms(look)[0], ...beside, filterMode: 'filter', zoomLock: true, startValue: first, endValue: first + LANES_SHOWN - 1}];

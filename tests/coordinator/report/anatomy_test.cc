@@ -1,5 +1,6 @@
 #include "coordinator/report/anatomy.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,6 +11,10 @@
 
 namespace lockstep {
 namespace {
+
+using testing::ElementsAre;
+using testing::ElementsAreArray;
+using testing::IsEmpty;
 
 // Steps of `ranks` ranks that meet in each, in milliseconds: 1 of data, 10 forward, 20 backward, 2 of the update, each
 // give or take 3%, and 3 of transfer; `fault` changes what a rank does before it comes.
@@ -74,7 +79,7 @@ TEST(AnatomyTest, ALateRankIsNamedWithThePartInWhichItIsLate) {
       const std::vector<StepTimes> clean = Steps(ranks, 500), slow = Steps(ranks, 500, Late(1, part, 8));
       const Anatomy anatomy = Analyze(slow);
       EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound") << ranks << PartName(part);
-      EXPECT_EQ(anatomy.verdict.rank(), 1);
+      EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1));
       EXPECT_EQ(anatomy.verdict.kind(), PartName(part));
       EXPECT_EQ(anatomy.verdict.persistence(), "persistent");
       const double gained = MeanStep(slow) - MeanStep(clean);
@@ -127,7 +132,7 @@ TEST(AnatomyTest, WhatALateRankMakesUpForByBeingLetGoEarlierIsNotSavedWithoutIt)
     return Finding();
   };
   const Finding found = straggler(slow);
-  EXPECT_EQ(found.rank(), 1);
+  EXPECT_THAT(found.ranks(), ElementsAre(1));
   EXPECT_EQ(found.persistence(), "persistent");
   EXPECT_NEAR(found.saving_s_per_step(), gained, 0.1 * gained);
   EXPECT_EQ(Analyze(slow).causes.size(), 2u) << "the transfer, and no other straggler";
@@ -151,7 +156,7 @@ TEST(AnatomyTest, ARankThatIsLateForAPartOfTheStepsCostsThatMuchInThem) {
   const std::vector<StepTimes> clean = Steps(4, 500), slow = Steps(4, 500, from_half);
   const Anatomy anatomy = Analyze(slow);
   EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
-  EXPECT_EQ(anatomy.verdict.rank(), 1);
+  EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1));
   const double gained = MeanStep(slow) - MeanStep(clean);
   EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.1 * gained);
 }
@@ -168,7 +173,7 @@ TEST(AnatomyTest, AnotherLateRankEachStepIsRotating) {
     const Anatomy anatomy = Analyze(slow);
     EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound") << ranks;
     EXPECT_EQ(anatomy.verdict.persistence(), "rotating");
-    EXPECT_EQ(anatomy.verdict.rank(), -1);
+    EXPECT_THAT(anatomy.verdict.ranks(), IsEmpty());
     const double gained = MeanStep(slow) - MeanStep(clean);
     EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.15 * gained) << ranks;
   }
@@ -179,7 +184,7 @@ TEST(AnatomyTest, WaitingForDataIsInputBoundOnOneRankOrOnAll) {
     const std::vector<StepTimes> clean = Steps(4, 500), slow = Steps(4, 500, Late(rank, kDataWait, 9));
     const Anatomy anatomy = Analyze(slow);
     EXPECT_EQ(anatomy.verdict.cause(), "input-bound") << rank;
-    EXPECT_EQ(anatomy.verdict.rank(), rank);
+    EXPECT_THAT(anatomy.verdict.ranks(), ElementsAreArray(rank < 0 ? std::vector<int>() : std::vector<int>{rank}));
     const double gained = MeanStep(slow) - MeanStep(clean);
     EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.15 * gained) << rank;
   }
@@ -198,7 +203,7 @@ TEST(AnatomyTest, ALateRankOnASlowLinkAreTwoCauses) {
   ASSERT_EQ(anatomy.causes.size(), 2u);
   EXPECT_EQ(anatomy.causes[0].cause(), "communication-bound");
   EXPECT_EQ(anatomy.causes[1].cause(), "straggler-bound");
-  EXPECT_EQ(anatomy.causes[1].rank(), 3);
+  EXPECT_THAT(anatomy.causes[1].ranks(), ElementsAre(3));
   EXPECT_NEAR(anatomy.causes[1].saving_s_per_step(), 0.010, 0.0015);
 }
 
@@ -208,9 +213,96 @@ TEST(AnatomyTest, TwoLateRanksAreBothNamed) {
     Late(5, kForward, 8)(step, times);
   }));
   ASSERT_EQ(anatomy.causes.size(), 2u);
-  EXPECT_EQ(anatomy.causes[0].rank(), 2);
+  EXPECT_THAT(anatomy.causes[0].ranks(), ElementsAre(2));
   EXPECT_NEAR(anatomy.causes[0].saving_s_per_step(), 0.012, 0.0015) << "the other one is late still";
-  EXPECT_EQ(anatomy.causes[1].rank(), 5);
+  EXPECT_THAT(anatomy.causes[1].ranks(), ElementsAre(5));
+}
+
+// A slow host: removing one of its ranks alone would save nothing.
+TEST(AnatomyTest, RanksThatAreLateAlikeAreOneCause) {
+  for (const int ranks : {4, 8}) {
+    const std::vector<StepTimes> clean = Steps(ranks, 500),
+                                 slow = Steps(ranks, 500, [&](int64_t step, RankTimes*times) {
+                                   if (times->rank >= ranks / 2)
+                                     Late(-1, kBackward, times->rank == ranks / 2 ? 11 : 10)(step, times);
+                                 });
+    const Anatomy anatomy = Analyze(slow);
+    ASSERT_EQ(anatomy.causes.size(), 1u) << ranks;
+    EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
+    EXPECT_EQ(anatomy.verdict.persistence(), "persistent");
+    EXPECT_EQ(anatomy.verdict.kind(), "backward");
+    std::vector<int> slower;
+    for (int rank = ranks / 2; rank < ranks; ++rank) slower.push_back(rank);
+    EXPECT_THAT(anatomy.verdict.ranks(), ElementsAreArray(slower));
+    const double gained = MeanStep(slow) - MeanStep(clean);
+    EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.1 * gained) << ranks;
+  }
+}
+
+TEST(AnatomyTest, RanksThatAreLateAlikeForDifferentReasonsAreOneStragglerWithBoth) {
+  const Anatomy anatomy = Analyze(Steps(8, 500, [](int64_t step, RankTimes* times) {
+    Late(2, kDataWait, 10)(step, times);
+    Late(5, kForward, 10)(step, times);
+  }));
+  ASSERT_EQ(anatomy.causes.size(), 1u);
+  EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
+  EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(2, 5));
+  EXPECT_EQ(anatomy.verdict.kind(), "data_wait, forward");
+}
+
+TEST(AnatomyTest, ALateRankInFewerThanHalfOfTheStepsIsNamedWithTheirShare) {
+  const std::vector<StepTimes> clean = Steps(4, 900), slow = Steps(4, 900, [](int64_t step, RankTimes*times) {
+                                                        if (step > 300 && step <= 600)
+                                                          Late(1, kForward, 30)(step, times);
+                                                      });
+  const Anatomy anatomy = Analyze(slow);
+  EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
+  EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1));
+  EXPECT_NEAR(anatomy.verdict.steps_share(), 1.0 / 3, 1e-9);
+  const double gained = MeanStep(slow) - MeanStep(clean);
+  EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.1 * gained);
+}
+
+TEST(AnatomyTest, RanksThatAreLateInDifferentStepsAreTwoCauses) {
+  const Anatomy anatomy = Analyze(Steps(4, 600, [](int64_t step, RankTimes* times) {
+    if (times->rank == (step <= 300 ? 0 : 3)) times->parts[kForward] += 20e-3;
+  }));
+  ASSERT_EQ(anatomy.causes.size(), 2u);
+  for (const Finding& cause : anatomy.causes) {
+    EXPECT_EQ(cause.ranks_size(), 1);
+    EXPECT_NEAR(cause.saving_s_per_step(), 10e-3, 1e-3);
+    EXPECT_NEAR(cause.steps_share(), 0.5, 1e-9);
+  }
+}
+
+// As with more than 64 ranks: some are followed, and of the others the last of each step is on record.
+TEST(AnatomyTest, ARankThatIsRecordedOnlyWhereItComesLastIsNotLateElsewhere) {
+  for (const bool always : {false, true}) {
+    std::vector<StepTimes> steps = Steps(8, 500, [&](int64_t step, RankTimes* times) {
+      if (times->rank == 7 && (always || step % 5 == 0)) times->parts[kForward] += 20e-3;
+    });
+    for (StepTimes& step : steps) {
+      const bool last = always || step.step % 5 == 0;
+      step.ranks.erase(step.ranks.begin() + 4, last ? step.ranks.begin() + 7 : step.ranks.end());
+    }
+    const Anatomy anatomy = Analyze(steps);
+    if (always) {
+      EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(7));
+    } else {
+      EXPECT_THAT(anatomy.causes, IsEmpty());
+    }
+  }
+}
+
+TEST(AnatomyTest, ComputingThatIsSlowerThanInOtherStepsIsNamedAndNoLateRankIsTakenForIt) {
+  const Anatomy slower = Analyze(Steps(4, 200, Late(-1, kBackward, 10)), Steps(4, 200));
+  EXPECT_EQ(slower.verdict.cause(), "compute-bound");
+  EXPECT_EQ(slower.verdict.kind(), "slower");
+  EXPECT_NEAR(slower.verdict.saving_s_per_step(), 0.010, 0.0005);
+  EXPECT_GT(slower.verdict.confidence(), 0.95);
+  const Anatomy late = Analyze(Steps(4, 200, Late(1, kBackward, 10)), Steps(4, 200));
+  ASSERT_EQ(late.causes.size(), 1u);
+  EXPECT_EQ(late.causes[0].cause(), "straggler-bound");
 }
 
 TEST(AnatomyTest, EfficienciesAreThoseOfPop) {

@@ -137,8 +137,8 @@ class RecordedRun {
 TEST(ReportTest, NamesTheLateRankItsHostAndWhatItCosts) {
   const Report report = RecordedRun(4, 300, 10).Make();
   EXPECT_EQ(report.verdict().cause(), "straggler-bound");
-  EXPECT_EQ(report.verdict().rank(), 1);
-  EXPECT_EQ(report.verdict().host(), "alpha");
+  EXPECT_EQ(report.verdict().ranks().at(0), 1);
+  EXPECT_EQ(report.verdict().hosts().at(0), "alpha");
   EXPECT_EQ(report.verdict().kind(), "forward");
   EXPECT_NEAR(report.verdict().saving_s_per_step(), 0.010, 1e-6);
   EXPECT_NE(report.verdict().text().find("rank 1 on alpha"), std::string::npos) << report.verdict().text();

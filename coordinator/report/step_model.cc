@@ -1,0 +1,74 @@
+#include "coordinator/report/step_model.h"
+
+#include <cmath>
+
+namespace lockstep {
+namespace {
+
+// Clocks tell if their error is at most this share of a step, and nothing but steps lies between two of them.
+constexpr double kSmall = 0.01;
+
+double LastLetGo(const StepTimes& step) {
+  double last = -INFINITY;
+  for (const RankTimes& rank : step.ranks) last = std::max(last, rank.let_go());
+  return last;
+}
+
+// Whether `step` follows `before` at once, and the clocks tell by how much one rank came after another.
+bool OnOneClock(const StepTimes& before, const StepTimes& step) {
+  if (before.step != step.step - 1 || before.incarnation != step.incarnation) return false;
+  if (before.ranks.size() != step.ranks.size()) return false;
+  for (size_t i = 0; i < step.ranks.size(); ++i) {
+    const RankTimes &earlier = before.ranks[i], &later = step.ranks[i];
+    if (earlier.rank != later.rank || earlier.start == 0 || later.start == 0) return false;
+    const double small_s = kSmall * later.step();
+    if (std::abs(later.start - earlier.start - earlier.step()) > small_s || step.clock_error_s > small_s) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+const char* PartName(int part) {
+  constexpr const char* kNames[kParts] = {"data_wait", "forward", "backward", "comm_exposed", "optimizer", "other"};
+  return kNames[part];
+}
+
+std::vector<double> WorkOf(const std::vector<StepTimes>& steps, size_t i) {
+  const StepTimes& step = steps[i];
+  const StepTimes* const before =
+      i > 0 && steps[i - 1].step == step.step - 1 && steps[i - 1].incarnation == step.incarnation ? &steps[i - 1]
+                                                                                                  : nullptr;
+  std::vector<double> work;
+  for (const RankTimes& rank : step.ranks) {
+    const RankTimes* after = &rank;
+    for (size_t k = 0; before != nullptr && k < before->ranks.size(); ++k) {
+      if (before->ranks[k].rank == rank.rank) after = &before->ranks[k];
+    }
+    work.push_back(after->parts[kOptimizer] + after->parts[kOther] + rank.parts[kDataWait] + rank.parts[kForward] +
+                   rank.parts[kBackward]);
+  }
+  return work;
+}
+
+std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps) {
+  std::vector<ModelStep> model;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    if (steps[i].ranks.empty()) continue;
+    ModelStep& one = model.emplace_back();
+    one.times = &steps[i];
+    one.work = one.ready = WorkOf(steps, i);
+    one.transfer = INFINITY;
+    for (const RankTimes& rank : steps[i].ranks) {
+      one.data_wait.push_back(rank.parts[kDataWait]);
+      one.transfer = std::min(one.transfer, rank.parts[kCommExposed]);
+    }
+    if (i == 0 || !OnOneClock(steps[i - 1], steps[i])) continue;
+    const double before = LastLetGo(steps[i - 1]);
+    for (size_t k = 0; k < one.ready.size(); ++k) one.ready[k] = steps[i].ranks[k].came() - before;
+    one.transfer = LastLetGo(steps[i]) - before - one.longest();
+  }
+  return model;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+namespace lockstep {
+
+// The model of a step: every rank works alone until it arrives at the step's reduction, the last arrival begins the
+// transfer that nobody's computing hides, and after it all go on:
+//
+//   step = max over ranks of work + transfer      work: all of the rank's time since the last reduction but what it
+//                                                 stood still for communication; transfer: what the rank that waits
+//                                                 least stood still
+//
+// That is exact where all are let go at once. Ranks that send ahead are not: one that comes late finds what the others
+// have sent already and is let go before them, which makes up for some of it in the next step. So where the ranks'
+// clocks tell, work counts from when the last rank was let go, and transfer ends there: the same sum, over one clock.
+
+// The parts of a step, as telemetry.proto has them.
+enum Part { kDataWait, kForward, kBackward, kCommExposed, kOptimizer, kOther, kParts };
+const char* PartName(int part);  // data_wait
+
+// Of a rank in a step, seconds.
+struct RankTimes {
+  int rank = 0;
+  std::array<double, kParts> parts = {};
+  double start = 0;  // of the step, on rank 0's clock; 0: not known
+  double compute() const { return parts[kForward] + parts[kBackward] + parts[kOptimizer]; }
+  double step() const { return std::accumulate(parts.begin(), parts.end(), 0.0); }
+  double came() const { return start + parts[kDataWait] + parts[kForward] + parts[kBackward]; }  // to the reduction
+  double let_go() const { return came() + parts[kCommExposed]; }
+};
+struct StepTimes {
+  int64_t step = 0;
+  int incarnation = 0;
+  std::vector<RankTimes> ranks;  // by rank; of all that are recorded
+  double clock_error_s = 0;      // bound on their starts' errors
+};
+
+// The work of every rank of `steps[i]` since its last reduction, in the order of its ranks: what comes after that
+// reduction is in the record of the step before, if that is there.
+std::vector<double> WorkOf(const std::vector<StepTimes>& steps, size_t i);
+
+// A step as the model sees it; the ranks' values in the order of `times->ranks`.
+struct ModelStep {
+  const StepTimes* times = nullptr;
+  std::vector<double> work;       // each rank's own
+  std::vector<double> ready;      // when each came, after the last was let go; the same as `work` where no clock tells
+  std::vector<double> data_wait;  // of that
+  double transfer = 0;
+
+  double longest() const { return *std::max_element(ready.begin(), ready.end()); }
+  double seconds() const { return longest() + transfer; }
+};
+// Without the steps that have no ranks on record. `steps` outlives it.
+std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps);
+
+}  // namespace lockstep
