@@ -21,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/base/build_info.h"
+#include "common/base/cores.h"
 #include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/base/status.h"
@@ -178,6 +179,7 @@ class Worker {
     request.set_build(BuildVersion());
     request.set_host(voice_->host());
     request.set_pid(getpid());
+    request.set_cores(UsableCores());
     request.set_compute(
         absl::StrCat("LibTorch ", TORCH_VERSION, ", BLAS ", LoadedBlas(), ", ", session_->library_version()));
     request.set_warning(BlasWarning().value_or(""));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/cores.h"
 #include "common/base/file.h"
 #include "coordinator/cli/command.h"
 #include "coordinator/cli/worker_program.h"

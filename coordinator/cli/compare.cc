@@ -37,7 +37,7 @@ void AddCompare(CLI::App* app, Action* action) {
   CLI::App* command = app->add_subcommand("compare", "Runs side by side, against the first");
   auto arguments = std::make_shared<CompareArguments>();
   command->add_option("RUN", arguments->runs, "The runs")->required()->type_name("");
-  command->add_option("--steps", arguments->steps, "Only these: A-B, A- or -B")->type_name("A-B");
+  command->add_option("--steps", arguments->steps, "Only these: A-B, A-, -B or A")->type_name("A-B");
   command
       ->add_option("--target", arguments->target,
                    "Time to this accuracy, or loss where runs have no accuracy (default: the best that all reached)")

@@ -61,7 +61,7 @@ void AddReport(CLI::App* app, Action* action) {
   CLI::App* command = app->add_subcommand("report", "Where a run's time went, who was late, and what would help");
   auto arguments = std::make_shared<ReportArguments>();
   command->add_option("RUN", arguments->run, "The run")->required()->type_name("");
-  command->add_option("--steps", arguments->steps, "Only these: A-B, A- or -B")->type_name("A-B");
+  command->add_option("--steps", arguments->steps, "Only these: A-B, A-, -B or A")->type_name("A-B");
   command->add_option("--html", arguments->html, "Write a page with charts to this file")->type_name("FILE");
   command
       ->add_option("--bench", arguments->bench, "Hold links against what `bench allreduce --json` wrote to this file")

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/base/cores.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
 #include "common/config/config.h"

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/base/cores.h"
 #include "common/base/status.h"
 #include "common/config/inject.h"
 #include "coordinator/cli/command.h"

@@ -47,7 +47,7 @@ absl::Status WriteTrace(const TraceArguments& arguments) {
   std::map<int, std::string> hosts;
   std::vector<SpanRow> spans;
   for (const RunRecord::Sampled& step : steps) {
-    for (const auto& [rank, host] : outline.hosts[step.incarnation]) hosts[rank] = host;
+    for (const auto& [rank, place] : outline.places[step.incarnation]) hosts[rank] = place.host;
     RETURN_IF_ERROR(record->EachSpan(step.incarnation, step.step, [&](const SpanRow& row) { spans.push_back(row); }));
   }
   RETURN_IF_ERROR(WriteFileAtomically(FileSystem::Real(), arguments.out, ChromeTrace(spans, hosts)));

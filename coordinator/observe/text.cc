@@ -99,6 +99,16 @@ std::string Cut(absl::string_view text, int columns) {
   return std::string(text.substr(0, end));
 }
 
+std::string CutMiddle(absl::string_view text, int columns) {
+  const int width = WidthOf(text), head = (columns - 1) / 2;
+  if (width <= columns) return std::string(text);
+  size_t at = 0;  // of the end that stays
+  for (int skipped = 0; at < text.size(); ++at) {
+    if (!Continues(text[at]) && ++skipped > width - (columns - 1 - head)) break;
+  }
+  return absl::StrCat(Cut(text, head), "…", text.substr(at));
+}
+
 std::string Wrap(absl::string_view text, int columns, absl::string_view first, absl::string_view rest) {
   std::string all, line(first);
   bool fresh = true;

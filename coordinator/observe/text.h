@@ -25,6 +25,8 @@ std::string PercentText(double fraction);  // 4.2%
 int WidthOf(absl::string_view text);
 // At most `columns` wide, the end cut off.
 std::string Cut(absl::string_view text, int columns);
+// The same for names, which differ at their ends as often: "…" in place of the middle.
+std::string CutMiddle(absl::string_view text, int columns);
 // Breaks `text` between words so that lines are at most `columns` wide, a longer word alone excepted. The first line
 // begins with `first`, the others with `rest`.
 std::string Wrap(absl::string_view text, int columns, absl::string_view first, absl::string_view rest);

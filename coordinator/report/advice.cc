@@ -46,6 +46,7 @@ class Writer {
       *report_->mutable_verdict() = report_->causes(0);
     }
     for (const Finding& cause : report_->causes()) Advise(cause);
+    AdviseThreads();
     AdviseMoreWorkers();
     std::stable_sort(report_->mutable_advice()->begin(), report_->mutable_advice()->end(),
                      [](const Advice& a, const Advice& b) { return a.gain() > b.gain(); });
@@ -65,6 +66,7 @@ class Writer {
   void AdviseOnCommunication();
   void AdviseOnInput(const Finding& cause);
   void AdviseOnStraggler(const Finding& cause);
+  void AdviseThreads();
   void AdviseMoreWorkers();
   // If a step took `saving_s` less, and `workers` of all took part.
   void Add(const std::string& setting, const std::string& value, double saving_s, const std::string& text,
@@ -234,6 +236,20 @@ void Writer::AdviseOnStraggler(const Finding& cause) {
       absl::StrCat("take ", ListText({cause.hosts().begin(), cause.hosts().end()}),
                    " off the list of hosts: fewer workers, none of which is late"),
       static_cast<double>(left) / workers);
+}
+
+// More threads than now where cores are idle: how far computing scales with them only trying tells.
+void Writer::AdviseThreads() {
+  const int threads = config_.threads(), cores = report_->run().cores_per_worker();
+  const bool computes = report_->causes().empty() || report_->causes(0).cause() == "compute-bound";
+  if (cores <= threads || !computes || config_.device() == DEVICE_CUDA) return;
+  double compute_s = 0;
+  for (const ReportPart& part : report_->parts()) {
+    if (part.part() == "forward" || part.part() == "backward" || part.part() == "optimizer") compute_s += part.mean_s();
+  }
+  Add("threads", absl::StrCat(cores), compute_s * (1 - static_cast<double>(threads) / cores),
+      absl::StrCat("at most: a worker computes with ", CountText(int64_t{threads}, "thread"), " and has ", cores,
+                   " cores; try it for some steps"));
 }
 
 // Weak scaling; what travels in a ring grows with 2 (n - 1) / n.

@@ -116,25 +116,28 @@ absl::Status AddLinkOfWholes(const std::vector<RunRecord::Sampled>& sampled, Run
 using HostPair = std::pair<int, int>;
 
 absl::Status AddLinks(const std::vector<RunRecord::Sampled>& sampled, const RunSteps& steps,
-                      const std::map<int, std::map<int, std::string>>& hosts_of, RunRecord* record, Report* report) {
+                      const RunRecord::Places& places, RunRecord* record, Report* report) {
   const std::vector<std::string> hosts(report->run().hosts().begin(), report->run().hosts().end());
   if (hosts.size() < 2) return absl::OkStatus();
   std::map<HostPair, std::vector<LinkSample>> samples;
   double clock_error_s = 0;
   for (const RunRecord::Sampled& one : sampled) {
-    const auto launch = hosts_of.find(one.incarnation);
-    if (launch == hosts_of.end()) continue;
+    const auto launch = places.find(one.incarnation);
+    if (launch == places.end()) continue;
     const auto place = [&](int rank) {
-      const auto host = launch->second.find(rank);
-      if (host == launch->second.end()) return -1;
-      return static_cast<int>(std::find(hosts.begin(), hosts.end(), host->second) - hosts.begin());
+      const auto at = launch->second.find(rank);
+      if (at == launch->second.end()) return -1;
+      return static_cast<int>(std::find(hosts.begin(), hosts.end(), at->second.host) - hosts.begin());
     };
     std::map<HostPair, std::vector<MessageRow>> messages;
     RETURN_IF_ERROR(record->EachMessage(one.incarnation, one.step, [&](const MessageRow& row) {
       messages[{place(row.from), place(row.to)}].push_back(row);
     }));
+    std::map<int, double> ends;
+    RETURN_IF_ERROR(record->EachCollective(one.incarnation, one.step, one.step,
+                                           [&](const CollectiveRow& row) { ends[row.seq] = row.end; }));
     for (auto& [pair, rows] : messages) {
-      const std::vector<LinkSample> of_step = QueueOf(std::move(rows));
+      const std::vector<LinkSample> of_step = QueueOf(std::move(rows), ends);
       samples[pair].insert(samples[pair].end(), of_step.begin(), of_step.end());
     }
     const StepFacts* const step = steps.Find(one.step);
@@ -229,7 +232,7 @@ absl::Status AddTimelines(const std::vector<RunRecord::Sampled>& sampled, const 
 }  // namespace
 
 absl::Status LookClosely(const std::vector<RunRecord::Stretch>& stretches, const RunSteps& steps,
-                         const std::map<int, std::map<int, std::string>>& hosts, RunRecord* record, Report* report) {
+                         const RunRecord::Places& places, RunRecord* record, Report* report) {
   RETURN_IF_ERROR(AddCollectives(stretches, record, report));
   ASSIGN_OR_RETURN(const std::vector<RunRecord::Sampled> sampled,
                    record->SampledSteps(stretches.front().first, stretches.back().last));
@@ -240,7 +243,7 @@ absl::Status LookClosely(const std::vector<RunRecord::Stretch>& stretches, const
   }
   const std::vector<RunRecord::Sampled> some =
       Some(sampled, std::min(kMostSteps, std::max(kFewestSteps, kSpansRead / spans)));
-  RETURN_IF_ERROR(AddLinks(some, steps, hosts, record, report));
+  RETURN_IF_ERROR(AddLinks(some, steps, places, record, report));
   RETURN_IF_ERROR(AddLayers(some, record, report));
   return AddTimelines(sampled, steps, record, report);
 }

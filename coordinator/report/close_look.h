@@ -12,8 +12,8 @@
 namespace lockstep {
 
 // What sampled steps show beyond their parts: collectives, links, layers, FLOP/s, and the timelines of a typical and of
-// the worst of them. `hosts`: by launch and rank.
+// the worst of them. `places`: by launch and rank.
 absl::Status LookClosely(const std::vector<RunRecord::Stretch>& stretches, const RunSteps& steps,
-                         const std::map<int, std::map<int, std::string>>& hosts, RunRecord* record, Report* report);
+                         const RunRecord::Places& places, RunRecord* record, Report* report);
 
 }  // namespace lockstep

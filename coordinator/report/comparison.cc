@@ -151,7 +151,9 @@ std::string ChangeText(const std::optional<Change>& change) {
 
 // The first run with the others [begin, end).
 std::string TableText(const std::vector<Report>& reports, const std::vector<Row>& rows, size_t begin, size_t end) {
-  const auto name = [&](size_t i) { return absl::StrCat(i + 1, ": ", Cut(reports[i].run().name(), kNameColumns)); };
+  const auto name = [&](size_t i) {
+    return absl::StrCat(i + 1, ": ", CutMiddle(reports[i].run().name(), kNameColumns));
+  };
   std::vector<std::string> head = {"", name(0)};
   std::vector<bool> left = {true, false};
   for (size_t i = begin; i < end; ++i) {

@@ -4,79 +4,174 @@
 #include <cmath>
 #include <map>
 #include <numeric>
-#include <set>
+#include <optional>
 
 #include "common/base/statistics.h"
 
 namespace lockstep {
 namespace {
 
-// Stretches of at least so many steps, where there are so many, and at most so many stretches.
-constexpr size_t kStepsOfStretch = 30, kStretches = 50;
-// A rank is late in a stretch if in so many of its steps it is late by more than half of what is typical for it: of two
-// ranks that take turns by chance, one has 23 of 30 turns in one of 200 stretches.
-constexpr double kOften = 0.75;
+// Medians of so many steps in a row are what is looked at, since single steps may be late for anything; of a short
+// span of steps there are so many at least.
+constexpr size_t kMostSteps = 5, kFewestBlocks = 20;
+constexpr size_t kFewestOfSegment = 6;  // blocks
+// In standard errors: for a level to have changed at any place, and to be above 0.
+constexpr double kChanged = 5, kLate = 4;
 // Two ranks are late alike if they share so much of the later one's lateness.
 constexpr double kAlike = 0.5;
 
-// The steps [begin, end) of a model, and the ranks that are late in them.
-class Stretch {
+struct Range {
+  size_t begin = 0, end = 0;
+  size_t size() const { return end - begin; }
+};
+
+// The mean of the two in the middle; of an even number of ranks that take turns no one is late on average.
+double MiddleOf(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
+}
+
+// Levels of a series with noise.
+class Levels {
  public:
-  Stretch(const std::vector<ModelStep>& model, size_t begin, size_t end) : model_(model), begin_(begin), end_(end) {
-    std::map<int, std::vector<double>> over;  // by rank, where it is recorded: its work over that of half of the ranks
-    for (size_t s = begin; s < end; ++s) {
-      const double half = Median(model[s].work);
-      for (size_t i = 0; i < model[s].work.size(); ++i) over[RankAt(s, i)].push_back(model[s].work[i] - half);
-    }
-    for (auto& [rank, late] : over) {
-      late.resize(end - begin, 0);
-      const double typical = Median(late);
-      const auto often = std::count_if(late.begin(), late.end(), [&](double s) { return s > typical / 2; });
-      if (typical > 0 && static_cast<double>(often) >= kOften * static_cast<double>(late.size())) late_.insert(rank);
-    }
+  explicit Levels(const std::vector<double>& values) {
+    for (const double value : values) sums_.push_back(sums_.back() + value);
+    double squares = 0;
+    for (size_t i = 1; i < values.size(); ++i) squares += std::pow(values[i] - values[i - 1], 2);
+    noise_ = values.size() < 2 ? INFINITY : std::sqrt(squares / 2 / static_cast<double>(values.size() - 1));
+    Split({0, values.size()});
   }
 
-  void AddTo(std::map<int, LateRank>* ranks) const {
-    for (const int rank : late_) {
-      LateRank& late = (*ranks)[rank];
-      late.rank = rank;
-      late.late_s.resize(model_.size(), 0);
-      std::vector<double> against_others;
-      for (size_t s = begin_; s < end_; ++s) {
-        for (size_t i = 0; i < model_[s].work.size(); ++i) {
-          if (RankAt(s, i) == rank) AddStep(s, i, &late, &against_others);
-        }
-      }
-      const double typical = std::max(0.0, Median(std::move(against_others)));
-      std::fill(late.late_s.begin() + static_cast<std::ptrdiff_t>(begin_),
-                late.late_s.begin() + static_cast<std::ptrdiff_t>(end_), typical);
+  // In order; those above 0.
+  std::vector<Range> Late() const {
+    std::vector<Range> late;
+    for (const Range& range : ranges_) {
+      if (Mean(range) > kLate * noise_ / std::sqrt(static_cast<double>(range.size()))) late.push_back(range);
     }
+    return late;
   }
 
  private:
-  int RankAt(size_t step, size_t i) const { return model_[step].times->ranks[i].rank; }
+  double Mean(Range range) const { return (sums_[range.end] - sums_[range.begin]) / static_cast<double>(range.size()); }
 
-  // The rank at place `own` of step `s`, against those that are not late.
-  void AddStep(size_t s, size_t own, LateRank* late, std::vector<double>* against_others) const {
-    const std::vector<RankTimes>& ranks = model_[s].times->ranks;
-    std::vector<double> works;
-    std::array<double, kParts> sums = {};
-    for (size_t i = 0; i < ranks.size(); ++i) {
-      if (late_.count(ranks[i].rank) > 0) continue;
-      works.push_back(model_[s].work[i]);
-      for (int part = 0; part < kParts; ++part) sums[part] += ranks[i].parts[part];
+  void Split(Range range) {
+    size_t best = 0;
+    double most = kChanged * noise_;
+    for (size_t at = range.begin + kFewestOfSegment; at + kFewestOfSegment <= range.end; ++at) {
+      const Range before = {range.begin, at}, after = {at, range.end};
+      const double change = std::abs(Mean(after) - Mean(before)) / std::sqrt(1.0 / static_cast<double>(before.size()) +
+                                                                             1.0 / static_cast<double>(after.size()));
+      if (change <= most) continue;
+      most = change;
+      best = at;
     }
-    if (works.empty()) return;
-    for (int part = 0; part < kParts; ++part) {
-      if (part == kCommExposed) continue;  // what it waits does not count
-      late->by_part[part] += ranks[own].parts[part] - sums[part] / static_cast<double>(works.size());
+    if (best == 0) {
+      ranges_.push_back(range);
+    } else {
+      Split({range.begin, best});
+      Split({best, range.end});
     }
-    against_others->push_back(model_[s].work[own] - Median(std::move(works)));
+  }
+
+  std::vector<double> sums_ = {0};
+  double noise_ = 0;
+  std::vector<Range> ranges_;
+};
+
+std::optional<size_t> PlaceOf(int rank, const ModelStep& step) {
+  for (size_t i = 0; i < step.times->ranks.size(); ++i) {
+    if (step.times->ranks[i].rank == rank) return i;
+  }
+  return std::nullopt;
+}
+
+// By step: of its work, what is beyond the median of the others'.
+std::vector<double> LatenessOf(int rank, const std::vector<ModelStep>& model) {
+  std::vector<double> late;
+  for (const ModelStep& step : model) {
+    late.push_back(0);
+    const std::optional<size_t> own = PlaceOf(rank, step);
+    if (!own.has_value() || step.work.size() < 2) continue;
+    std::vector<double> others = step.work;
+    others.erase(others.begin() + static_cast<std::ptrdiff_t>(*own));
+    late.back() = step.work[*own] - MiddleOf(std::move(others));
+  }
+  return late;
+}
+
+// The steps in which a rank is late, as ranges.
+std::vector<Range> LateSteps(int rank, const std::vector<ModelStep>& model) {
+  const std::vector<double> late = LatenessOf(rank, model);
+  const size_t length = std::max<size_t>(1, std::min(kMostSteps, late.size() / kFewestBlocks));
+  const size_t blocks = late.size() / length;
+  const auto begin_of = [&](size_t block) { return block * late.size() / blocks; };
+  std::vector<double> medians;
+  for (size_t block = 0; block < blocks; ++block) {
+    const auto begin = late.begin();
+    medians.push_back(MiddleOf({begin + static_cast<std::ptrdiff_t>(begin_of(block)),
+                                begin + static_cast<std::ptrdiff_t>(begin_of(block + 1))}));
+  }
+  std::vector<Range> ranges = Levels(medians).Late();
+  for (Range& range : ranges) range = {begin_of(range.begin), begin_of(range.end)};
+  return ranges;
+}
+
+// Who is late in which steps.
+class Lateness {
+ public:
+  explicit Lateness(const std::vector<ModelStep>& model) : model_(model) {
+    for (const ModelStep& step : model) {
+      for (const RankTimes& rank : step.times->ranks) steps_[rank.rank];
+    }
+    for (auto& [rank, ranges] : steps_) ranges = LateSteps(rank, model);
+  }
+
+  std::vector<LateRank> Ranks() const {
+    std::vector<LateRank> ranks;
+    for (const auto& [rank, ranges] : steps_) {
+      LateRank late;
+      late.rank = rank;
+      late.late_s.resize(model_.size(), 0);
+      for (const Range& range : ranges) AddRange(range, &late);
+      if (!ranges.empty()) ranks.push_back(std::move(late));
+    }
+    return ranks;
+  }
+
+ private:
+  bool IsLate(int rank, size_t step) const {
+    const std::vector<Range>& ranges = steps_.at(rank);
+    return std::any_of(ranges.begin(), ranges.end(),
+                       [step](const Range& range) { return range.begin <= step && step < range.end; });
+  }
+
+  void AddRange(const Range& range, LateRank* late) const {
+    std::vector<double> against_others;
+    for (size_t s = range.begin; s < range.end; ++s) {
+      const std::vector<RankTimes>& ranks = model_[s].times->ranks;
+      const std::optional<size_t> own = PlaceOf(late->rank, model_[s]);
+      std::vector<double> works;
+      std::array<double, kParts> sums = {};
+      for (size_t i = 0; i < ranks.size(); ++i) {
+        if (IsLate(ranks[i].rank, s)) continue;
+        works.push_back(model_[s].work[i]);
+        for (int part = 0; part < kParts; ++part) sums[part] += ranks[i].parts[part];
+      }
+      if (works.empty() || !own.has_value()) continue;
+      for (int part = 0; part < kParts; ++part) {
+        if (part == kCommExposed) continue;  // what it waits does not count
+        late->by_part[part] += ranks[*own].parts[part] - sums[part] / static_cast<double>(works.size());
+      }
+      against_others.push_back(model_[s].work[*own] - MiddleOf(std::move(works)));
+    }
+    if (against_others.empty()) return;
+    const double typical = std::max(0.0, MiddleOf(std::move(against_others)));
+    std::fill(late->late_s.begin() + static_cast<std::ptrdiff_t>(range.begin),
+              late->late_s.begin() + static_cast<std::ptrdiff_t>(range.end), typical);
   }
 
   const std::vector<ModelStep>& model_;
-  const size_t begin_, end_;
-  std::set<int> late_;
+  std::map<int, std::vector<Range>> steps_;  // by rank
 };
 
 double TotalOf(const LateRank& rank) { return std::accumulate(rank.late_s.begin(), rank.late_s.end(), 0.0); }
@@ -90,19 +185,12 @@ bool AreAlike(const LateRank& later, const LateRank& other) {
 }  // namespace
 
 std::vector<LateGroup> FindLateRanks(const std::vector<ModelStep>& model) {
-  const size_t stretches = std::max<size_t>(1, std::min(kStretches, model.size() / kStepsOfStretch));
-  std::map<int, LateRank> by_rank;
-  for (size_t i = 0; i < stretches; ++i) {
-    Stretch(model, i * model.size() / stretches, (i + 1) * model.size() / stretches).AddTo(&by_rank);
-  }
-  std::vector<LateRank> ranks;
-  for (auto& [rank, late] : by_rank) {
-    if (TotalOf(late) > 0) ranks.push_back(std::move(late));
-  }
+  std::vector<LateRank> ranks = Lateness(model).Ranks();
   std::stable_sort(ranks.begin(), ranks.end(),
                    [](const LateRank& a, const LateRank& b) { return TotalOf(a) > TotalOf(b); });
   std::vector<LateGroup> groups;
   for (LateRank& rank : ranks) {
+    if (TotalOf(rank) <= 0) continue;
     const auto group =
         std::find_if(groups.begin(), groups.end(), [&](const LateGroup& one) { return AreAlike(one.front(), rank); });
     if (group != groups.end()) {

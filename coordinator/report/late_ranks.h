@@ -7,12 +7,16 @@
 
 namespace lockstep {
 
-// A rank that comes late step after step, in all stretches of the steps or in some. Late is what comes after at least
-// half of the ranks, since of two halves that differ the slower one costs; by how much is against the ranks that are
-// not late.
+// A rank that comes late, beyond what chance makes of uneven steps, in all of the steps or in a part of them. Pure.
+//
+// How late a rank is in a step is its work less the median of the other ranks'. That is a level with noise; where the
+// level changes is found by binary segmentation (Scott and Knott 1974; Vostrikova 1981), the noise taken from
+// neighbours' differences (von Neumann 1941), which no change of the level disturbs. Late is a rank whose level is
+// above the noise of its mean; by how much is then counted against the ranks that are not late. Of two halves that
+// differ the slower one is late.
 struct LateRank {
   int rank = 0;
-  std::vector<double> late_s;               // by step of the model: typical of the stretch around it; 0: not late there
+  std::vector<double> late_s;               // by step of the model: typical of the steps around it; 0: not late there
   std::array<double, kParts> by_part = {};  // sums over those steps: its own less the mean of those not late
 };
 

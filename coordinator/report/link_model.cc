@@ -89,14 +89,17 @@ Typical MedianOf(std::vector<double> values) {
 
 }  // namespace
 
-std::vector<LinkSample> QueueOf(std::vector<MessageRow> messages) {
+std::vector<LinkSample> QueueOf(std::vector<MessageRow> messages, const std::map<int, double>& ends) {
   std::sort(messages.begin(), messages.end(), [](const MessageRow& a, const MessageRow& b) { return a.came < b.came; });
   std::vector<LinkSample> samples;
   double before = 0;
   for (const MessageRow& one : messages) {
+    double others_end = 0;  // of the collectives before this one
+    for (auto end = ends.begin(); end != ends.lower_bound(one.seq); ++end)
+      others_end = std::max(others_end, end->second);
     const bool alone = one.sent > before;
     const double begin = std::max(one.sent, before);
-    if (one.sent > 0 && one.ready <= begin && one.bytes > 0) {
+    if (one.sent > 0 && one.ready <= begin && begin >= others_end && one.bytes > 0) {
       samples.push_back({one.step, alone, static_cast<double>(one.bytes), one.came - begin});
     }
     before = one.came;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -21,8 +22,10 @@ struct LinkSample {
   double bytes = 0, seconds = 0;
 };
 // `messages`: of one step over one link, of any collectives. Those whose sender is not known, and those that may have
-// come before their receiver had made room for them, tell only that the link was busy.
-std::vector<LinkSample> QueueOf(std::vector<MessageRow> messages);
+// come before their receiver had made room for them, tell only that the link was busy. `ends`: of the step's
+// collectives, by seq; of a collective its first messages are on record, so that until the ones before it have ended
+// something else may be on the link.
+std::vector<LinkSample> QueueOf(std::vector<MessageRow> messages, const std::map<int, double>& ends = {});
 
 struct LinkFit {
   double latency_s = 0;  // NaN: no message found the link idle

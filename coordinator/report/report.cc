@@ -1,6 +1,7 @@
 #include "coordinator/report/report.h"
 
 #include <algorithm>
+#include <climits>
 #include <cmath>
 #include <map>
 #include <set>
@@ -58,7 +59,7 @@ class Maker {
     SetSeries();
     SetArrivals();
     RETURN_IF_ERROR(SetMetrics());
-    RETURN_IF_ERROR(LookClosely(stretches, steps_, outline_.hosts, record_, &report_));
+    RETURN_IF_ERROR(LookClosely(stretches, steps_, outline_.places, record_, &report_));
     for (ReportLink& link : *report_.mutable_links()) link.set_limit_bytes_per_s(request_.link_limit);
     SetFindings();
     return std::move(report_);
@@ -112,7 +113,7 @@ absl::Status Maker::SetRun() {
                                                : outline_.algorithm);
   run.set_compression(EnumWord(Compression_descriptor(), config_.communication().compression()));
   run.set_period(config_.communication().period());
-  run.set_launches(static_cast<int32_t>(outline_.hosts.size()));
+  run.set_launches(static_cast<int32_t>(outline_.places.size()));
   run.set_global_batch_size(config_.data().global_batch_size());
   SetHosts(&run);
   for (const Inject& inject : config_.inject()) run.add_faults(InjectText(inject));
@@ -144,15 +145,20 @@ absl::Status Maker::SetRun() {
 void Maker::SetHosts(ReportRun* run) {
   std::set<int> launches;
   for (const StepFacts& step : steps_.all) launches.insert(step.incarnation);
-  if (launches.empty() && !outline_.hosts.empty()) launches.insert(outline_.hosts.rbegin()->first);
+  if (launches.empty() && !outline_.places.empty()) launches.insert(outline_.places.rbegin()->first);
   std::set<std::string> hosts;
   for (const int launch : launches) {
-    const std::map<int, std::string>& ranks = outline_.hosts[launch];
+    const std::map<int, RunRecord::Place>& ranks = outline_.places[launch];
     run->set_workers(static_cast<int32_t>(ranks.size()));
-    for (const auto& [rank, host] : ranks) {
-      host_of_[rank] = host;
-      if (hosts.insert(host).second) run->add_hosts(host);
+    std::map<std::string, int> on_host;
+    for (const auto& [rank, place] : ranks) {
+      host_of_[rank] = place.host;
+      ++on_host[place.host];
+      if (hosts.insert(place.host).second) run->add_hosts(place.host);
     }
+    int fewest = INT_MAX;
+    for (const auto& [rank, place] : ranks) fewest = std::min(fewest, place.cores / on_host[place.host]);
+    run->set_cores_per_worker(ranks.empty() ? 0 : fewest);
   }
 }
 
@@ -183,14 +189,17 @@ void Maker::SetParts() {
 void Maker::SetEfficiency() {
   ReportEfficiency& efficiency = *report_.mutable_efficiency();
   efficiency = anatomy_.efficiency;
-  double busy = 0, overlap = 0, exposed = 0, wait = 0, seconds = 0;
+  double busy = 0, overlap = 0, exposed = 0, wait = 0, seconds = 0, interval = 0, intervals = 0;
   for (const StepFacts& step : steps_.all) {
     busy += step.busy_s;
     overlap += step.overlap_s;
     exposed += step.parts[kCommExposed];
     wait += std::min(step.wait_s, step.parts[kCommExposed]);
     seconds += step.step_s;
+    interval += step.interval_s;
+    intervals += step.interval_s > 0 ? 1 : 0;
   }
+  if (intervals > 0) efficiency.set_comm_interval_s(interval / intervals);
   efficiency.set_overlap(busy > 0 ? overlap / busy : 0);
   if (seconds <= 0) return;
   efficiency.set_goodput(seconds / (seconds + rolled_back_s_));

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,8 @@ namespace lockstep {
 namespace {
 
 constexpr int kBarColumns = 64;
+constexpr int kRankBarColumns = 34;
+constexpr int kHostColumns = 14, kLinkHostColumns = 20;
 constexpr int kMostRankBars = 16;
 constexpr int kMostAdvice = 4;
 constexpr char kLetters[] = "dFBCO.";
@@ -98,12 +102,25 @@ std::string PartsText(const Report& report) {
                       Bar(means, report.parts(report.parts_size() - 1).mean_s(), kBarColumns), "\n");
 }
 
+// Hosts by their full names: without their domain where that tells them apart, and short enough for a column.
+std::map<std::string, std::string> ShortHosts(const ReportRun& run, int columns) {
+  std::map<std::string, std::string> short_of;
+  std::set<absl::string_view> bare;
+  for (const std::string& host : run.hosts()) bare.insert(absl::string_view(host).substr(0, host.find('.')));
+  const bool apart = bare.size() == static_cast<size_t>(run.hosts_size());
+  for (const std::string& host : run.hosts()) {
+    short_of[host] = CutMiddle(apart ? host.substr(0, host.find('.')) : host, columns);
+  }
+  return short_of;
+}
+
 std::string RanksText(const Report& report) {
   if (report.ranks_size() < 2) return "";
   double longest = 0;
   for (const ReportRank& rank : report.ranks()) longest = std::max(longest, rank.step_s());
   TextTable table({"rank", "host", "step ms", "wait ms", "last in", "late ms", ""},
                   {false, true, false, false, false, false, true});
+  std::map<std::string, std::string> hosts = ShortHosts(report.run(), kHostColumns);
   std::vector<const ReportRank*> shown;
   for (const ReportRank& rank : report.ranks()) shown.push_back(&rank);
   const bool all = report.ranks_size() <= kMostRankBars;
@@ -113,9 +130,9 @@ std::string RanksText(const Report& report) {
     shown.resize(kMostRankBars);
   }
   for (const ReportRank* rank : shown) {
-    table.Add({absl::StrCat(rank->rank()), Cut(rank->host(), 14), Milliseconds(rank->step_s()),
+    table.Add({absl::StrCat(rank->rank()), hosts[rank->host()], Milliseconds(rank->step_s()),
                Milliseconds(rank->comm_wait_s()), PercentText(rank->last_share()), Milliseconds(rank->late_s()),
-               Bar(PartsOf(*rank), longest, 36)});
+               Bar(PartsOf(*rank), longest, kRankBarColumns)});
   }
   return absl::StrCat("\n", all ? "Rank by rank" : "The latest ranks", " (late: against the median rank):\n",
                       table.Text("  "));
@@ -142,10 +159,12 @@ std::string WithError(double value, double error, double unit) {
 std::string LinksText(const Report& report) {
   if (report.links().empty()) return "";
   const bool measured = report.links(0).limit_bytes_per_s() > 0;
+  std::map<std::string, std::string> hosts = ShortHosts(report.run(), kLinkHostColumns);
+  const auto name = [&](const std::string& host) { return hosts.count(host) > 0 ? hosts[host] : host; };
   TextTable table({"from", "to", "latency ms", "bandwidth MB/s", measured ? "of bench" : ""},
                   {true, true, false, false, false});
   for (const ReportLink& link : report.links()) {
-    table.Add({Cut(link.from(), 20), Cut(link.to(), 20), WithError(link.latency_s(), link.latency_error_s(), 1e-3),
+    table.Add({name(link.from()), name(link.to()), WithError(link.latency_s(), link.latency_error_s(), 1e-3),
                WithError(link.bandwidth_bytes_per_s(), link.bandwidth_error(), 1e6),
                measured ? PercentText(link.bandwidth_bytes_per_s() / link.limit_bytes_per_s()) : ""});
   }
@@ -173,6 +192,10 @@ std::string EfficiencyText(const Report& report) {
                                           CountText(int64_t{report.run().workers()}, "worker"),
                                           " would do that need not wait for each other (estimate)"));
     text += Field("Overlap", absl::StrCat(PercentText(e.overlap()), " of communication ran behind computing"));
+  }
+  if (e.comm_interval_s() > 0) {
+    text += Field("Interval", absl::StrCat(Milliseconds(e.comm_interval_s()),
+                                           " ms from the start of one gradient synchronisation to the next"));
   }
   text += Field("Goodput", absl::StrCat(PercentText(e.goodput()), " of the time inside steps survives"));
   if (e.flops_per_s() > 0) text += Field("Computing", absl::StrFormat("%.1f GFLOP/s a rank", e.flops_per_s() * 1e-9));

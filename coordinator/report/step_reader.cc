@@ -29,6 +29,7 @@ StepFacts FactsOf(const StepRow& row) {
   facts.busy_s = row.mean.comm_busy_s();
   facts.overlap_s = row.overlap_ratio * row.mean.comm_busy_s();
   facts.wait_s = row.mean.comm_wait_s();
+  facts.interval_s = row.mean.comm_interval_s();
   facts.loss = row.loss;
   facts.clock_error_s = row.mean.clock_error_s();
   facts.samples = row.mean.samples();

@@ -17,7 +17,7 @@ struct StepFacts {
   int incarnation = 0;
   double time = 0;  // seconds since 1970
   std::array<double, kParts> parts = {};
-  double step_s = 0, step_max_s = 0, busy_s = 0, overlap_s = 0, wait_s = 0, loss = 0, clock_error_s = 0;
+  double step_s = 0, step_max_s = 0, busy_s = 0, overlap_s = 0, wait_s = 0, interval_s = 0, loss = 0, clock_error_s = 0;
   int64_t samples = 0, grad_bytes = 0, wire_bytes = 0;
 };
 

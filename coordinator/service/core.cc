@@ -179,6 +179,7 @@ absl::StatusOr<JoinReply> Core::Join(const JoinRequest& request) {
   joined.mutable_worker_joined()->set_incarnation(request.incarnation());
   joined.mutable_worker_joined()->set_host(Words(request.host()));
   joined.mutable_worker_joined()->set_pid(request.pid());
+  joined.mutable_worker_joined()->set_cores(request.cores());
   places_[request.rank()].compute = Words(request.compute());
   places_[request.rank()].warning = Words(request.warning());
   Hear(request.rank(), state_.start_step());

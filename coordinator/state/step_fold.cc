@@ -55,19 +55,14 @@ StepFold::StepFold(int world, int incarnation)
       incarnation_(incarnation),
       keep_every_(std::max(1, (world + kMaxKeptRanks - 1) / kMaxKeptRanks)),
       last_step_(world, 0),
-      dropped_by_(world) {
-  for (int rank = 0; rank < world; ++rank) {
-    dropped_by_[rank].rank = rank;
-    dropped_by_[rank].incarnation = incarnation;
-  }
-}
+      lost_(world) {}
 
 void StepFold::Add(int rank, const StepBatch& batch) {
-  DroppedRow& dropped = dropped_by_[rank];
-  const int64_t before = dropped.records + dropped.spans;
-  dropped.records = std::max(dropped.records, batch.dropped());
+  if (batch.dropped() > lost_[rank].by_rank) {
+    lost_[rank].by_rank = batch.dropped();
+    losers_.insert(rank);
+  }
   for (const StepRecord& record : batch.steps()) AddRecord(rank, record);
-  if (dropped.records + dropped.spans > before) ready_.dropped.push_back(dropped);
 }
 
 void StepFold::AddRecord(int rank, const StepRecord& record) {
@@ -78,7 +73,10 @@ void StepFold::AddRecord(int rank, const StepRecord& record) {
   if (open.seen.empty()) open.seen.resize(world_);
   if (open.seen[rank]) return;
   open.seen[rank] = true;
-  dropped_by_[rank].spans += record.left_out();
+  if (record.left_out() > 0) {
+    lost_[rank].spans += record.left_out();
+    losers_.insert(rank);
+  }
   AddTo(&open, rank, record);
   if (open.ranks == world_) {
     Open complete = std::move(open);
@@ -150,6 +148,9 @@ void StepFold::CloseThrough(int64_t step) {
   if (step <= closed_through_) return;
   while (!open_.empty() && open_.begin()->first <= step) {
     auto first = open_.extract(open_.begin());
+    for (int rank = 0; rank < world_; ++rank) {
+      if (!first.mapped().seen[rank]) LoseHere(rank);
+    }
     Close(first.key(), std::move(first.mapped()));
   }
   closed_through_ = step;
@@ -176,7 +177,9 @@ void StepFold::Close(int64_t step, Open open) {
   if (row.timing == Timing::kDurations) SplitByDurations(open.shortest_busy_s, &row.mean);
   Remember(row);
   if (ready_.steps.size() >= kMaxReady) {
-    dropped_here_ += open.ranks;
+    for (int rank = 0; rank < world_; ++rank) {
+      if (open.seen[rank]) LoseHere(rank);
+    }
     return;
   }
   const Timing timing = row.timing;
@@ -296,12 +299,22 @@ StepFold::Recent StepFold::recent() const {
 }
 
 int64_t StepFold::dropped() const {
-  int64_t dropped = dropped_here_;
-  for (const DroppedRow& by_rank : dropped_by_) dropped += by_rank.records;
+  int64_t dropped = 0;
+  for (const Lost& lost : lost_) dropped += lost.records();
   return dropped;
 }
 
-TelemetryRows StepFold::Take() { return std::exchange(ready_, TelemetryRows()); }
+void StepFold::LoseHere(int rank) {
+  ++lost_[rank].here;
+  losers_.insert(rank);
+}
+
+TelemetryRows StepFold::Take() {
+  for (const int rank : std::exchange(losers_, {})) {
+    ready_.dropped.push_back({rank, incarnation_, lost_[rank].records(), lost_[rank].spans});
+  }
+  return std::exchange(ready_, TelemetryRows());
+}
 
 TelemetryRows StepFold::Flush() {
   while (!open_.empty()) {

@@ -37,7 +37,7 @@ class StepFold {
     double loss = 0, samples_per_s = 0, exposed_fraction = 0, step_s = 0;
   };
   Recent recent() const;
-  // Records lost: by the workers' rings, and here.
+  // Records lost: by the workers, on their way, too late, or because nobody took their rows.
   int64_t dropped() const;
   int64_t last_step_of(int rank) const { return last_step_[rank]; }
 
@@ -62,6 +62,11 @@ class StepFold {
     std::map<int, OpenCollective> collectives;
     std::vector<ClockRow> clocks;
   };
+  struct Lost {
+    // What a rank dropped is missing here as well, if another rank has reported the step.
+    int64_t records() const { return std::max(by_rank, here); }
+    int64_t by_rank = 0, here = 0, spans = 0;
+  };
   struct Point {  // of a folded step, for recent()
     double end = 0, loss_sum = 0, step_s = 0, exposed_s = 0;
     int64_t step = 0, samples = 0;
@@ -73,6 +78,7 @@ class StepFold {
   void AddCollectives(Open* open, int rank, const StepRecord& record);
   void Close(int64_t step, Open open);
   void CloseThrough(int64_t step);
+  void LoseHere(int rank);
   void MakeRankRows(int64_t step, Timing timing, Open* open);
   void MakeCollectiveRows(Open* open);
   void MakeMessageRows(int64_t step, const Open& open);
@@ -84,9 +90,9 @@ class StepFold {
   int64_t closed_through_ = 0;  // all steps up to this one are folded or too late
   std::set<int64_t> closed_;    // those folded beyond it
   int64_t newest_ = 0;
-  std::vector<int64_t> last_step_;      // by rank
-  std::vector<DroppedRow> dropped_by_;  // by rank
-  int64_t dropped_here_ = 0;
+  std::vector<int64_t> last_step_;  // by rank
+  std::vector<Lost> lost_;          // by rank
+  std::set<int> losers_;            // whose losses have grown since they were last taken
   TelemetryRows ready_;
   std::deque<Point> recent_;
 };

@@ -55,7 +55,7 @@ absl::StatusOr<SqliteRunDb::Inserts> SqliteRunDb::Inserts::Prepare(Database* db)
   ASSIGN_OR_RETURN(Statement decision, db->Prepare(InsertSql("decision", 8)));
   ASSIGN_OR_RETURN(Statement checkpoint, db->Prepare(InsertSql("checkpoint", 7)));
   ASSIGN_OR_RETURN(Statement communication, db->Prepare(InsertSql("communication", 7)));
-  ASSIGN_OR_RETURN(Statement rank, db->Prepare(InsertSql("rank", 7)));
+  ASSIGN_OR_RETURN(Statement rank, db->Prepare(InsertSql("rank", 8)));
   ASSIGN_OR_RETURN(Statement left,
                    db->Prepare("UPDATE rank SET \"left\" = ?, why = ? WHERE incarnation = ? AND rank = ?"));
   ASSIGN_OR_RETURN(Statement shown, db->Prepare("UPDATE shown SET through = ?"));
@@ -115,8 +115,8 @@ absl::Status SqliteRunDb::ShowKind(const Update& update) {
       return RollBack(update.run_started());
     case Update::kWorkerJoined: {
       const WorkerJoined& joined = update.worker_joined();
-      return inserts_.rank.Run(joined.rank(), joined.incarnation(), joined.host(), joined.pid(), update.time(), kNull,
-                               "");
+      return inserts_.rank.Run(joined.rank(), joined.incarnation(), joined.host(), joined.pid(), joined.cores(),
+                               update.time(), kNull, "");
     }
     case Update::kWorkerLeft: {
       const WorkerLeft& left = update.worker_left();

@@ -49,8 +49,9 @@ class SqliteRunRecord : public RunRecord {
              [&](const Statement& row) {
                outline.stretches.push_back({static_cast<int>(row.Int(0)), row.Int(1), row.Int(2), row.Int(3)});
              }));
-    RETURN_IF_ERROR(Each("SELECT incarnation, rank, host FROM rank", [&](const Statement& row) {
-      outline.hosts[static_cast<int>(row.Int(0))][static_cast<int>(row.Int(1))] = row.Text(2);
+    RETURN_IF_ERROR(Each("SELECT incarnation, rank, host, cores FROM rank", [&](const Statement& row) {
+      outline.places[static_cast<int>(row.Int(0))][static_cast<int>(row.Int(1))] = {row.Text(2),
+                                                                                    static_cast<int>(row.Int(3))};
     }));
     RETURN_IF_ERROR(
         Each("SELECT MIN(joined) FROM rank", [&](const Statement& row) { outline.launched = row.Real(0); }));
@@ -66,7 +67,7 @@ class SqliteRunRecord : public RunRecord {
     return Each(
         absl::StrCat("SELECT step, time, ", kParts,
                      ", loss, samples, step_max_s, comm_busy_s, comm_wait_s, comm_transfer_s, overlap_ratio, "
-                     "last_rank, grad_bytes, wire_bytes, timing, clock_error_s "
+                     "last_rank, grad_bytes, wire_bytes, timing, clock_error_s, comm_interval_s "
                      "FROM step WHERE incarnation = ? AND step BETWEEN ? AND ? AND survived ORDER BY step"),
         [&](const Statement& s) {
           StepRecord& mean = step.mean;
@@ -85,6 +86,7 @@ class SqliteRunRecord : public RunRecord {
           mean.set_wire_bytes(s.Int(18));
           step.timing = TimingOf(s.Text(19));
           mean.set_clock_error_s(s.Real(20));
+          mean.set_comm_interval_s(s.Real(21));
           row(step);
         },
         incarnation, first, last);

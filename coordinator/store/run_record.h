@@ -26,10 +26,16 @@ class RunRecord {
     int incarnation = 0;
     int64_t first = 0, last = 0, steps = 0;
   };
+  // Where a rank ran, with how many cores that it could use; 0: not known.
+  struct Place {
+    std::string host;
+    int cores = 0;
+  };
+  using Places = std::map<int, std::map<int, Place>>;  // by launch and rank
   struct Outline {
-    std::vector<Stretch> stretches;                   // by first step
-    std::map<int, std::map<int, std::string>> hosts;  // by launch and rank
-    double launched = 0;                              // seconds since 1970, when the first worker joined; 0: none has
+    std::vector<Stretch> stretches;  // by first step
+    Places places;
+    double launched = 0;    // seconds since 1970, when the first worker joined; 0: none has
     std::string algorithm;  // how the latest launch's gradients travel; empty: alone, or not known
   };
   virtual absl::StatusOr<Outline> ReadOutline() = 0;

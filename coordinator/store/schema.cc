@@ -92,7 +92,8 @@ CREATE TABLE communication (  -- the ways of an all-reduce between processes, at
   PRIMARY KEY (incarnation, bytes, algorithm)
 ) WITHOUT ROWID;
 CREATE TABLE rank (
-  rank INTEGER NOT NULL, incarnation INTEGER NOT NULL, host TEXT, pid INTEGER, joined REAL, "left" REAL, why TEXT,
+  rank INTEGER NOT NULL, incarnation INTEGER NOT NULL, host TEXT, pid INTEGER, cores INTEGER,  -- that it may run on
+  joined REAL, "left" REAL, why TEXT,
   PRIMARY KEY (incarnation, rank)
 ) WITHOUT ROWID;
 CREATE TABLE shown (through INTEGER NOT NULL);  -- the last update of journal.db that the tables show

@@ -1,6 +1,5 @@
 #include "coordinator/supervise/mpirun.h"
 
-#include <sched.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -93,14 +92,6 @@ ChildOptions MpirunCommand(const MpirunOptions& options) {
   child.output = options.output;
   child.parent_death_signal = SIGTERM;
   return child;
-}
-
-int UsableCores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  // Fails on machines with more than 1024 cores, where nobody oversubscribes by accident.
-  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return CPU_SETSIZE;
-  return std::max(1, CPU_COUNT(&cores));
 }
 
 std::string DescribeWorkerDeath(const WorkerDeath& death) {

@@ -23,9 +23,6 @@ struct MpirunOptions {
 // How mpirun is started for workers on this machine. The token is in the environment alone.
 ChildOptions MpirunCommand(const MpirunOptions& options);
 
-// Cores that this process may run on.
-int UsableCores();
-
 // What mpirun says about the first process that ended badly.
 struct WorkerDeath {
   int rank = -1;    // -1: not said

@@ -18,8 +18,9 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 from lab import Lab, why_not  # noqa: E402
 from runs import train  # noqa: E402
 
-FIRST, LAST, END = 101, 200, 300  # the steps that have the fault
-SETTLED = 21                      # steps before are not compared
+FIRST, LAST, END = 41, 80, 120  # the steps that have the fault; with --runs:
+LONG = 101, 200, 300
+SETTLED = 21                    # steps before are not compared
 RUNS, ENOUGH_RUNS = 1, 5
 SHARE, FACTOR = 1.5, 3  # of a step
 MODELS = ("mlp",)
@@ -40,9 +41,9 @@ class Faults(Case):
         out = self.train(model, ranks, "clean", steps=60)
         return self.step_ms(out, (SETTLED, 60))
 
-    def train(self, model, ranks, name, *faults, steps=END):
+    def train(self, model, ranks, name, *faults, steps=None):
         out = self.folder / f"{model}-{ranks}-{name}"
-        config = self.small(model__name=model, model__hidden="[]", data__batch_size=BATCH[model], convergence__max_steps=steps,
+        config = self.small(model__name=model, model__hidden="[]", data__batch_size=BATCH[model], convergence__max_steps=steps or END,
                             convergence__max_epochs=1000, evaluation__every_steps=100000, checkpoint__every_epoch="false")
         run("run", config, "--workers", ranks, "--out", out, *(word for fault in faults for word in ("--inject", fault)))
         return out
@@ -196,12 +197,13 @@ class BetweenHosts(Case):
 
 
 def main():
-    global RUNS, SHARE, FACTOR, MODELS
+    global RUNS, SHARE, FACTOR, MODELS, FIRST, LAST, END
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=1)
     arguments, rest = parser.parse_known_args()
     if arguments.runs > 1:
         RUNS, SHARE, FACTOR, MODELS = arguments.runs, 0.2, 1.5, ("mlp", "cnn")
+        FIRST, LAST, END = LONG
     unittest.main(argv=[sys.argv[0], *rest], verbosity=2)
 
 

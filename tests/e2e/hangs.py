@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from lab import Lab, why_not  # noqa: E402
 
-MOMENTS = 2
+MOMENTS = 1
 SEED = 20261125
 TIMEOUT = 3  # communication.timeout
 BOUND = TIMEOUT + 5  # from the moment of the signal to the run's end

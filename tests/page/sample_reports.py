@@ -262,7 +262,7 @@ def odd():
                      for rank in range(ranks)]
     rows = [rank_row(rank, hosts[rank // 8], means, 0.004 if rank == straggler else 0.15, last_share=0.5 if rank == straggler else 0.008,
                      late_s=0.15 if rank == straggler else -0.01, input_read_s=None, dropped=rank % 3) for rank in range(ranks)]
-    verdict = finding("straggler-bound", 0.151, f"Rank 37 on {HOSTILE} comes last.", kind="forward", ranks=[straggler], hosts=[HOSTILE],
+    verdict = finding("straggler-bound", 0.151, f"Rank 37 on {HOSTILE} comes last.", kind="forward", ranks=[straggler, straggler + 1], hosts=[HOSTILE],
                       persistence="rotating", saving_low_s=None, saving_high_s=None, confidence=0.55)
     other = finding("communication-bound", 0.149, "Latency.", kind="latency", confidence=0.45)
     name = "a-very-long-name-" + "of-a-sweep-over-many-settings-" * 6 + "end"

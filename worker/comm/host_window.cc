@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -16,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/base/clock.h"
+#include "common/base/cores.h"
 #include "common/base/memory.h"
 #include "common/base/status.h"
 #include "worker/comm/fd_passing.h"
@@ -46,13 +46,6 @@ void Pause() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
-}
-
-int UsableCores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return CPU_SETSIZE;
-  return CPU_COUNT(&cores);
 }
 
 // Whether `bytes` can be had without taking the machine, or what limits this process, to its end.

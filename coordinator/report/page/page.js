@@ -128,6 +128,7 @@ const tilesOf = e => [
   ['parallel efficiency', percent(e.parallel), 'both of them multiplied'],
   ['scaling', percent(e.scaling), 'of what ranks would do that need not wait for each other (estimate)'],
   ['overlap', percent(e.overlap), 'of communication runs behind computing'],
+  e.comm_interval_s > 0 && ['interval', seconds(e.comm_interval_s), 'from the start of one gradient synchronisation to the next'],
   ['goodput', percent(e.goodput), 'of time inside steps survives'],
   e.exposed_share > 0 && ['exposed', percent(e.exposed_share), `of the step; ${percent(e.wait_share)} is waiting for a late rank`],
   e.busbw > 0 && ['bus bandwidth', quantity(e.busbw, RATE), `algorithm's ${quantity(e.algbw, RATE)}, medians`],

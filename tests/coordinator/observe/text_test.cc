@@ -84,6 +84,9 @@ TEST(TextTest, WidthAndCutCountCharactersNotBytes) {
   EXPECT_EQ(Cut("größe", 3), "grö");
   EXPECT_EQ(Cut("größe", 9), "größe");
   EXPECT_EQ(Cut("größe", 0), "");
+  EXPECT_EQ(CutMiddle("größe-0012", 9), "größ…0012");
+  EXPECT_EQ(CutMiddle("größe-0012", 8), "grö…0012");
+  EXPECT_EQ(CutMiddle("größe-0012", 10), "größe-0012");
 }
 
 TEST(TextTest, WrapBreaksBetweenWordsAndKeepsLongOnes) {

@@ -72,6 +72,25 @@ TEST(LinkModelTest, TheFirstPaysTheLatencyAndThoseBehindItForTheirBytes) {
   }
 }
 
+// Of a collective of many messages the first are on record; those of the next queue behind the others.
+TEST(LinkModelTest, WhatIsNotOnRecordIsOverOnceItsCollectiveHasEnded) {
+  SimulatedLink link(0);
+  std::vector<MessageRow> rows = link.Collective(1, 0, 40, 50000, 4, 1);
+  const double end = rows.back().came;
+  rows.resize(8);
+  const std::vector<MessageRow> more = link.Collective(1, 1, 4, 50000, 4, end - 0.005);
+  rows.insert(rows.end(), more.begin(), more.end());
+  const auto alone = [](const std::vector<LinkSample>& samples) {
+    return std::count_if(samples.begin(), samples.end(), [](const LinkSample& one) { return one.alone; });
+  };
+  EXPECT_EQ(alone(QueueOf(rows)), 2) << "the second of them a lie";
+  const std::vector<LinkSample> samples = QueueOf(rows, {{0, end}, {1, more.back().came}});
+  EXPECT_EQ(alone(samples), 1);
+  for (const LinkSample& one : samples) {
+    EXPECT_NEAR(one.seconds, (one.alone ? kLatency : 0) + 50000 / kBandwidth, 1e-9);
+  }
+}
+
 TEST(LinkModelTest, WhatMayHaveComeBeforeItWasSeenOnlyEndsAWait) {
   SimulatedLink link(0);
   std::vector<MessageRow> rows = link.Collective(1, 0, 6, 50000, 6, 1);

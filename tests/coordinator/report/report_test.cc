@@ -24,7 +24,8 @@ namespace {
 // late, and the others wait for it; every tenth step is sampled.
 class RecordedRun {
  public:
-  RecordedRun(int ranks, int64_t steps, double late_ms) : ranks_(ranks), late_s_(1e-3 * late_ms) {
+  RecordedRun(int ranks, int64_t steps, double late_ms, const std::string& domain = "")
+      : ranks_(ranks), late_s_(1e-3 * late_ms) {
     auto db = OpenRunDb(folder_ / "run.db", nullptr);
     EXPECT_TRUE(db.ok()) << db.status();
     Update started;
@@ -36,7 +37,8 @@ class RecordedRun {
       joined.set_seq(2 + rank);
       joined.mutable_worker_joined()->set_rank(rank);
       joined.mutable_worker_joined()->set_incarnation(1);
-      joined.mutable_worker_joined()->set_host(rank < ranks / 2 ? "alpha" : "beta");
+      joined.mutable_worker_joined()->set_host((rank < ranks / 2 ? "alpha" : "beta") + domain);
+      joined.mutable_worker_joined()->set_cores(16);
       EXPECT_TRUE((*db)->Show(joined).ok());
     }
     TelemetryRows rows;
@@ -44,10 +46,31 @@ class RecordedRun {
     EXPECT_TRUE((*db)->Write(rows).ok());
   }
 
+  // Goes on with as many steps more on one worker of a host of its own.
+  void GoOnAlone(int64_t steps) {
+    auto db = OpenRunDb(folder_ / "run.db", nullptr);
+    ASSERT_TRUE(db.ok()) << db.status();
+    Update started, joined;
+    started.set_seq(100);
+    started.mutable_run_started()->set_incarnation(2);
+    started.mutable_run_started()->mutable_from()->mutable_cursor()->set_step(steps);
+    joined.set_seq(101);
+    joined.mutable_worker_joined()->set_incarnation(2);
+    joined.mutable_worker_joined()->set_host("gamma");
+    ASSERT_TRUE((*db)->Show(started).ok());
+    ASSERT_TRUE((*db)->Show(joined).ok());
+    ranks_ = 1;
+    incarnation_ = 2;
+    TelemetryRows rows;
+    for (int64_t step = steps + 1; step <= 2 * steps; ++step) AddStep(step, &rows);
+    ASSERT_TRUE((*db)->Write(rows).ok());
+  }
+
   Report Make(int64_t first = 1, int64_t last = 0) const {
     auto record = OpenRunRecord(folder_ / "run.db");
     EXPECT_TRUE(record.ok()) << record.status();
     RunConfig config;
+    config.set_threads(1);
     config.mutable_communication()->set_period(1);
     config.mutable_data()->set_prefetch(4);
     auto report = MakeReport(config, {"test", folder_.path(), "ended", first, last}, record->get());
@@ -68,7 +91,7 @@ class RecordedRun {
   void AddStep(int64_t step, TelemetryRows* rows) const {
     const double start = 1.7e9 + static_cast<double>(step) * StepSeconds();
     StepRow& all = rows->steps.emplace_back();
-    all.incarnation = 1;
+    all.incarnation = incarnation_;
     all.time = start;
     all.loss = 1.0 / static_cast<double>(step);
     all.step_max_s = StepSeconds();
@@ -83,7 +106,8 @@ class RecordedRun {
       record.set_comm_exposed_s(0.005 + late_s_ - Late(rank));
       record.set_optimizer_s(0.001);
       record.set_samples(64);
-      rows->rank_steps.push_back({record, rank, 1});
+      record.set_comm_interval_s(StepSeconds());
+      rows->rank_steps.push_back({record, rank, incarnation_});
       all.mean = record;
       if (step % 10 == 0) AddSpans(record, rank, rows);
     }
@@ -111,7 +135,7 @@ class RecordedRun {
       SpanRow& row = rows->spans.emplace_back();
       row.step = record.step();
       row.rank = rank;
-      row.incarnation = 1;
+      row.incarnation = incarnation_;
       row.number = number++;
       row.seq = seq;
       row.arrival = seq < 0 ? 0 : record.start() + from_s;
@@ -130,7 +154,7 @@ class RecordedRun {
   }
 
   const TempFolder folder_;
-  const int ranks_;
+  int ranks_, incarnation_ = 1;
   const double late_s_;
 };
 
@@ -205,6 +229,38 @@ TEST(ReportTest, TextFitsAPageAndSaysWhatTheFiguresAre) {
   }
 }
 
+TEST(ReportTest, HostsAndWorkersAreThoseOfTheLaunchesThatMadeTheSteps) {
+  RecordedRun run(4, 100, 10);
+  run.GoOnAlone(100);
+  const Report before = run.Make(1, 100), after = run.Make(101), all = run.Make();
+  EXPECT_EQ(before.run().workers(), 4);
+  EXPECT_EQ(before.run().hosts_size(), 2);
+  EXPECT_EQ(before.verdict().hosts().at(0), "alpha");
+  EXPECT_EQ(after.run().workers(), 1);
+  ASSERT_EQ(after.run().hosts_size(), 1);
+  EXPECT_EQ(after.run().hosts(0), "gamma");
+  EXPECT_EQ(all.run().hosts_size(), 3);
+  EXPECT_EQ(all.run().launches(), 2);
+  EXPECT_EQ(all.ranks_size(), 4);
+}
+
+TEST(ReportTest, HostsAreToldApartByTheirNamesWithinTheirDomain) {
+  const std::string text = ReportText(RecordedRun(2, 100, 10, ".of-a-long-domain.example.org").Make());
+  EXPECT_NE(text.find("1  beta  "), std::string::npos) << text;
+  EXPECT_NE(text.find("40.000 ms from the start of one gradient synchronisation"), std::string::npos) << text;
+}
+
+TEST(ReportTest, IdleCoresAreAdviceOfMoreThreads) {
+  Report report = RecordedRun(1, 100, 0).Make();
+  EXPECT_EQ(report.run().cores_per_worker(), 16);
+  EXPECT_EQ(report.verdict().cause(), "compute-bound");
+  const auto threads = std::find_if(report.advice().begin(), report.advice().end(),
+                                    [](const Advice& advice) { return advice.setting() == "threads"; });
+  ASSERT_NE(threads, report.advice().end());
+  EXPECT_EQ(threads->value(), "16");
+  EXPECT_NEAR(threads->gain_s_per_step(), 0.024 * 15 / 16, 1e-9) << "of what is computed";
+}
+
 TEST(ReportTest, ThePageHoldsTheReportAndNothingCanBreakOutOfIt) {
   Report report = RecordedRun(2, 50, 0).Make();
   report.mutable_run()->set_name("<!--<script>alert(1)</script>");
@@ -250,6 +306,15 @@ TEST(ComparisonTest, AChangeIsAgainstTheFirstRun) {
   EXPECT_NEAR(samples["runs"][1]["ratio"].get<double>(), 0.75, 1e-6);
   const std::string text = ComparisonText(reports, std::nan(""));
   EXPECT_NE(text.find("-25.0%"), std::string::npos) << text;
+}
+
+TEST(ComparisonTest, ManyRunsFitAPageInSeveralTables) {
+  std::vector<Report> reports(6, RecordedRun(2, 200, 0).Make());
+  for (Report& report : reports) report.mutable_run()->set_name("a-sweep-over-learning-rates-0012");
+  const std::string text = ComparisonText(reports, std::nan(""));
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) EXPECT_LE(WidthOf(line), kPageColumns) << line;
+  EXPECT_NE(text.find("6: a-swee…es-0012"), std::string::npos) << text;
+  EXPECT_EQ(text.find("+0.0% *"), std::string::npos) << "the same is within its own spread";
 }
 
 // All that Perfetto and Chrome ask of events, and that a trace's times are those of the spans.

@@ -252,7 +252,27 @@ TEST(StepFoldTest, RowsThatNobodyTakesAreBounded) {
   StepFold fold(1, 1);
   for (int step = 1; step <= StepFold::kMaxReady + 10; ++step) fold.Add(0, Batch({Record(step, 0)}));
   EXPECT_EQ(fold.dropped(), 10);
-  EXPECT_EQ(fold.Take().steps.size(), size_t{StepFold::kMaxReady});
+  const TelemetryRows rows = fold.Take();
+  EXPECT_EQ(rows.steps.size(), size_t{StepFold::kMaxReady});
+  ASSERT_EQ(rows.dropped.size(), 1u);
+  EXPECT_EQ(rows.dropped[0].records, 10);
+}
+
+TEST(StepFoldTest, RecordsThatDoNotComeInTimeCountAsDropped) {
+  StepFold fold(2, 1);
+  for (int step = 1; step <= StepFold::kMaxOpenSteps + 5; ++step) {
+    fold.Add(0, Batch({Record(step, 0)}));
+    if (step > 3) fold.Add(1, Batch({Record(step, 1)}));
+  }
+  fold.Add(1, Batch({Record(1, 1)}));  // late
+  StepBatch batch;
+  batch.set_dropped(2);  // of those three: the third was lost on its way
+  fold.Add(1, batch);
+  const TelemetryRows rows = fold.Take();
+  ASSERT_EQ(rows.dropped.size(), 1u);
+  EXPECT_EQ(rows.dropped[0].rank, 1);
+  EXPECT_EQ(rows.dropped[0].records, 3);
+  EXPECT_EQ(fold.dropped(), 3);
 }
 
 TEST(StepFoldTest, DroppedRecordsOfTheRanksAddUp) {
@@ -278,10 +298,10 @@ TEST(StepFoldTest, SpansThatWereLeftOutAreCountedByRank) {
   record.set_step(2);
   fold.Add(1, Batch({record}));
   const TelemetryRows rows = fold.Take();
-  ASSERT_EQ(rows.dropped.size(), 2u);
-  EXPECT_EQ(rows.dropped[1].rank, 1);
-  EXPECT_EQ(rows.dropped[1].spans, 10);
-  EXPECT_EQ(rows.dropped[1].records, 0);
+  ASSERT_EQ(rows.dropped.size(), 1u);
+  EXPECT_EQ(rows.dropped[0].rank, 1);
+  EXPECT_EQ(rows.dropped[0].spans, 10);
+  EXPECT_EQ(rows.dropped[0].records, 0);
 }
 
 }  // namespace

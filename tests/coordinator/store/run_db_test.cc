@@ -35,7 +35,7 @@ TEST(RunDbTest, HasTheTablesAndColumnsOfTheDesign) {
       {"decision", "time, step, kind, rule, reason"},
       {"checkpoint", "step, path, bytes, snapshot_s, write_s, committed"},
       {"communication", "bytes, algorithm, seconds, chosen, structure, source, incarnation"},
-      {"rank", "rank, incarnation, host, pid, joined, left, why"}};
+      {"rank", "rank, incarnation, host, pid, cores, joined, left, why"}};
   const StoreFolder folder;
   Open(folder / "run.db");
   for (const auto& [table, columns] : tables) {
@@ -213,8 +213,10 @@ TEST(RunDbTest, EveryOtherRowLiesInItsColumns) {
                   "FROM checkpoint"),
             "7 checkpoints/step-00000007 99 0.1 0.2 1001.5 0");
   EXPECT_EQ(
-      Query(path, "SELECT rank||' '||incarnation||' '||host||' '||pid||' '||joined||' '||left||' '||why FROM rank"),
-      "1 2 node 4711 1002.5 1003.5 done");
+      Query(
+          path,
+          "SELECT rank||' '||incarnation||' '||host||' '||pid||' '||cores||' '||joined||' '||left||' '||why FROM rank"),
+      "1 2 node 4711 16 1002.5 1003.5 done");
 }
 
 TEST(RunDbTest, WhatIsNotKnownOrNotFiniteIsNull) {

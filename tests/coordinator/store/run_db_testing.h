@@ -223,6 +223,7 @@ class Story {
     update.mutable_worker_joined()->set_incarnation(incarnation_);
     update.mutable_worker_joined()->set_host(host);
     update.mutable_worker_joined()->set_pid(pid);
+    update.mutable_worker_joined()->set_cores(16);
     Take(std::move(update), time);
   }
   void Leave(int rank, double time, int64_t step = 0, const std::string& why = "") {
