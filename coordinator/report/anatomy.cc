@@ -29,6 +29,7 @@ constexpr char kCompute[] = "compute-bound";
 constexpr char kCommunication[] = "communication-bound";
 constexpr char kInput[] = "input-bound";
 constexpr char kStraggler[] = "straggler-bound";
+constexpr char kPersistent[] = "persistent", kRotating[] = "rotating";
 
 // The largest and the one after it; of one value, that twice.
 std::array<double, 2> TopTwo(const std::vector<double>& values) {
@@ -95,7 +96,7 @@ Candidate TakeLateRanks(const LateGroup& group, std::vector<ModelStep>* model) {
   std::string kind;
   for (const int part : parts) absl::StrAppend(&kind, kind.empty() ? "" : ", ", PartName(part));
   cause.finding.set_kind(kind);
-  cause.finding.set_persistence("persistent");
+  cause.finding.set_persistence(kPersistent);
   cause.finding.set_steps_share(steps / static_cast<double>(model->size()));
   return cause;
 }
@@ -105,7 +106,7 @@ Candidate TakeLateRanks(const LateGroup& group, std::vector<ModelStep>* model) {
 Candidate RotatingStraggler(const std::vector<ModelStep>& model) {
   Candidate cause;
   cause.finding.set_cause(kStraggler);
-  cause.finding.set_persistence("rotating");
+  cause.finding.set_persistence(kRotating);
   std::vector<double> late;
   for (const ModelStep& step : model) {
     std::vector<double> others = step.ready;
@@ -194,7 +195,9 @@ class Resampling {
 double Weigh(double step_s, std::vector<Candidate>* causes) {
   const Resampling resampling(causes->front().saving.size());
   const auto steps = static_cast<double>(causes->front().saving.size());
-  const double noticeable_s = kNoticeable * step_s;
+  const auto noticeable_s = [step_s](const Candidate& cause) {
+    return step_s * (cause.finding.persistence() == kPersistent ? kNoticeableLate : kNoticeable);
+  };
   std::vector<std::vector<double>> means(causes->size());
   std::vector<int> wins(causes->size(), 0);
   std::vector<std::vector<double>> sums;
@@ -203,12 +206,14 @@ double Weigh(double step_s, std::vector<Candidate>* causes) {
   for (int draw = 0; draw < kResamplings; ++draw) {
     const std::vector<int> times = resampling.Draw(draw);
     size_t best = 0;
+    bool any = false;
     for (size_t c = 0; c < causes->size(); ++c) {
       means[c].push_back(std::inner_product(times.begin(), times.end(), sums[c].begin(), 0.0) / steps);
       if (means[c].back() > means[best].back()) best = c;
+      any = any || means[c].back() >= noticeable_s((*causes)[c]);
     }
     ++wins[best];
-    none += means[best].back() < noticeable_s ? 1 : 0;
+    none += any ? 0 : 1;
   }
   std::vector<Candidate> noticeable;
   for (size_t c = 0; c < causes->size(); ++c) {
@@ -218,7 +223,7 @@ double Weigh(double step_s, std::vector<Candidate>* causes) {
     finding.set_saving_low_s(means[c][kResamplings / 40]);
     finding.set_saving_high_s(means[c][kResamplings - 1 - kResamplings / 40]);
     finding.set_confidence(static_cast<double>(wins[c]) / kResamplings);
-    if (finding.saving_s_per_step() >= noticeable_s) noticeable.push_back(std::move((*causes)[c]));
+    if (finding.saving_s_per_step() >= noticeable_s((*causes)[c])) noticeable.push_back(std::move((*causes)[c]));
   }
   std::stable_sort(noticeable.begin(), noticeable.end(), [](const Candidate& a, const Candidate& b) {
     return a.finding.saving_s_per_step() > b.finding.saving_s_per_step();

@@ -3,10 +3,13 @@ faster the same run's steps without it are.
 
 Each fault once, on mlp, and large: of one and a half steps, since a shared machine may be half as fast a minute later. `--runs N` does
 each N times, on mlp and on cnn, of 20% of a step, and compares what removing the fault is predicted to save with what it saved, as
-medians over the runs: of one run both depend on what else the machine does in those seconds.
+medians over the runs. There the steps before and after the fault are a control: where the machine itself changed its speed or held one
+rank up, the run says nothing and is done again. The control does not look at the steps with the fault, but at what computes in them
+without having it.
 """
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import unittest
@@ -22,6 +25,7 @@ FIRST, LAST, END = 41, 80, 120  # the steps that have the fault; with --runs:
 LONG = 101, 200, 300
 SETTLED = 21                    # steps before are not compared
 RUNS, ENOUGH_RUNS = 1, 5
+MOST_TRIES = 10                 # for a run that counts
 SHARE, FACTOR = 1.5, 3  # of a step
 MODELS = ("mlp",)
 BATCH = {"mlp": 64, "cnn": 32}
@@ -48,23 +52,58 @@ class Faults(Case):
         run("run", config, "--workers", ranks, "--out", out, *(word for fault in faults for word in ("--inject", fault)))
         return out
 
+    def disturbed(self, out, ms, computes):
+        """By what else than the fault, of a run whose steps were taken to be of `ms`; None: by nothing."""
+        before, after = (SETTLED, FIRST - 1), (LAST + 11, END)
+        length = {steps: self.step_ms(out, steps) for steps in (before, after)}
+        if max(length.values()) > 1.1 * min(length.values()):
+            return f"steps of {length[before]:.1f} ms before the fault, of {length[after]:.1f} after it"
+        if abs(self.step_ms(out, before, after) - ms) > 0.15 * ms:
+            return f"steps of {self.step_ms(out, before, after):.1f} ms, not {ms:.1f}"
+        for first, last in (before, after):
+            causes = [cause for cause in report(out, f"{first}-{last}")["causes"] if cause["kind"] != "slower"]
+            if causes:
+                return f"steps {first}-{last}: {causes[0]['text']}"
+        if computes:  # the fault itself
+            return None
+        fastest = [statistics.median(row["s"] for row in rows(out, "select min(forward_s + backward_s) as s from rank_step where step "
+                                                              f"{where} between ? and ? and step >= ? group by step", FIRST, LAST, SETTLED))
+                   for where in ("not", "")]
+        return f"computing took {fastest[1] / fastest[0]:.2f} times as long" if abs(fastest[1] / fastest[0] - 1) > 0.07 else None
+
+    def undisturbed(self, kind, model, ranks, fault):
+        """Runs that count, with the length of their steps without the fault."""
+        ms, done, tries = self.clean_ms(model, ranks), 0, 0
+        while done < RUNS:
+            tries += 1
+            self.assertLessEqual(tries, MOST_TRIES * RUNS, f"{model}, {kind}: {done} runs in which the machine itself kept its pace")
+            out = self.train(model, ranks, f"{kind}-{tries}", f"{fault(SHARE * ms, ms)}@{FIRST}-{LAST}")
+            why = None if RUNS < ENOUGH_RUNS else self.disturbed(out, ms, kind == "compute")
+            if why is None:
+                done += 1
+                yield done, out
+            else:
+                print(f"{model}, {kind}, again: {why}", flush=True)
+            ms = self.step_ms(out, (SETTLED, FIRST - 1), (LAST + 11, END))
+            shutil.rmtree(out)
+
     def check(self, kind, ranks, fault, expected, saving=True):
         """`fault` of so many milliseconds, and of a step; `expected`: what the verdict has to say."""
         for model in MODELS:
-            ms, predicted, gained = self.clean_ms(model, ranks), [], []
-            for number in range(RUNS):
+            predicted, gained = [], []
+            for number, out in self.undisturbed(kind, model, ranks, fault):
                 with self.subTest(fault=kind, model=model, ranks=ranks, run=number):
-                    out = self.train(model, ranks, f"{kind}-{number}", f"{fault(SHARE * ms, ms)}@{FIRST}-{LAST}")
                     found = report(out, f"{FIRST}-{LAST}")
                     verdict = found["verdict"]
                     said = json.dumps({"verdict": verdict, "causes": found["causes"]}, indent=1)
-                    for key, value in expected.items():
-                        self.assertEqual(verdict[key], value, said)
+                    right = all(verdict[key] == value for key, value in expected.items())
+                    print(f"{model}, {kind}, run {number}: {verdict['text']}", flush=True)
                     predicted.append(verdict["saving_s_per_step"] * 1e3)
-                    gained.append(self.step_ms(out, (FIRST, LAST)) - self.step_ms(out, (SETTLED, FIRST - 1), (LAST + 1, END)))
+                    gained.append(self.step_ms(out, (FIRST, LAST)) - self.step_ms(out, (SETTLED, FIRST - 1), (LAST + 11, END)))
+                    self.assertTrue(right, f"{said}\nis not {expected}")
             if saving and RUNS >= ENOUGH_RUNS:
                 said, saved = statistics.median(predicted), statistics.median(gained)
-                print(f"\n{model}, {kind}: predicted {said:.2f} ms, saved {saved:.2f} ms a step")
+                print(f"{model}, {kind}: predicted {said:.2f} ms, saved {saved:.2f} ms a step", flush=True)
                 self.assertLessEqual(abs(said - saved), 0.15 * saved, f"{model}, {kind}: {predicted} against {gained}")
 
     def test_a_clean_run_has_no_straggler(self):
@@ -74,6 +113,7 @@ class Faults(Case):
             for number in range(RUNS):
                 with self.subTest(model=model, run=number):
                     found = report(self.train(model, 2, f"clean-{number}"))
+                    print(f"{model}, clean, run {number + 1}: {found['verdict']['text']}", flush=True)
                     self.assertNotEqual(found["verdict"]["cause"], "straggler-bound", json.dumps(found["causes"], indent=1))
 
     def test_a_slow_rank(self):
