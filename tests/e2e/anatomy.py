@@ -6,6 +6,7 @@ each N times, on mlp and on cnn, of 20% of a step, and compares what removing th
 medians over the runs. There the steps before and after the fault are a control: where the machine itself changed its speed or held one
 rank up, the run says nothing and is done again. The control does not look at the steps with the fault, but at what computes in them
 without having it. `--paced` makes the greater part of each step a delay that all ranks have: for a machine that is never even for long.
+What is saved is not compared then: cores that sleep for most of a step compute the slower the longer they do.
 """
 import argparse
 import json
@@ -78,7 +79,7 @@ class Faults(Case):
         fastest = [statistics.median(row["s"] for row in rows(out, "select min(forward_s + backward_s) as s from rank_step where step "
                                                               f"{where} between ? and ? and step >= ? group by step", FIRST, LAST, SETTLED))
                    for where in ("not", "")]
-        return f"computing took {fastest[1] / fastest[0]:.2f} times as long" if abs(fastest[1] / fastest[0] - 1) > 0.07 else None
+        return f"computing took {fastest[1] / fastest[0]:.2f} times as long" if abs(fastest[1] / fastest[0] - 1) > 0.1 else None
 
     def undisturbed(self, kind, model, ranks, fault):
         """Runs that count, with the length of their steps without the fault."""
@@ -110,7 +111,7 @@ class Faults(Case):
                     predicted.append(verdict["saving_s_per_step"] * 1e3)
                     gained.append(self.step_ms(out, (FIRST, LAST)) - self.step_ms(out, (SETTLED, FIRST - 1), (LAST + 11, END)))
                     self.assertTrue(right, f"{said}\nis not {expected}")
-            if saving and RUNS >= ENOUGH_RUNS:
+            if saving and RUNS >= ENOUGH_RUNS and not PACE_MS:
                 said, saved = statistics.median(predicted), statistics.median(gained)
                 print(f"{model}, {kind}: predicted {said:.2f} ms, saved {saved:.2f} ms a step", flush=True)
                 self.assertLessEqual(abs(said - saved), 0.15 * saved, f"{model}, {kind}: {predicted} against {gained}")
@@ -262,10 +263,11 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--paced", action="store_true")
+    parser.add_argument("--models", nargs="+", default=("mlp", "cnn"), help="with --runs")
     arguments, rest = parser.parse_known_args()
     PACE_MS = 20 if arguments.paced else 0
     if arguments.runs > 1:
-        RUNS, SHARE, MODELS = arguments.runs, 0.2, ("mlp", "cnn")
+        RUNS, SHARE, MODELS = arguments.runs, 0.2, arguments.models
         FIRST, LAST, END = LONG
     unittest.main(argv=[sys.argv[0], *rest], verbosity=2)
 
