@@ -21,7 +21,7 @@ constexpr int kResamplings = 400;
 constexpr size_t kBlocks = 50;
 constexpr uint64_t kResampleKey = 0x726573616d706c65;  // "resample"
 // How fast a run computes when nothing slows it down: as in this share of its bins, or faster.
-constexpr size_t kComputeBins = 100;
+constexpr size_t kComputeBins = 100, kBlock = 5;
 constexpr double kFastShare = 0.2;
 constexpr size_t kEnoughOthers = 20;  // steps, to compare with
 
@@ -52,7 +52,7 @@ struct Candidate {
 };
 
 // In which each of these is most late.
-std::set<int> PartsOf(const LateGroup& group) {
+std::set<int> PartsOf(const std::vector<LateRank>& group) {
   std::set<int> parts;
   for (const LateRank& rank : group) {
     parts.insert(static_cast<int>(std::max_element(rank.by_part.begin(), rank.by_part.end()) - rank.by_part.begin()));
@@ -61,12 +61,13 @@ std::set<int> PartsOf(const LateGroup& group) {
 }
 
 // These ranks brought to where the others are, in `model` too.
-Candidate TakeLateRanks(const LateGroup& group, std::vector<ModelStep>* model) {
+Candidate TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelStep>* model) {
   Candidate cause;
   const std::set<int> parts = PartsOf(group);
   const bool input = parts == std::set<int>{kDataWait};
   std::map<int, const LateRank*> late;
   for (const LateRank& rank : group) late[rank.rank] = &rank;
+  std::map<int, std::set<std::string>> hosts;  // by rank, where it was late
   double steps = 0;
   for (size_t s = 0; s < model->size(); ++s) {
     ModelStep& step = (*model)[s];
@@ -83,6 +84,7 @@ Candidate TakeLateRanks(const LateGroup& group, std::vector<ModelStep>* model) {
       const double late_s = rank == late.end() ? 0 : rank->second->late_s[s];
       if (late_s <= 0) continue;
       here = true;
+      if (ranks[i].host != nullptr) hosts[ranks[i].rank].insert(*ranks[i].host);
       step.work[i] = std::max(0.0, step.work[i] - late_s);
       // No earlier than the others: without being late it has nothing to make up for.
       step.ready[i] = std::max(step.ready[i] - late_s, std::min(step.ready[i], others_ready));
@@ -93,12 +95,41 @@ Candidate TakeLateRanks(const LateGroup& group, std::vector<ModelStep>* model) {
   }
   cause.finding.set_cause(input ? kInput : kStraggler);
   for (const auto& [rank, of_rank] : late) cause.finding.add_ranks(rank);
+  std::set<std::string> named;
+  for (const auto& [rank, of_rank] : hosts) {
+    for (const std::string& host : of_rank) {
+      if (named.insert(host).second) cause.finding.add_hosts(host);
+    }
+  }
   std::string kind;
   for (const int part : parts) absl::StrAppend(&kind, kind.empty() ? "" : ", ", PartName(part));
   cause.finding.set_kind(kind);
   cause.finding.set_persistence(kPersistent);
   cause.finding.set_steps_share(steps / static_cast<double>(model->size()));
   return cause;
+}
+
+// Late ranks one by one, the latest first; together with those that are late in the same steps where one alone saves
+// too little, as of a slow host. `noticeable_s`: of all steps.
+void TakeStragglers(double noticeable_s, std::vector<ModelStep>* model, std::vector<Candidate>* causes) {
+  std::vector<LateRank> late = FindLateRanks(*model), group;
+  while (!late.empty()) {
+    const auto next = std::find_if(late.begin(), late.end(), [&](const LateRank& rank) {
+      return group.empty() || AreLateTogether(group.front(), rank);
+    });
+    if (next == late.end()) {  // the group as a whole saves too little
+      group.clear();
+      continue;
+    }
+    group.push_back(std::move(*next));
+    late.erase(next);
+    std::vector<ModelStep> without = *model;
+    Candidate cause = TakeLateRanks(group, &without);
+    if (std::accumulate(cause.saving.begin(), cause.saving.end(), 0.0) < noticeable_s) continue;
+    causes->push_back(std::move(cause));
+    *model = std::move(without);
+    group.clear();
+  }
 }
 
 // Another rank each time: the last of a step brought forward by what a last one is late, typically, against the median
@@ -142,28 +173,59 @@ Candidate CommunicationOf(const std::vector<ModelStep>& model) {
   return cause;
 }
 
-// Of each step the rank that computes fastest: what slows all of them down slows it down, too, and no late rank counts.
-std::vector<double> FastestComputing(const std::vector<StepTimes>& steps) {
-  std::vector<double> fastest;
+// By launch: its ranks, as far as they are recorded.
+std::map<int, size_t> WorldsOf(const std::vector<StepTimes>& steps) {
+  std::map<int, size_t> worlds;
+  for (const StepTimes& step : steps) {
+    size_t& world = worlds[step.incarnation];
+    world = std::max(world, step.ranks.size());
+  }
+  return worlds;
+}
+
+// Of the steps of launches with as many ranks, in order: what the rank that computes fastest takes, since what slows
+// all of them down slows it down, too, and no late rank counts; the median of a block of steps for each, since a single
+// one may be slow for anything.
+using ByWorld = std::map<size_t, std::vector<double>>;
+ByWorld FastestComputing(const std::vector<StepTimes>& steps) {
+  const std::map<int, size_t> worlds = WorldsOf(steps);
+  ByWorld fastest;
   for (const StepTimes& step : steps) {
     double least = INFINITY;
     for (const RankTimes& rank : step.ranks) least = std::min(least, rank.parts[kForward] + rank.parts[kBackward]);
-    if (std::isfinite(least)) fastest.push_back(least);
+    if (!step.ranks.empty()) fastest[worlds.at(step.incarnation)].push_back(least / static_cast<double>(step.count));
+  }
+  for (auto& [world, values] : fastest) {
+    for (size_t begin = 0; begin < values.size(); begin += kBlock) {
+      const auto first = values.begin() + static_cast<std::ptrdiff_t>(begin);
+      const auto last = values.begin() + static_cast<std::ptrdiff_t>(std::min(values.size(), begin + kBlock));
+      std::fill(first, last, Median({first, last}));
+    }
   }
   return fastest;
 }
 
 // Computing that takes longer than in the run's others or, of a whole run, than in its faster ones, on all ranks: a
 // processor that is slowed down or shared shows as that alone.
-Candidate SlowerComputing(const std::vector<StepTimes>& steps, const std::vector<StepTimes>& others) {
+Candidate SlowerComputing(const std::vector<ModelStep>& model, const std::vector<StepTimes>& steps,
+                          const std::vector<StepTimes>& others) {
   Candidate cause;
   cause.finding.set_cause(kCompute);
   cause.finding.set_kind("slower");
-  const std::vector<double> own = FastestComputing(steps), apart = FastestComputing(others);
-  const bool compares = apart.size() >= kEnoughOthers;
-  std::vector<double> bins = BinMeans(compares ? apart : own, kComputeBins);
-  const double fast_s = Percentile(&bins, compares ? 0.5 : kFastShare);
-  for (const double compute_s : own) cause.saving.push_back(compute_s - fast_s);
+  const std::map<int, size_t> worlds = WorldsOf(steps);
+  ByWorld own = FastestComputing(steps), apart = FastestComputing(others);
+  std::map<size_t, double> fast_s;
+  for (const auto& [world, values] : own) {
+    const bool compares = apart[world].size() >= kEnoughOthers;
+    std::vector<double> bins = BinMeans(compares ? apart[world] : values, kComputeBins);
+    fast_s[world] = Percentile(&bins, compares ? 0.5 : kFastShare);
+  }
+  std::map<size_t, size_t> place;
+  for (const ModelStep& step : model) {
+    const size_t world = worlds.at(step.times->incarnation);
+    const auto count = static_cast<double>(step.times->count);
+    cause.saving.push_back((own[world][place[world]++] - fast_s[world]) * count);
+  }
   return cause;
 }
 
@@ -282,23 +344,31 @@ Anatomy Analyze(const std::vector<StepTimes>& steps, const std::vector<StepTimes
   if (model.empty()) return anatomy;
   SetEfficiency(model, &anatomy.efficiency);
   anatomy.lateness = LatenessByRank(model);
+  double count = 0;
   for (const ModelStep& step : model) {
-    anatomy.work_s += step.longest() / static_cast<double>(model.size());
-    anatomy.transfer_s += step.transfer / static_cast<double>(model.size());
+    count += static_cast<double>(step.times->count);
+    anatomy.work_s += step.longest();
+    anatomy.transfer_s += step.transfer;
   }
   const bool alone = anatomy.lateness.size() == 1;
-  if (alone) anatomy.transfer_s = 0;
+  anatomy.work_s /= count;
+  anatomy.transfer_s = alone ? 0 : anatomy.transfer_s / count;
   anatomy.step_s = anatomy.work_s + anatomy.transfer_s;
 
-  std::vector<Candidate> causes = {SlowerComputing(steps, others)};
+  std::vector<Candidate> causes = {SlowerComputing(model, steps, others)};
   if (!alone) {
     causes.push_back(CommunicationOf(model));
-    for (const LateGroup& group : FindLateRanks(model)) causes.push_back(TakeLateRanks(group, &model));
+    TakeStragglers(kNoticeableLate * anatomy.step_s * count, &model, &causes);
     Candidate rotating = RotatingStraggler(model);
     // In a few steps, however late, it is an accident: half of them have to have one.
-    if (Median(rotating.saving) >= kNoticeable * anatomy.step_s) causes.push_back(std::move(rotating));
+    if (Median(rotating.saving) >=
+        kNoticeable * (anatomy.work_s + anatomy.transfer_s) * count / static_cast<double>(model.size()))
+      causes.push_back(std::move(rotating));
   }
   causes.push_back(InputOf(model));
+  for (Candidate& cause : causes) {
+    for (size_t i = 0; i < model.size(); ++i) cause.saving[i] /= static_cast<double>(model[i].times->count);
+  }
   anatomy.verdict.set_confidence(Weigh(anatomy.step_s, &causes));
   for (const Candidate& cause : causes) anatomy.causes.push_back(cause.finding);
   if (!anatomy.causes.empty()) anatomy.verdict = anatomy.causes.front();

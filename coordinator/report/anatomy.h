@@ -13,7 +13,7 @@ namespace lockstep {
 // What removing a cause would save is the model's maximum (step_model.h) without it: late ranks whose work is brought
 // to where the others' is, waiting for data left out, no transfer. Who is late, its own work says.
 struct Anatomy {
-  std::vector<Finding> causes;  // what saves a noticeable share, the first first; without text and hosts
+  std::vector<Finding> causes;  // what saves a noticeable share, the first first; without text
   Finding verdict;              // the first of them, or compute-bound
   ReportEfficiency efficiency;  // load balance, communication, parallel
   struct RankLateness {

@@ -97,10 +97,16 @@ void AddLink(const std::string& from, const std::string& to, const std::vector<L
 
 // Of a library whose messages are not seen: its collectives as a whole, as if each were a message of the bytes that an
 // all-reduce has to bring to a host.
-absl::Status AddLinkOfWholes(const std::vector<RunRecord::Sampled>& sampled, RunRecord* record, Report* report) {
-  const auto hosts = static_cast<double>(report->run().hosts_size());
+absl::Status AddLinkOfWholes(const std::vector<RunRecord::Sampled>& sampled, const RunRecord::Places& places,
+                             RunRecord* record, Report* report) {
   std::vector<LinkSample> samples;
   for (const RunRecord::Sampled& one : sampled) {
+    std::set<std::string> names;
+    const auto launch = places.find(one.incarnation);
+    if (launch == places.end()) continue;
+    for (const auto& [rank, place] : launch->second) names.insert(place.host);
+    if (names.size() < 2) continue;
+    const auto hosts = static_cast<double>(names.size());
     const auto add = [&](const CollectiveRow& row) {
       if (row.name == "tail" || row.grad_bytes <= 0 || row.algbw <= 0) return;  // tails stand behind what they overtook
       const auto bytes = static_cast<double>(row.grad_bytes);
@@ -147,7 +153,7 @@ absl::Status AddLinks(const std::vector<RunRecord::Sampled>& sampled, const RunS
     const auto [from, to] = pair;
     if (from >= 0 && to >= 0) AddLink(hosts[from], hosts[to], of_pair, clock_error_s, report);
   }
-  return samples.empty() ? AddLinkOfWholes(sampled, record, report) : absl::OkStatus();
+  return samples.empty() ? AddLinkOfWholes(sampled, places, record, report) : absl::OkStatus();
 }
 
 // Layers have spans "forward 0 Linear" and "backward 0 Linear".

@@ -19,7 +19,7 @@ constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
 // A machine is faster or slower for seconds at a time, so neighbouring steps are alike: intervals count long blocks.
 constexpr size_t kBlocks = 20;
-constexpr size_t kRunsOfTable = 3, kNameColumns = 14;  // of a page's width
+constexpr size_t kRunsOfTable = 3, kNameColumns = 11;  // of a page's width
 
 // A figure of a run: its mean with half of its 95% interval, or one value (error 0).
 struct Figure {
@@ -139,7 +139,7 @@ struct Change {
 };
 std::optional<Change> ChangeOf(const Figure& first, const Figure& other) {
   if (!first.known() || !other.known() || first.value == 0) return std::nullopt;
-  const bool spread_known = first.error > 0 || other.error > 0;
+  const bool spread_known = first.error > 0 && other.error > 0;
   return Change{other.value / first.value,
                 spread_known && std::abs(other.value - first.value) > first.error + other.error};
 }
@@ -185,9 +185,10 @@ std::string ComparisonText(const std::vector<Report>& reports, double target) {
     absl::StrAppend(&text, begin == 1 ? "" : "\n", TableText(reports, rows, begin, end));
   }
   for (size_t i = 0; i < reports.size(); ++i) {
-    absl::StrAppend(&text, i == 0 ? "\n" : "", i + 1, ": ", reports[i].run().folder(), ": ",
-                    reports[i].verdict().cause(), ", steps ", reports[i].run().first_step(), " to ",
-                    reports[i].run().last_step(), "\n");
+    const ReportRun& run = reports[i].run();
+    const std::string line = absl::StrCat(i + 1, ": ", run.folder(), ": ", reports[i].verdict().cause(), ", steps ",
+                                          run.first_step(), " to ", run.last_step());
+    absl::StrAppend(&text, i == 0 ? "\n" : "", Wrap(line, kPageColumns, "", "   "), "\n");
   }
   return absl::StrCat(text, "*: beyond the runs' own spread (95% intervals of the means do not overlap)\n");
 }

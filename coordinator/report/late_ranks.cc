@@ -17,8 +17,8 @@ constexpr size_t kMostSteps = 5, kFewestBlocks = 20;
 constexpr size_t kFewestOfSegment = 6;  // blocks
 // In standard errors: for a level to have changed at any place, and to be above 0.
 constexpr double kChanged = 5, kLate = 4;
-// Two ranks are late alike if they share so much of the later one's lateness.
-constexpr double kAlike = 0.5;
+// Two ranks are late together if they share so much of the later one's lateness.
+constexpr double kTogether = 0.5;
 
 struct Range {
   size_t begin = 0, end = 0;
@@ -42,9 +42,10 @@ class Levels {
     Split({0, values.size()});
   }
 
-  // In order; those above 0.
+  // In order; those above 0. None of a series too short to tell.
   std::vector<Range> Late() const {
     std::vector<Range> late;
+    if (sums_.size() <= kFewestOfSegment) return late;
     for (const Range& range : ranges_) {
       if (Mean(range) > kLate * noise_ / std::sqrt(static_cast<double>(range.size()))) late.push_back(range);
     }
@@ -176,30 +177,21 @@ class Lateness {
 
 double TotalOf(const LateRank& rank) { return std::accumulate(rank.late_s.begin(), rank.late_s.end(), 0.0); }
 
-bool AreAlike(const LateRank& later, const LateRank& other) {
-  double shared = 0;
-  for (size_t s = 0; s < later.late_s.size(); ++s) shared += std::min(later.late_s[s], other.late_s[s]);
-  return shared >= kAlike * TotalOf(later);
-}
-
 }  // namespace
 
-std::vector<LateGroup> FindLateRanks(const std::vector<ModelStep>& model) {
+bool AreLateTogether(const LateRank& later, const LateRank& other) {
+  double shared = 0;
+  for (size_t s = 0; s < later.late_s.size(); ++s) shared += std::min(later.late_s[s], other.late_s[s]);
+  return shared >= kTogether * TotalOf(later);
+}
+
+std::vector<LateRank> FindLateRanks(const std::vector<ModelStep>& model) {
   std::vector<LateRank> ranks = Lateness(model).Ranks();
+  const auto never = [](const LateRank& rank) { return TotalOf(rank) <= 0; };
+  ranks.erase(std::remove_if(ranks.begin(), ranks.end(), never), ranks.end());
   std::stable_sort(ranks.begin(), ranks.end(),
                    [](const LateRank& a, const LateRank& b) { return TotalOf(a) > TotalOf(b); });
-  std::vector<LateGroup> groups;
-  for (LateRank& rank : ranks) {
-    if (TotalOf(rank) <= 0) continue;
-    const auto group =
-        std::find_if(groups.begin(), groups.end(), [&](const LateGroup& one) { return AreAlike(one.front(), rank); });
-    if (group != groups.end()) {
-      group->push_back(std::move(rank));
-    } else {
-      groups.push_back({std::move(rank)});
-    }
-  }
-  return groups;
+  return ranks;
 }
 
 }  // namespace lockstep

@@ -7,7 +7,7 @@
 
 namespace lockstep {
 
-// A rank that comes late, beyond what chance makes of uneven steps, in all of the steps or in a part of them. Pure.
+// A rank that comes late, beyond what varies from step to step, in all of the steps or in a part of them. Pure.
 //
 // How late a rank is in a step is its work less the median of the other ranks'. That is a level with noise; where the
 // level changes is found by binary segmentation (Scott and Knott 1974; Vostrikova 1981), the noise taken from
@@ -20,10 +20,11 @@ struct LateRank {
   std::array<double, kParts> by_part = {};  // sums over those steps: its own less the mean of those not late
 };
 
-// Ranks that are late by about as much in about the same steps: removing one of them alone saves nothing.
-using LateGroup = std::vector<LateRank>;
+// The latest first. A rank without a row in a step is taken not to be late in it: the last is always recorded. Of fewer
+// than 6 steps: none.
+std::vector<LateRank> FindLateRanks(const std::vector<ModelStep>& model);
 
-// The latest first. A rank without a row in a step is taken not to be late in it: the last is always recorded.
-std::vector<LateGroup> FindLateRanks(const std::vector<ModelStep>& model);
+// Whether the two are late in about the same steps, so that removing the later one alone may save nothing.
+bool AreLateTogether(const LateRank& later, const LateRank& other);
 
 }  // namespace lockstep

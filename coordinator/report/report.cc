@@ -21,7 +21,7 @@
 namespace lockstep {
 namespace {
 
-constexpr size_t kArrivalBins = 24;
+constexpr size_t kArrivalBins = 24, kFewSteps = 10;
 
 // The stretches, cut to steps [first, last]; 0: to the end.
 std::vector<RunRecord::Stretch> Cut(std::vector<RunRecord::Stretch> stretches, int64_t first, int64_t last) {
@@ -34,6 +34,21 @@ std::vector<RunRecord::Stretch> Cut(std::vector<RunRecord::Stretch> stretches, i
   return cut;
 }
 
+// What the verdict is on: the ranks' meetings, without the first steps of launches, which make room for all others. Of
+// steps among which none is whole, or which are few: all that there is.
+std::vector<StepTimes> Judged(const RunSteps& steps, const std::vector<RunRecord::Stretch>& launches) {
+  std::vector<StepTimes> judged = steps.meetings.empty() ? steps.looked_at : steps.meetings;
+  if (judged.size() <= kFewSteps) return judged;
+  const auto has_first = [&](const StepTimes& step) {
+    return std::any_of(launches.begin(), launches.end(), [&](const RunRecord::Stretch& launch) {
+      return launch.incarnation == step.incarnation && launch.first > step.step - step.count &&
+             launch.first <= step.step;
+    });
+  };
+  judged.erase(std::remove_if(judged.begin(), judged.end(), has_first), judged.end());
+  return judged;
+}
+
 class Maker {
  public:
   Maker(const RunConfig& config, const ReportRequest& request, RunRecord* record)
@@ -42,12 +57,12 @@ class Maker {
   absl::StatusOr<Report> Make() {
     ASSIGN_OR_RETURN(outline_, record_->ReadOutline());
     const auto stretches = Cut(outline_.stretches, request_.first_step, request_.last_step);
-    ASSIGN_OR_RETURN(steps_, ReadSteps(stretches, record_));
+    ASSIGN_OR_RETURN(steps_, Read(stretches));
     RETURN_IF_ERROR(SetRun());
     if (steps_.all.empty()) return std::move(report_);
-    ASSIGN_OR_RETURN(const RunSteps others,
-                     ReadSteps(OthersThan(steps_.all.front().step, steps_.all.back().step), record_));
-    anatomy_ = Analyze(steps_.looked_at, others.looked_at);
+    ASSIGN_OR_RETURN(const RunSteps others, Read(OthersThan(steps_.all.front().step, steps_.all.back().step)));
+    judged_ = Judged(steps_, outline_.stretches);
+    anatomy_ = Analyze(judged_, others.meetings);
     const auto end =
         std::remove_if(anatomy_.lateness.begin(), anatomy_.lateness.end(),
                        [this](const Anatomy::RankLateness& rank) { return steps_.followed.count(rank.rank) == 0; });
@@ -66,6 +81,9 @@ class Maker {
   }
 
  private:
+  absl::StatusOr<RunSteps> Read(const std::vector<RunRecord::Stretch>& stretches) {
+    return ReadSteps(stretches, config_.communication().period(), outline_.places, record_);
+  }
   absl::Status SetRun();
   void SetHosts(ReportRun* run);
   void SetParts();
@@ -97,6 +115,7 @@ class Maker {
   std::vector<DroppedRow> dropped_;
   double rolled_back_s_ = 0;  // in the range of the steps that are asked for
   RunSteps steps_;
+  std::vector<StepTimes> judged_;
   Anatomy anatomy_;
   std::map<int, std::string> host_of_;  // by rank, as last launched
   Report report_;
@@ -309,15 +328,16 @@ void Maker::SetSeries() {
 void Maker::SetWaits(ReportSeries* series) {
   if (anatomy_.lateness.size() < 2) return;
   std::map<int, std::vector<std::pair<double, int>>> sums;  // by rank and bin
-  for (size_t i = 0; i < steps_.looked_at.size(); ++i) {
-    const std::vector<double> work = WorkOf(steps_.looked_at, i);
+  for (size_t i = 0; i < judged_.size(); ++i) {
+    const std::vector<double> work = WorkOf(judged_, i);
     const double longest = *std::max_element(work.begin(), work.end());
+    const size_t bin = steps_.BinOf(judged_[i].step);
     for (size_t k = 0; k < work.size(); ++k) {
-      if (steps_.followed.count(steps_.looked_at[i].ranks[k].rank) == 0) continue;
-      auto& bins = sums[steps_.looked_at[i].ranks[k].rank];
+      if (steps_.followed.count(judged_[i].ranks[k].rank) == 0) continue;
+      auto& bins = sums[judged_[i].ranks[k].rank];
       bins.resize(steps_.bins.size());
-      bins[steps_.bin_of[i]].first += longest - work[k];
-      ++bins[steps_.bin_of[i]].second;
+      bins[bin].first += longest - work[k];
+      ++bins[bin].second;
     }
   }
   for (auto& [rank, bins] : sums) {
@@ -390,10 +410,11 @@ bool Maker::AllInputsAreSlow(const Finding& cause) const {
 
 void Maker::SetFindings() {
   for (Finding& cause : anatomy_.causes) {
-    if (cause.cause() == "input-bound" && AllInputsAreSlow(cause)) cause.clear_ranks();
-    std::set<std::string> hosts;
-    for (const int rank : cause.ranks()) {
-      if (hosts.insert(host_of_[rank]).second) cause.add_hosts(host_of_[rank]);
+    if (cause.cause() == "input-bound" && AllInputsAreSlow(cause)) {  // and of no rank
+      cause.clear_ranks();
+      cause.clear_hosts();
+      cause.clear_persistence();
+      cause.clear_steps_share();
     }
     *report_.add_causes() = cause;
   }

@@ -17,7 +17,7 @@ struct ReportRequest {
 };
 
 // All that is known of a run's steps, read and weighed. A run of any length takes about the same time: sums are over
-// all steps, while ranks are compared with each other in stretches of steps that are spread evenly over the run.
+// all steps, while ranks are compared with each other in stretches of steps that are spread over the run.
 absl::StatusOr<Report> MakeReport(const RunConfig& config, const ReportRequest& request, RunRecord* record);
 
 // For a terminal: at most 100 columns.

@@ -17,6 +17,7 @@ namespace {
 constexpr int kBarColumns = 64;
 constexpr int kRankBarColumns = 34;
 constexpr int kHostColumns = 14, kLinkHostColumns = 20;
+constexpr int kFewSteps = 10;  // of fewer there is no saying how sure
 constexpr int kMostRankBars = 16;
 constexpr int kMostAdvice = 4;
 constexpr char kLetters[] = "dFBCO.";
@@ -57,7 +58,10 @@ std::string VerdictText(const Report& report) {
   std::string cause = verdict.cause();
   if (verdict.cause() == "communication-bound") absl::StrAppend(&cause, " (", verdict.kind(), ")");
   if (verdict.cause() == "straggler-bound") absl::StrAppend(&cause, " (", verdict.persistence(), ")");
-  std::string text = "\n" + Field("Verdict", absl::StrCat(cause, ", confidence ", PercentText(verdict.confidence())));
+  const std::string sure = report.run().steps_looked_at() < kFewSteps
+                               ? absl::StrCat(", of ", CountText(report.run().steps_looked_at(), "step"), " alone")
+                               : absl::StrCat(", confidence ", PercentText(verdict.confidence()));
+  std::string text = "\n" + Field("Verdict", absl::StrCat(cause, sure));
   text += Field("", verdict.text());
   for (int i = 1; i < report.causes_size(); ++i) text += Field(i == 1 ? "Also" : "", report.causes(i).text());
   for (int i = 0; i < std::min(kMostAdvice, report.advice_size()); ++i) {

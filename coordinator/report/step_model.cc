@@ -1,6 +1,8 @@
 #include "coordinator/report/step_model.h"
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace lockstep {
 namespace {
@@ -8,15 +10,36 @@ namespace {
 // Clocks tell if their error is at most this share of a step, and nothing but steps lies between two of them.
 constexpr double kSmall = 0.01;
 
+bool Follows(const StepTimes& before, const StepTimes& step) {
+  return before.step == step.step - step.count && before.incarnation == step.incarnation;
+}
+
 double LastLetGo(const StepTimes& step) {
   double last = -INFINITY;
   for (const RankTimes& rank : step.ranks) last = std::max(last, rank.let_go());
   return last;
 }
 
+// Of ranks that are in both.
+void AddTo(const StepTimes& step, StepTimes* series) {
+  std::vector<RankTimes> ranks;
+  for (RankTimes& sum : series->ranks) {
+    const auto one = std::find_if(step.ranks.begin(), step.ranks.end(),
+                                  [&](const RankTimes& rank) { return rank.rank == sum.rank; });
+    if (one == step.ranks.end()) continue;
+    for (int part = 0; part < kParts; ++part) sum.parts[part] += one->parts[part];
+    ranks.push_back(sum);
+  }
+  series->ranks = std::move(ranks);
+  series->step = step.step;
+  series->count += step.count;
+  series->meets = step.meets;
+  series->clock_error_s = std::max(series->clock_error_s, step.clock_error_s);
+}
+
 // Whether `step` follows `before` at once, and the clocks tell by how much one rank came after another.
 bool OnOneClock(const StepTimes& before, const StepTimes& step) {
-  if (before.step != step.step - 1 || before.incarnation != step.incarnation) return false;
+  if (!Follows(before, step)) return false;
   if (before.ranks.size() != step.ranks.size()) return false;
   for (size_t i = 0; i < step.ranks.size(); ++i) {
     const RankTimes &earlier = before.ranks[i], &later = step.ranks[i];
@@ -34,11 +57,28 @@ const char* PartName(int part) {
   return kNames[part];
 }
 
+std::vector<StepTimes> Meetings(const std::vector<StepTimes>& steps) {
+  const auto meets = [](const StepTimes& step) { return step.meets; };
+  if (std::all_of(steps.begin(), steps.end(), meets)) return steps;
+  std::vector<StepTimes> meetings;
+  bool begun = false;  // with the step after a meeting
+  StepTimes series;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const bool follows = i > 0 && Follows(steps[i - 1], steps[i]);
+    if (!follows || steps[i - 1].meets) {
+      begun = follows || steps[i].step == 1;
+      series = steps[i];
+    } else {
+      AddTo(steps[i], &series);
+    }
+    if (begun && steps[i].meets) meetings.push_back(series);
+  }
+  return meetings;
+}
+
 std::vector<double> WorkOf(const std::vector<StepTimes>& steps, size_t i) {
   const StepTimes& step = steps[i];
-  const StepTimes* const before =
-      i > 0 && steps[i - 1].step == step.step - 1 && steps[i - 1].incarnation == step.incarnation ? &steps[i - 1]
-                                                                                                  : nullptr;
+  const StepTimes* const before = i > 0 && Follows(steps[i - 1], step) ? &steps[i - 1] : nullptr;
   std::vector<double> work;
   for (const RankTimes& rank : step.ranks) {
     const RankTimes* after = &rank;

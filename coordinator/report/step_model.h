@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <numeric>
+#include <string>
 #include <vector>
 
 namespace lockstep {
@@ -27,7 +28,8 @@ const char* PartName(int part);  // data_wait
 struct RankTimes {
   int rank = 0;
   std::array<double, kParts> parts = {};
-  double start = 0;  // of the step, on rank 0's clock; 0: not known
+  double start = 0;                   // of the step, on rank 0's clock; 0: not known
+  const std::string* host = nullptr;  // its name; null: not known
   double compute() const { return parts[kForward] + parts[kBackward] + parts[kOptimizer]; }
   double step() const { return std::accumulate(parts.begin(), parts.end(), 0.0); }
   double came() const { return start + parts[kDataWait] + parts[kForward] + parts[kBackward]; }  // to the reduction
@@ -38,7 +40,13 @@ struct StepTimes {
   int incarnation = 0;
   std::vector<RankTimes> ranks;  // by rank; of all that are recorded
   double clock_error_s = 0;      // bound on their starts' errors
+  bool meets = true;             // false: of local SGD, without a word between the ranks
+  int64_t count = 1;             // steps in it, `step` the last of them
 };
+
+// Local steps put together with the step in which the ranks meet after them, one after the other of one launch; where
+// such a series has no beginning or no end in `steps` it is left out. Where they always meet: the same steps.
+std::vector<StepTimes> Meetings(const std::vector<StepTimes>& steps);
 
 // The work of every rank of `steps[i]` since its last reduction, in the order of its ranks: what comes after that
 // reduction is in the record of the step before, if that is there.

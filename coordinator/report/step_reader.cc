@@ -38,25 +38,41 @@ StepFacts FactsOf(const StepRow& row) {
   return facts;
 }
 
-// How many ranks a step has on record.
-absl::StatusOr<int64_t> RanksOf(const StepFacts& step, RunRecord* record) {
-  int64_t ranks = 0;
-  RETURN_IF_ERROR(record->EachRankStep(step.incarnation, step.step, step.step, [&](const RankStepRow&) { ++ranks; }));
-  return std::max<int64_t>(1, ranks);
+// How many ranks a step has on record, at most, by the steps in the middle of stretches.
+absl::StatusOr<int64_t> MostRanks(const std::vector<RunRecord::Stretch>& stretches, RunRecord* record) {
+  int64_t most = 1;
+  for (const RunRecord::Stretch& stretch : stretches) {
+    const int64_t step = stretch.first + (stretch.last - stretch.first) / 2;
+    int64_t ranks = 0;
+    RETURN_IF_ERROR(record->EachRankStep(stretch.incarnation, step, step, [&](const RankStepRow&) { ++ranks; }));
+    most = std::max(most, ranks);
+  }
+  return most;
 }
 
-// The steps [begin, end) of `steps->all`, which are of bin `bin`, rank by rank.
-absl::Status LookAt(size_t begin, size_t end, size_t bin, RunRecord* record, RunSteps* steps) {
+const std::string* HostOf(const RunRecord::Places& places, int incarnation, int rank) {
+  const auto launch = places.find(incarnation);
+  if (launch == places.end()) return nullptr;
+  const auto place = launch->second.find(rank);
+  return place == launch->second.end() ? nullptr : &place->second.host;
+}
+
+// The steps [begin, end) of `steps->all` rank by rank.
+absl::Status LookAt(size_t begin, size_t end, const RunRecord::Places& places, RunRecord* record, RunSteps* steps) {
   while (begin < end) {  // a bin may hold the end of one launch and the beginning of the next
     size_t stop = begin;
     while (stop < end && steps->all[stop].incarnation == steps->all[begin].incarnation) ++stop;
     const auto add = [&](const RankStepRow& row) {
       std::vector<StepTimes>& all = steps->looked_at;
       if (all.empty() || all.back().step != row.record.step() || all.back().incarnation != row.incarnation) {
-        all.push_back({row.record.step(), row.incarnation, {}, 0});
-        steps->bin_of.push_back(bin);
+        all.emplace_back();
+        all.back().step = row.record.step();
+        all.back().incarnation = row.incarnation;
+        all.back().meets = false;
       }
-      all.back().ranks.push_back({row.rank, PartsOf(row.record), row.record.start()});
+      all.back().ranks.push_back(
+          {row.rank, PartsOf(row.record), row.record.start(), HostOf(places, row.incarnation, row.rank)});
+      all.back().meets = all.back().meets || row.record.comm_busy_s() > 0;
       all.back().clock_error_s = std::max(all.back().clock_error_s, row.record.clock_error_s());
       InputFacts& input = steps->input[row.rank];
       ++input.steps;
@@ -96,7 +112,15 @@ const StepFacts* RunSteps::Find(int64_t step) const {
   return at != all.end() && at->step == step ? &*at : nullptr;
 }
 
-absl::StatusOr<RunSteps> ReadSteps(const std::vector<RunRecord::Stretch>& stretches, RunRecord* record) {
+size_t RunSteps::BinOf(int64_t step) const {
+  const auto place = std::lower_bound(all.begin(), all.end(), step,
+                                      [](const StepFacts& one, int64_t number) { return one.step < number; });
+  const auto after = std::upper_bound(bins.begin(), bins.end(), static_cast<size_t>(place - all.begin()));
+  return static_cast<size_t>(after - bins.begin()) - 1;
+}
+
+absl::StatusOr<RunSteps> ReadSteps(const std::vector<RunRecord::Stretch>& stretches, int64_t period,
+                                   const RunRecord::Places& places, RunRecord* record) {
   RunSteps steps;
   for (const RunRecord::Stretch& stretch : stretches) {
     RETURN_IF_ERROR(record->EachStep(stretch.incarnation, stretch.first, stretch.last,
@@ -105,14 +129,18 @@ absl::StatusOr<RunSteps> ReadSteps(const std::vector<RunRecord::Stretch>& stretc
   if (steps.all.empty()) return steps;
   const size_t bins = std::min(kBins, steps.all.size());
   for (size_t bin = 0; bin < bins; ++bin) steps.bins.push_back(bin * steps.all.size() / bins);
-  ASSIGN_OR_RETURN(const int64_t ranks, RanksOf(steps.all.back(), record));
+  ASSIGN_OR_RETURN(const int64_t ranks, MostRanks(stretches, record));
+  // So many in a row, of every bin; or more, so that some meetings are among them, of fewer bins.
   const auto width = static_cast<size_t>(std::max<int64_t>(2, kRowsLookedAt / (ranks * static_cast<int64_t>(bins))));
-  for (size_t bin = 0; bin < bins; ++bin) {
-    const size_t size = steps.BinEnd(bin) - steps.bins[bin], some = std::min(width, size);
+  const size_t in_a_row = std::max(width, 2 * static_cast<size_t>(std::max<int64_t>(1, period)));
+  const size_t every = (in_a_row + width - 1) / width;
+  for (size_t bin = 0; bin < bins; bin += every) {
+    const size_t begin = steps.bins[bin], end = steps.BinEnd(std::min(bins - 1, bin + every - 1));
+    const size_t some = std::min(in_a_row, end - begin);
     // Anywhere in the bin: at its beginning what happens every so many steps would be seen in all bins or in none.
     StableRandom random(Mix({kPlaceKey, bin}));
-    const size_t begin = steps.bins[bin] + random.Below(size - some + 1);
-    RETURN_IF_ERROR(LookAt(begin, begin + some, bin, record, &steps));
+    const size_t first = begin + random.Below(end - begin - some + 1);
+    RETURN_IF_ERROR(LookAt(first, first + some, places, record, &steps));
   }
   for (auto& [rank, input] : steps.input) {
     const auto count = static_cast<double>(input.steps);
@@ -122,6 +150,12 @@ absl::StatusOr<RunSteps> ReadSteps(const std::vector<RunRecord::Stretch>& stretc
     steps.wait_s[rank] /= count;
   }
   steps.followed = Followed(steps.looked_at);
+  std::set<int> meet;  // launches that do; a rank alone, and ranks between two meetings, do not
+  for (const StepTimes& step : steps.looked_at) {
+    if (step.meets) meet.insert(step.incarnation);
+  }
+  for (StepTimes& step : steps.looked_at) step.meets = step.meets || meet.count(step.incarnation) == 0;
+  steps.meetings = Meetings(steps.looked_at);
   return steps;
 }
 

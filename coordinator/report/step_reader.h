@@ -32,16 +32,19 @@ struct RunSteps {
   std::vector<StepFacts> all;        // in order
   std::vector<size_t> bins;          // where each begins in `all`
   std::vector<StepTimes> looked_at;  // in order
-  std::vector<size_t> bin_of;        // of looked_at
+  std::vector<StepTimes> meetings;   // of looked_at
   std::map<int, InputFacts> input;   // by rank
   std::map<int, double> wait_s;      // by rank, means
   std::set<int> followed;  // ranks that are recorded in most of a launch's steps; others, where they came last
   // Null: not there.
   const StepFacts* Find(int64_t step) const;
+  size_t BinOf(int64_t step) const;  // the last that begins at it or before
   size_t BinEnd(size_t bin) const { return bin + 1 < bins.size() ? bins[bin + 1] : all.size(); }
 };
 
-// `stretches`: already cut to the steps that are asked for.
-absl::StatusOr<RunSteps> ReadSteps(const std::vector<RunRecord::Stretch>& stretches, RunRecord* record);
+// `stretches`: already cut to the steps that are asked for. `period`: of the ranks' meetings, which are looked at as a
+// whole. `places`: outlives what is read.
+absl::StatusOr<RunSteps> ReadSteps(const std::vector<RunRecord::Stretch>& stretches, int64_t period,
+                                   const RunRecord::Places& places, RunRecord* record);
 
 }  // namespace lockstep

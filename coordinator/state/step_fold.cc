@@ -149,7 +149,9 @@ void StepFold::CloseThrough(int64_t step) {
   while (!open_.empty() && open_.begin()->first <= step) {
     auto first = open_.extract(open_.begin());
     for (int rank = 0; rank < world_; ++rank) {
-      if (!first.mapped().seen[rank]) LoseHere(rank);
+      if (first.mapped().seen[rank]) continue;
+      ++lost_[rank].missing;
+      losers_.insert(rank);
     }
     Close(first.key(), std::move(first.mapped()));
   }
@@ -178,7 +180,9 @@ void StepFold::Close(int64_t step, Open open) {
   Remember(row);
   if (ready_.steps.size() >= kMaxReady) {
     for (int rank = 0; rank < world_; ++rank) {
-      if (open.seen[rank]) LoseHere(rank);
+      if (!open.seen[rank]) continue;
+      ++lost_[rank].untaken;
+      losers_.insert(rank);
     }
     return;
   }
@@ -304,11 +308,6 @@ int64_t StepFold::dropped() const {
   return dropped;
 }
 
-void StepFold::LoseHere(int rank) {
-  ++lost_[rank].here;
-  losers_.insert(rank);
-}
-
 TelemetryRows StepFold::Take() {
   for (const int rank : std::exchange(losers_, {})) {
     ready_.dropped.push_back({rank, incarnation_, lost_[rank].records(), lost_[rank].spans});
@@ -319,6 +318,12 @@ TelemetryRows StepFold::Take() {
 TelemetryRows StepFold::Flush() {
   while (!open_.empty()) {
     auto first = open_.extract(open_.begin());
+    for (int rank = 0; rank < world_; ++rank) {
+      // One that has reported a later step; of others the end of the launch may be on its way.
+      if (first.mapped().seen[rank] || last_step_[rank] < first.key()) continue;
+      ++lost_[rank].missing;
+      losers_.insert(rank);
+    }
     Close(first.key(), std::move(first.mapped()));
   }
   return Take();

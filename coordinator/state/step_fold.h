@@ -64,8 +64,8 @@ class StepFold {
   };
   struct Lost {
     // What a rank dropped is missing here as well, if another rank has reported the step.
-    int64_t records() const { return std::max(by_rank, here); }
-    int64_t by_rank = 0, here = 0, spans = 0;
+    int64_t records() const { return std::max(by_rank, missing) + untaken; }
+    int64_t by_rank = 0, missing = 0, untaken = 0, spans = 0;
   };
   struct Point {  // of a folded step, for recent()
     double end = 0, loss_sum = 0, step_s = 0, exposed_s = 0;
@@ -78,7 +78,6 @@ class StepFold {
   void AddCollectives(Open* open, int rank, const StepRecord& record);
   void Close(int64_t step, Open open);
   void CloseThrough(int64_t step);
-  void LoseHere(int rank);
   void MakeRankRows(int64_t step, Timing timing, Open* open);
   void MakeCollectiveRows(Open* open);
   void MakeMessageRows(int64_t step, const Open& open);

@@ -37,7 +37,7 @@ class Identity(Case):
                        if step["step"] % epochs[0]["steps"] != 0]  # epochs have something between them
             for name, values in (("the parts", off), ("the next step's start", to_next)):
                 self.assertLessEqual(statistics.median(values), 0.01, f"{name}, rank {rank}")
-                self.assertLessEqual(percentile(values, 0.99 if values is off else 0.9), 0.03, f"{name}, rank {rank}")
+                self.assertLessEqual(percentile(values, 0.99), 0.03, f"{name}, rank {rank}")
             other = sum(step["other_s"] for step in steps) / sum(step["step_s"] for step in steps)
             self.assertLessEqual(other, 0.02, f"other, rank {rank}")
         for epoch in epochs:

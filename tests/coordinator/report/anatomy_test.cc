@@ -17,10 +17,11 @@ using testing::ElementsAreArray;
 using testing::IsEmpty;
 
 // Steps of `ranks` ranks that meet in each, in milliseconds: 1 of data, 10 forward, 20 backward, 2 of the update, each
-// give or take 3%, and 3 of transfer; `fault` changes what a rank does before it comes.
+// give or take `noise` of it, and 3 of transfer; `fault` changes what a rank does before it comes.
 using Fault = std::function<void(int64_t step, RankTimes* rank)>;
 std::vector<StepTimes> Steps(
-    int ranks, int count, const Fault& fault = [](int64_t, RankTimes*) {}, double transfer_ms = 3) {
+    int ranks, int count, const Fault& fault = [](int64_t, RankTimes*) {}, double transfer_ms = 3,
+    double noise = 0.03) {
   StableRandom random(7);
   std::vector<StepTimes> steps;
   for (int64_t number = 1; number <= count; ++number) {
@@ -30,7 +31,7 @@ std::vector<StepTimes> Steps(
     for (int rank = 0; rank < ranks; ++rank) {
       RankTimes& times = step.ranks.emplace_back();
       times.rank = rank;
-      const auto about = [&](double ms) { return 1e-3 * ms * (1 + 0.03 * random.Normal()); };
+      const auto about = [&](double ms) { return 1e-3 * ms * (1 + noise * random.Normal()); };
       times.parts[kDataWait] = about(1);
       times.parts[kForward] = about(10);
       times.parts[kBackward] = about(20);
@@ -218,6 +219,27 @@ TEST(AnatomyTest, TwoLateRanksAreBothNamed) {
   EXPECT_THAT(anatomy.causes[1].ranks(), ElementsAre(5));
 }
 
+TEST(AnatomyTest, ALateRankIsToldFromUnevenSteps) {
+  constexpr double kNoise = 0.15;  // of each part: 3.4 ms of a rank's work
+  for (const int ranks : {2, 4}) {
+    EXPECT_THAT(Analyze(Steps(
+                            ranks, 300, [](int64_t, RankTimes*) {}, 3, kNoise))
+                    .verdict.persistence(),
+                "")
+        << ranks;
+    const Anatomy late = Analyze(Steps(ranks, 100, Late(1, kForward, 7), 3, kNoise));
+    EXPECT_THAT(late.verdict.ranks(), ElementsAre(1)) << ranks;
+    const Anatomy drawn = Analyze(Steps(
+        ranks, 100,
+        [&](int64_t step, RankTimes* times) {
+          const uint64_t rank = Mix({5, static_cast<uint64_t>(step)}) % static_cast<uint64_t>(ranks);
+          if (rank == static_cast<uint64_t>(times->rank)) times->parts[kForward] += 9e-3;
+        },
+        3, kNoise));
+    EXPECT_EQ(drawn.verdict.persistence(), "rotating") << ranks;
+  }
+}
+
 // A slow host: removing one of its ranks alone would save nothing.
 TEST(AnatomyTest, RanksThatAreLateAlikeAreOneCause) {
   for (const int ranks : {4, 8}) {
@@ -237,6 +259,91 @@ TEST(AnatomyTest, RanksThatAreLateAlikeAreOneCause) {
     const double gained = MeanStep(slow) - MeanStep(clean);
     EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.1 * gained) << ranks;
   }
+}
+
+TEST(AnatomyTest, ALaterRankIsACauseOfItsOwnIfMendingItAloneSaves) {
+  const Anatomy anatomy = Analyze(Steps(8, 500, [](int64_t step, RankTimes* times) {
+    Late(2, kBackward, 20)(step, times);
+    Late(5, kForward, 12)(step, times);
+  }));
+  ASSERT_EQ(anatomy.causes.size(), 2u);
+  EXPECT_THAT(anatomy.causes[0].ranks(), ElementsAre(5)) << "once the other one is mended";
+  EXPECT_NEAR(anatomy.causes[0].saving_s_per_step(), 0.012, 0.0015);
+  EXPECT_THAT(anatomy.causes[1].ranks(), ElementsAre(2));
+  EXPECT_NEAR(anatomy.causes[1].saving_s_per_step(), 0.008, 0.0015);
+}
+
+TEST(AnatomyTest, AHostThatWasReplacedIsTheLateOne) {
+  const std::string alpha = "alpha", beta = "beta", gamma = "gamma";
+  std::vector<StepTimes> steps = Steps(2, 400, [](int64_t step, RankTimes* times) {
+    if (step <= 200) Late(1, kForward, 15)(step, times);
+  });
+  for (StepTimes& step : steps) {
+    step.incarnation = step.step <= 200 ? 1 : 2;
+    step.ranks[0].host = &alpha;
+    step.ranks[1].host = step.step <= 200 ? &beta : &gamma;
+  }
+  EXPECT_THAT(Analyze(steps).verdict.hosts(), ElementsAre("beta"));
+}
+
+// Two ranks that meet every eighth step: what one is late adds up until then.
+TEST(AnatomyTest, OfLocalStepsTheMeetingsCount) {
+  StableRandom random(7);
+  std::vector<StepTimes> steps;
+  std::array<double, 2> now = {1.7e9, 1.7e9};
+  for (int64_t number = 1; number <= 400; ++number) {
+    StepTimes& step = steps.emplace_back();
+    step.step = number;
+    step.meets = number % 8 == 0;
+    for (int rank = 0; rank < 2; ++rank) {
+      RankTimes& times = step.ranks.emplace_back();
+      times.rank = rank;
+      times.start = now[rank];
+      times.parts[kForward] = (rank == 1 ? 0.11 : 0.1) * (1 + 0.03 * random.Normal());
+      now[rank] = times.came();
+    }
+    if (!step.meets) continue;
+    const double end = std::max(now[0], now[1]) + 0.001;
+    for (int rank = 0; rank < 2; ++rank) {
+      step.ranks[rank].parts[kCommExposed] = end - now[rank];
+      now[rank] = end;
+    }
+  }
+  const std::vector<StepTimes> meetings = Meetings(steps);
+  ASSERT_EQ(meetings.size(), 50u);
+  EXPECT_EQ(meetings[3].count, 8);
+  const Anatomy anatomy = Analyze(meetings);
+  ASSERT_EQ(anatomy.causes.size(), 1u);
+  EXPECT_THAT(anatomy.causes[0].ranks(), ElementsAre(1));
+  EXPECT_EQ(anatomy.causes[0].persistence(), "persistent");
+  EXPECT_NEAR(anatomy.causes[0].saving_s_per_step(), 0.01, 0.001);
+  EXPECT_NEAR(anatomy.step_s, 0.11, 0.002);
+  steps.erase(steps.begin() + 20, steps.begin() + 22);
+  EXPECT_EQ(Meetings(steps).size(), 49u) << "a series with a gap is none";
+}
+
+TEST(AnatomyTest, FewerSamplesOnARankAreNoFasterComputer) {
+  const auto half = [](int64_t, RankTimes* times) {
+    for (double& part : times->parts) part /= 2;
+  };
+  std::vector<StepTimes> steps = Steps(2, 300), more = Steps(4, 300, half, /*transfer_ms=*/1);
+  for (StepTimes& step : steps) step.incarnation = 1;
+  for (StepTimes& step : more) {
+    step.incarnation = 2;
+    step.step += 300;
+  }
+  steps.insert(steps.end(), more.begin(), more.end());
+  EXPECT_THAT(Analyze(steps).causes, IsEmpty());
+  EXPECT_THAT(Analyze(more, {steps.begin(), steps.begin() + 300}).causes, IsEmpty());
+}
+
+TEST(AnatomyTest, OneSlowStepIsNoSlowComputer) {
+  EXPECT_THAT(Analyze(Steps(2, 40,
+                            [](int64_t step, RankTimes* times) {
+                              if (step == 1) times->parts[kForward] += 0.4;
+                            }))
+                  .causes,
+              IsEmpty());
 }
 
 TEST(AnatomyTest, RanksThatAreLateAlikeForDifferentReasonsAreOneStragglerWithBoth) {

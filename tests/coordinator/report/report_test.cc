@@ -310,11 +310,35 @@ TEST(ComparisonTest, AChangeIsAgainstTheFirstRun) {
 
 TEST(ComparisonTest, ManyRunsFitAPageInSeveralTables) {
   std::vector<Report> reports(6, RecordedRun(2, 200, 0).Make());
-  for (Report& report : reports) report.mutable_run()->set_name("a-sweep-over-learning-rates-0012");
+  for (Report& report : reports) {
+    report.mutable_run()->set_name("a-sweep-over-learning-rates-0012");
+    report.mutable_run()->set_folder("runs/" + std::string(90, 'x'));
+    report.add_metrics()->set_metric("accuracy");
+    report.mutable_metrics(0)->set_value(0.9812);
+    report.mutable_metrics(0)->set_time(123.4);
+  }
+  for (const double length : {0.03, 0.04}) reports[1].mutable_series()->add_step_max_s(length);
   const std::string text = ComparisonText(reports, std::nan(""));
   for (const absl::string_view line : absl::StrSplit(text, '\n')) EXPECT_LE(WidthOf(line), kPageColumns) << line;
-  EXPECT_NE(text.find("6: a-swee…es-0012"), std::string::npos) << text;
-  EXPECT_EQ(text.find("+0.0% *"), std::string::npos) << "the same is within its own spread";
+  EXPECT_NE(text.find("6: a-swe…-0012"), std::string::npos) << text;
+}
+
+// Series whose steps vary by a tenth, `share` of them longer by half.
+Report Varied(double share) {
+  Report report;
+  for (int i = 0; i < 400; ++i) {
+    report.mutable_series()->add_step_max_s(0.1 + 0.01 * (i % 7) / 7 + (i < 400 * share ? 0.05 : 0));
+  }
+  return report;
+}
+
+TEST(ComparisonTest, OnlyWhatIsBeyondTheRunsOwnSpreadIsMarked) {
+  const auto marked = [](const Report& other) {
+    return absl::StrContains(ComparisonText({Varied(0), other}, std::nan("")), "% *");
+  };
+  EXPECT_FALSE(marked(Varied(0)));
+  EXPECT_TRUE(marked(Varied(1)));
+  EXPECT_FALSE(marked(Varied(0.05))) << "slow for a while";
 }
 
 // All that Perfetto and Chrome ask of events, and that a trace's times are those of the spans.

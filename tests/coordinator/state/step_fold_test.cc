@@ -258,6 +258,16 @@ TEST(StepFoldTest, RowsThatNobodyTakesAreBounded) {
   EXPECT_EQ(rows.dropped[0].records, 10);
 }
 
+TEST(StepFoldTest, AtTheEndARecordBeforeAnotherOfItsRankIsMissing) {
+  StepFold fold(2, 1);
+  for (int step = 1; step <= 3; ++step) fold.Add(0, Batch({Record(step, 0)}));
+  fold.Add(1, Batch({Record(2, 1)}));
+  const TelemetryRows rows = fold.Flush();
+  ASSERT_EQ(rows.dropped.size(), 1u);
+  EXPECT_EQ(rows.dropped[0].rank, 1);
+  EXPECT_EQ(rows.dropped[0].records, 1) << "the first; the third may be on its way";
+}
+
 TEST(StepFoldTest, RecordsThatDoNotComeInTimeCountAsDropped) {
   StepFold fold(2, 1);
   for (int step = 1; step <= StepFold::kMaxOpenSteps + 5; ++step) {
