@@ -97,13 +97,15 @@ class Faults(Case):
             ms, computing = self.lengths_ms(out, (SETTLED, FIRST - 1), (LAST + 11, END))
             shutil.rmtree(out)
 
-    def check(self, kind, ranks, fault, expected, saving=True):
-        """`fault` of so many milliseconds, and of a step; `expected`: what the verdict has to say."""
+    def check(self, kind, ranks, fault, expected, saving=True, settles=0):
+        """`fault` of so many milliseconds, and of a step; `expected`: what the verdict has to say, but for the share of the steps in which
+        it `settles`."""
+        first = FIRST + round(settles * (LAST + 1 - FIRST))
         for model in MODELS:
             predicted, gained = [], []
             for number, out in self.undisturbed(kind, model, ranks, fault):
                 with self.subTest(fault=kind, model=model, ranks=ranks, run=number):
-                    found = report(out, f"{FIRST}-{LAST}")
+                    found = report(out, f"{first}-{LAST}")
                     verdict = found["verdict"]
                     said = json.dumps({"verdict": verdict, "causes": found["causes"]}, indent=1)
                     right = all(verdict[key] == value for key, value in expected.items())
@@ -146,11 +148,11 @@ class Faults(Case):
         self.check("jitter", 2, lambda more, *_: f"jitter={more:.3f}ms", {"cause": "straggler-bound", "ranks": [], "persistence": "rotating"})
 
     def test_slow_input_of_one_rank(self):
-        """A batch takes as long as a step, and more: the batches held ready are used up first."""
-        self.check("slow-input", 2, lambda more, step, _: f"slow-input=1:{step + more:.3f}ms", {"cause": "input-bound", "ranks": [1]}, saving=False)
+        """A batch takes as long as a step, and more: it costs that once the batches held ready are used up."""
+        self.check("slow-input", 2, lambda more, step, _: f"slow-input=1:{step + more:.3f}ms", {"cause": "input-bound", "ranks": [1]}, saving=False, settles=0.4)
 
     def test_slow_input_of_all(self):
-        self.check("slow-inputs", 2, lambda more, step, _: f"slow-input={step + more:.3f}ms", {"cause": "input-bound", "ranks": []}, saving=False)
+        self.check("slow-inputs", 2, lambda more, step, _: f"slow-input={step + more:.3f}ms", {"cause": "input-bound", "ranks": []}, saving=False, settles=0.4)
 
     def test_slower_computing(self):
         self.check("compute", 2, lambda more, _, computing: f"compute=x{1 + more / computing:.3f}", {"cause": "compute-bound", "ranks": [], "kind": "slower"})
