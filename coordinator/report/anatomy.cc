@@ -25,6 +25,10 @@ constexpr size_t kComputeBins = 100, kBlock = 5;
 constexpr double kFastShare = 0.2;
 constexpr size_t kEnoughOthers = 20;  // steps, to compare with
 
+// A cause is noticeable if it costs this share of a step; less, of late ranks, which have been told from chance, and of
+// waiting for data, which is seen as such.
+constexpr double kNoticeable = 0.1, kNoticeableLate = 0.08, kNoticeableInput = 0.05;
+
 constexpr char kCompute[] = "compute-bound";
 constexpr char kCommunication[] = "communication-bound";
 constexpr char kInput[] = "input-bound";
@@ -49,6 +53,11 @@ std::array<double, 2> TopTwo(const std::vector<double>& values) {
 struct Candidate {
   Finding finding;
   std::vector<double> saving;  // by step
+
+  double noticeable() const {
+    if (finding.cause() == kInput) return kNoticeableInput;
+    return finding.persistence() == kPersistent ? kNoticeableLate : kNoticeable;
+  }
 };
 
 // In which each of these is most late.
@@ -110,8 +119,8 @@ Candidate TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelSte
 }
 
 // Late ranks one by one, the latest first; together with those that are late in the same steps where one alone saves
-// too little, as of a slow host. `noticeable_s`: of all steps.
-void TakeStragglers(double noticeable_s, std::vector<ModelStep>* model, std::vector<Candidate>* causes) {
+// too little, as of a slow host. `seconds`: of all steps.
+void TakeStragglers(double seconds, std::vector<ModelStep>* model, std::vector<Candidate>* causes) {
   std::vector<LateRank> late = FindLateRanks(*model), group;
   while (!late.empty()) {
     const auto next = std::find_if(late.begin(), late.end(), [&](const LateRank& rank) {
@@ -125,7 +134,7 @@ void TakeStragglers(double noticeable_s, std::vector<ModelStep>* model, std::vec
     late.erase(next);
     std::vector<ModelStep> without = *model;
     Candidate cause = TakeLateRanks(group, &without);
-    if (std::accumulate(cause.saving.begin(), cause.saving.end(), 0.0) < noticeable_s) continue;
+    if (std::accumulate(cause.saving.begin(), cause.saving.end(), 0.0) < cause.noticeable() * seconds) continue;
     causes->push_back(std::move(cause));
     *model = std::move(without);
     group.clear();
@@ -257,9 +266,6 @@ class Resampling {
 double Weigh(double step_s, std::vector<Candidate>* causes) {
   const Resampling resampling(causes->front().saving.size());
   const auto steps = static_cast<double>(causes->front().saving.size());
-  const auto noticeable_s = [step_s](const Candidate& cause) {
-    return step_s * (cause.finding.persistence() == kPersistent ? kNoticeableLate : kNoticeable);
-  };
   std::vector<std::vector<double>> means(causes->size());
   std::vector<int> wins(causes->size(), 0);
   std::vector<std::vector<double>> sums;
@@ -272,7 +278,7 @@ double Weigh(double step_s, std::vector<Candidate>* causes) {
     for (size_t c = 0; c < causes->size(); ++c) {
       means[c].push_back(std::inner_product(times.begin(), times.end(), sums[c].begin(), 0.0) / steps);
       if (means[c].back() > means[best].back()) best = c;
-      any = any || means[c].back() >= noticeable_s((*causes)[c]);
+      any = any || means[c].back() >= (*causes)[c].noticeable() * step_s;
     }
     ++wins[best];
     none += any ? 0 : 1;
@@ -285,7 +291,8 @@ double Weigh(double step_s, std::vector<Candidate>* causes) {
     finding.set_saving_low_s(means[c][kResamplings / 40]);
     finding.set_saving_high_s(means[c][kResamplings - 1 - kResamplings / 40]);
     finding.set_confidence(static_cast<double>(wins[c]) / kResamplings);
-    if (finding.saving_s_per_step() >= noticeable_s((*causes)[c])) noticeable.push_back(std::move((*causes)[c]));
+    if (finding.saving_s_per_step() < (*causes)[c].noticeable() * step_s) continue;
+    noticeable.push_back(std::move((*causes)[c]));
   }
   std::stable_sort(noticeable.begin(), noticeable.end(), [](const Candidate& a, const Candidate& b) {
     return a.finding.saving_s_per_step() > b.finding.saving_s_per_step();
@@ -358,7 +365,7 @@ Anatomy Analyze(const std::vector<StepTimes>& steps, const std::vector<StepTimes
   std::vector<Candidate> causes = {SlowerComputing(model, steps, others)};
   if (!alone) {
     causes.push_back(CommunicationOf(model));
-    TakeStragglers(kNoticeableLate * anatomy.step_s * count, &model, &causes);
+    TakeStragglers(anatomy.step_s * count, &model, &causes);
     Candidate rotating = RotatingStraggler(model);
     // In a few steps, however late, it is an accident: half of them have to have one.
     if (Median(rotating.saving) >=

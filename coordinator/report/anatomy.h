@@ -25,8 +25,6 @@ struct Anatomy {
   std::vector<RankLateness> lateness;             // by rank
   double step_s = 0, transfer_s = 0, work_s = 0;  // means: of the step, the model's transfer and longest work
 };
-// A cause is noticeable if it costs this share of a step; of ranks that are late beyond chance, less.
-inline constexpr double kNoticeable = 0.1, kNoticeableLate = 0.08;
 // `steps`: in order. `others`: of the same run, with whose computing theirs is compared; of too few, with their own
 // faster ones. One rank alone is late for nobody and transfers nothing.
 Anatomy Analyze(const std::vector<StepTimes>& steps, const std::vector<StepTimes>& others = {});
