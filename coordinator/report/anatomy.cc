@@ -60,6 +60,22 @@ struct Candidate {
   }
 };
 
+double TotalOf(const Candidate& cause) { return std::accumulate(cause.saving.begin(), cause.saving.end(), 0.0); }
+
+// Hosts on which ranks were, by rank.
+using HostsByRank = std::map<int, std::set<std::string>>;
+// Those of the ranks that `finding` names, each once.
+void AddHosts(const HostsByRank& hosts, Finding* finding) {
+  std::set<std::string> named;
+  for (const int rank : finding->ranks()) {
+    const auto of_rank = hosts.find(rank);
+    if (of_rank == hosts.end()) continue;
+    for (const std::string& host : of_rank->second) {
+      if (named.insert(host).second) finding->add_hosts(host);
+    }
+  }
+}
+
 // In which each of these is most late.
 std::set<int> PartsOf(const std::vector<LateRank>& group) {
   std::set<int> parts;
@@ -76,7 +92,7 @@ Candidate TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelSte
   const bool input = parts == std::set<int>{kDataWait};
   std::map<int, const LateRank*> late;
   for (const LateRank& rank : group) late[rank.rank] = &rank;
-  std::map<int, std::set<std::string>> hosts;  // by rank, where it was late
+  HostsByRank hosts;  // where it was late
   double steps = 0;
   for (size_t s = 0; s < model->size(); ++s) {
     ModelStep& step = (*model)[s];
@@ -104,12 +120,7 @@ Candidate TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelSte
   }
   cause.finding.set_cause(input ? kInput : kStraggler);
   for (const auto& [rank, of_rank] : late) cause.finding.add_ranks(rank);
-  std::set<std::string> named;
-  for (const auto& [rank, of_rank] : hosts) {
-    for (const std::string& host : of_rank) {
-      if (named.insert(host).second) cause.finding.add_hosts(host);
-    }
-  }
+  AddHosts(hosts, &cause.finding);
   std::string kind;
   for (const int part : parts) absl::StrAppend(&kind, kind.empty() ? "" : ", ", PartName(part));
   cause.finding.set_kind(kind);
@@ -134,7 +145,7 @@ void TakeStragglers(double seconds, std::vector<ModelStep>* model, std::vector<C
     late.erase(next);
     std::vector<ModelStep> without = *model;
     Candidate cause = TakeLateRanks(group, &without);
-    if (std::accumulate(cause.saving.begin(), cause.saving.end(), 0.0) < cause.noticeable() * seconds) continue;
+    if (TotalOf(cause) < cause.noticeable() * seconds) continue;
     causes->push_back(std::move(cause));
     *model = std::move(without);
     group.clear();
@@ -161,17 +172,33 @@ Candidate RotatingStraggler(const std::vector<ModelStep>& model) {
   return cause;
 }
 
-// All ranks' waiting for data left out.
-Candidate InputOf(const std::vector<ModelStep>& model) {
+// Waiting for data left out, in `model` too; of the ranks that wait, if they are half of all at most.
+Candidate TakeInput(std::vector<ModelStep>* model) {
   Candidate cause;
   cause.finding.set_cause(kInput);
-  for (const ModelStep& step : model) {
-    double without = -INFINITY;
+  std::map<int, double> waited;
+  HostsByRank hosts;
+  for (ModelStep& step : *model) {
+    const double before = step.longest();
     for (size_t i = 0; i < step.ready.size(); ++i) {
-      without = std::max(without, step.ready[i] - step.data_wait[i]);
+      const RankTimes& rank = step.times->ranks[i];
+      waited[rank.rank] += step.data_wait[i];
+      if (rank.host != nullptr) hosts[rank.rank].insert(*rank.host);
+      step.work[i] -= step.data_wait[i];
+      step.ready[i] -= step.data_wait[i];
+      step.data_wait[i] = 0;
     }
-    cause.saving.push_back(std::max(0.0, step.longest() - without));
+    cause.saving.push_back(std::max(0.0, before - step.longest()));
   }
+  double most = 0;
+  for (const auto& [rank, wait_s] : waited) most = std::max(most, wait_s);
+  std::vector<int> ranks;
+  for (const auto& [rank, wait_s] : waited) {
+    if (wait_s >= most / 2) ranks.push_back(rank);
+  }
+  if (2 * ranks.size() > waited.size()) return cause;
+  for (const int rank : ranks) cause.finding.add_ranks(rank);
+  AddHosts(hosts, &cause.finding);
   return cause;
 }
 
@@ -363,6 +390,14 @@ Anatomy Analyze(const std::vector<StepTimes>& steps, const std::vector<StepTimes
   anatomy.step_s = anatomy.work_s + anatomy.transfer_s;
 
   std::vector<Candidate> causes = {SlowerComputing(model, steps, others)};
+  // What is seen first, then what is inferred; of the rest of the waiting some may be a part of lateness.
+  std::vector<ModelStep> without = model;
+  Candidate input = TakeInput(&without);
+  const bool is_input = TotalOf(input) >= input.noticeable() * anatomy.step_s * count;
+  if (is_input) {
+    causes.push_back(std::move(input));
+    model = std::move(without);
+  }
   if (!alone) {
     causes.push_back(CommunicationOf(model));
     TakeStragglers(anatomy.step_s * count, &model, &causes);
@@ -372,7 +407,7 @@ Anatomy Analyze(const std::vector<StepTimes>& steps, const std::vector<StepTimes
         kNoticeable * (anatomy.work_s + anatomy.transfer_s) * count / static_cast<double>(model.size()))
       causes.push_back(std::move(rotating));
   }
-  causes.push_back(InputOf(model));
+  if (!is_input) causes.push_back(TakeInput(&model));
   for (Candidate& cause : causes) {
     for (size_t i = 0; i < model.size(); ++i) cause.saving[i] /= static_cast<double>(model[i].times->count);
   }
