@@ -91,15 +91,21 @@ Typical MedianOf(std::vector<double> values) {
 
 std::vector<LinkSample> QueueOf(std::vector<MessageRow> messages, const std::map<int, double>& ends) {
   std::sort(messages.begin(), messages.end(), [](const MessageRow& a, const MessageRow& b) { return a.came < b.came; });
+  std::map<int, double> last;  // on record, of each collective
+  for (const MessageRow& one : messages) last[one.seq] = one.came;
+  // Whether a collective before `seq` may have sent more over this link at `time` than is on record.
+  const auto is_unknown = [&](int seq, double time) {
+    return std::any_of(last.begin(), last.lower_bound(seq), [&](const auto& earlier) {
+      const auto end = ends.find(earlier.first);
+      return end != ends.end() && earlier.second < time && time < end->second;
+    });
+  };
   std::vector<LinkSample> samples;
   double before = 0;
   for (const MessageRow& one : messages) {
-    double others_end = 0;  // of the collectives before this one
-    for (auto end = ends.begin(); end != ends.lower_bound(one.seq); ++end)
-      others_end = std::max(others_end, end->second);
     const bool alone = one.sent > before;
     const double begin = std::max(one.sent, before);
-    if (one.sent > 0 && one.ready <= begin && begin >= others_end && one.bytes > 0) {
+    if (one.sent > 0 && one.ready <= begin && one.bytes > 0 && !(alone && is_unknown(one.seq, begin))) {
       samples.push_back({one.step, alone, static_cast<double>(one.bytes), one.came - begin});
     }
     before = one.came;

@@ -23,8 +23,8 @@ struct LinkSample {
 };
 // `messages`: of one step over one link, of any collectives. Those whose sender is not known, and those that may have
 // come before their receiver had made room for them, tell only that the link was busy. `ends`: of the step's
-// collectives, by seq; of a collective its first messages are on record, so that until the ones before it have ended
-// something else may be on the link.
+// collectives, by seq; of a collective its first messages are on record, so that from the last of them until it has
+// ended something else may be on the link.
 std::vector<LinkSample> QueueOf(std::vector<MessageRow> messages, const std::map<int, double>& ends = {});
 
 struct LinkFit {
