@@ -218,7 +218,7 @@ def fill(path, steps, ranks, batch):
         for table in ("step", "rank_step", "collective", "span", "message", "clock", "evaluation", "decision", "rank"):
             db.execute(f"delete from {table}")
         db.execute("update communication set structure = 'hierarchical'")
-        insert(db, "rank", (ranks,), rank=np.arange(ranks), host=np.array(HOSTS)[run.host], pid=1000 + np.arange(ranks), joined=began - 1,
+        insert(db, "rank", (ranks,), rank=np.arange(ranks), host=np.array(HOSTS)[run.host], pid=1000 + np.arange(ranks), cores=8, joined=began - 1,
                left=run.end[-1, 0], why="done", incarnation=1)
         fill_steps(db, run)
         buckets = buckets_of(run, at)
