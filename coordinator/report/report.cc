@@ -21,7 +21,8 @@
 namespace lockstep {
 namespace {
 
-constexpr size_t kArrivalBins = 24, kFewSteps = 10;
+constexpr size_t kArrivalBins = 24;
+constexpr size_t kFewSteps = 10;  // of so few none is left out
 
 // The stretches, cut to steps [first, last]; 0: to the end.
 std::vector<RunRecord::Stretch> Cut(std::vector<RunRecord::Stretch> stretches, int64_t first, int64_t last) {
