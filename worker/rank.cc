@@ -17,15 +17,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/base/build_info.h"
 #include "common/base/cores.h"
-#include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/base/status.h"
 #include "common/config/config.h"
+#include "common/credentials/credentials.h"
 #include "common/data/dataset.h"
 #include "worker/comm/mpi.h"
 #include "worker/comm/named_ranks.h"
@@ -69,17 +68,6 @@ class Voice {
   const std::string host_ = HostName();
   std::atomic<int> rank_{-1};
 };
-
-absl::StatusOr<std::string> ReadToken() {
-  const char* token = std::getenv("LOCKSTEP_TOKEN");
-  if (token != nullptr && token[0] != '\0') return token;
-  const char* file = std::getenv("LOCKSTEP_TOKEN_FILE");
-  if (file == nullptr || file[0] == '\0') {
-    return absl::InvalidArgumentError("no token: set LOCKSTEP_TOKEN, or LOCKSTEP_TOKEN_FILE to the file that holds it");
-  }
-  ASSIGN_OR_RETURN(const std::string content, FileSystem::Real()->Read(file, /*max_bytes=*/4096));
-  return std::string(absl::StripAsciiWhitespace(content));
-}
 
 // OpenBLAS has threads of its own, which LibTorch does not tell how many there may be.
 void LimitThreads(int threads) {
@@ -288,12 +276,12 @@ void RunRank(const std::string& coordinator, int* argc, char*** argv) {
   Voice voice;
   ClientOptions client;
   client.address = coordinator;
-  absl::StatusOr<std::string> token = ReadToken();
-  if (!token.ok()) {
-    voice.Say(std::string(token.status().message()));
+  absl::StatusOr<Credentials> credentials = CredentialsFromEnvironment();
+  if (!credentials.ok()) {
+    voice.Say(std::string(credentials.status().message()));
     std::exit(kUsage);
   }
-  client.token = *std::move(token);
+  client.credentials = *std::move(credentials);
   Worker worker(std::move(client), &voice);
   worker.Run(argc, argv);
 }

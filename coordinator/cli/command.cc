@@ -138,6 +138,7 @@ absl::Status CheckWords(const CLI::App& app, const std::vector<std::string>& arg
                                                      Instead(*current, argument, commands)));
     }
     current = current->get_subcommand(argument);
+    if (current->get_prefix_command()) break;  // what follows belongs to a command of its own
   }
   return absl::OkStatus();
 }

@@ -29,6 +29,7 @@ void Describe(CLI::App* app, Action* action) {
   AddVerify(app, action);
   AddDataset(app, action);
   AddBench(app, action);
+  AddLab(app, action);
   // Last: subcommands would inherit it.
   app->footer(
       "RUN is a run's folder, or its name under runs/ (or under $LOCKSTEP_RUNS).\n"

@@ -13,10 +13,12 @@
 #include "common/config/inject.h"
 #include "coordinator/cli/command.h"
 #include "coordinator/cli/end_of_run.h"
+#include "coordinator/cli/launch_flags.h"
 #include "coordinator/cli/prepare.h"
 #include "coordinator/cli/run_folder.h"
 #include "coordinator/cli/screen.h"
 #include "coordinator/cli/worker_program.h"
+#include "coordinator/launch/reach.h"
 #include "coordinator/observe/text.h"
 #include "coordinator/supervise/mpirun.h"
 #include "coordinator/supervise/runtime_record.h"
@@ -27,19 +29,29 @@
 namespace lockstep {
 namespace {
 
+// For all hosts, at once.
+constexpr absl::Duration kPrepareTimeout = absl::Seconds(30), kClearTimeout = absl::Seconds(5);
+
 struct RunArguments {
   std::string config, resume, out;
   std::vector<std::string> set;
   std::vector<std::string> inject;
   std::optional<int> workers;
+  ClusterRequest cluster;
+  TlsFlags tls;
   bool dry_run = false, settings = false, setting_names = false;
 };
 
 // What a launch needs beside the run itself.
 struct Launch {
   PreparedRun run;
-  std::string folder, token, scratch;
+  std::string folder, scratch;
+  RunCredentials credentials;
+  std::optional<Cluster> cluster;  // unset: this machine alone
+  Placement placement;
+  std::string socket;  // for this user's commands, where calls have TLS
   bool resume = false;
+  const std::string& token() const { return credentials.coordinator.token; }
 };
 
 // Shows the run while it is supervised. Owns its runtime record and its temporary folder: both are made once the
@@ -51,20 +63,19 @@ class RunView : public SupervisorView {
   absl::Status OnReady(const std::string& address, pid_t coordinator) override {
     RuntimeRecord record;
     record.run_folder = launch_.folder;
-    record.address = address;
-    record.token = launch_.token;
+    address_ = launch_.credentials.coordinator.tls() ? absl::StrCat("unix:", launch_.socket) : address;
+    record.address = address_;
+    record.token = launch_.token();
     record.scratch = launch_.scratch;
     record.supervisor = IdentifyProcess(getpid());
     record.coordinator = IdentifyProcess(coordinator);
-    RETURN_IF_ERROR(MakeScratch(launch_.scratch));
-    RETURN_IF_ERROR(records_.Write(record));
-    address_ = address;
-    return absl::OkStatus();
+    if (!launch_.cluster.has_value()) RETURN_IF_ERROR(MakeScratch(launch_.scratch));
+    return records_.Write(record);
   }
 
   void OnStarted() override {
     // After the last fork: gRPC has threads.
-    client_ = std::make_unique<OperatorClient>(address_, launch_.token);
+    client_ = std::make_unique<OperatorClient>(address_, launch_.token());
     poller_ = std::make_unique<StatusPoller>(client_.get(), &screen_);
   }
 
@@ -75,6 +86,7 @@ class RunView : public SupervisorView {
   }
 
   void CleanUp() override {
+    if (launch_.cluster.has_value()) ClearCluster(*launch_.cluster);
     FileSystem::Real()->RemoveAll(launch_.scratch).IgnoreError();
     records_.Remove(launch_.folder);
   }
@@ -88,6 +100,10 @@ class RunView : public SupervisorView {
   }
 
  private:
+  void ClearCluster(const Cluster& cluster) {
+    ClearHosts(cluster.Names(), cluster.here, cluster.agent, launch_.scratch, kClearTimeout);
+  }
+
   const Launch& launch_;
   const RuntimeRecords& records_;
   std::string address_;
@@ -96,7 +112,34 @@ class RunView : public SupervisorView {
   std::unique_ptr<StatusPoller> poller_;
 };
 
-SupervisorOptions OptionsOf(const Launch& launch) {
+// What the coordinator and the workers of a run on several hosts are told beside the rest.
+void AddCluster(const Launch& launch, const std::string& credentials, SupervisorOptions* options) {
+  std::vector<std::string>& argv = options->coordinator.argv;
+  argv.insert(argv.begin(), launch.cluster->prefix.begin(), launch.cluster->prefix.end());
+  argv.insert(argv.end(),
+              {"--listen", absl::StrCat(launch.cluster->network.listen, ":0"), "--credentials", credentials});
+  if (!launch.socket.empty()) argv.insert(argv.end(), {"--socket", launch.socket});
+}
+
+MpirunOptions MpirunOf(const Launch& launch, const std::string& address, const std::string& log) {
+  MpirunOptions mpirun;
+  mpirun.workers = launch.run.config.workers();
+  mpirun.threads = launch.run.config.threads();
+  mpirun.worker_program = WorkerProgram();
+  mpirun.arguments = {"--coordinator", address};
+  mpirun.scratch = launch.scratch;
+  mpirun.output = log;
+  mpirun.cores = UsableCores();
+  if (launch.cluster.has_value()) {
+    Describe(*launch.cluster, launch.placement, &mpirun);
+    mpirun.environment.emplace_back(kCredentialsVariable, HostCredentialsPath(launch.scratch));
+  } else {
+    mpirun.token = launch.token();
+  }
+  return mpirun;
+}
+
+SupervisorOptions OptionsOf(const Launch& launch, const std::string& credentials) {
   SupervisorOptions options;
   options.coordinator_log = JoinPath(launch.folder, "log/coordinator.log");
   options.mpirun_log = JoinPath(launch.folder, "log/mpirun.log");
@@ -107,19 +150,14 @@ SupervisorOptions OptionsOf(const Launch& launch) {
                               "--val-samples",   absl::StrCat(launch.run.val_samples),
                               "--data-digest",   launch.run.data_digest};
   if (launch.resume) options.coordinator.argv.push_back("--go-on");
-  options.coordinator.environment = {{kTokenVariable, launch.token}};
+  if (launch.cluster.has_value()) {
+    AddCluster(launch, credentials, &options);
+  } else {
+    options.coordinator.environment = {{kTokenVariable, launch.token()}};
+  }
   options.coordinator.output = options.coordinator_log;
   options.mpirun = [&launch, log = options.mpirun_log](const std::string& address) {
-    MpirunOptions mpirun;
-    mpirun.workers = launch.run.config.workers();
-    mpirun.threads = launch.run.config.threads();
-    mpirun.worker_program = WorkerProgram();
-    mpirun.arguments = {"--coordinator", address};
-    mpirun.token = launch.token;
-    mpirun.scratch = launch.scratch;
-    mpirun.output = log;
-    mpirun.cores = UsableCores();
-    return MpirunCommand(mpirun);
+    return MpirunCommand(MpirunOf(launch, address, log));
   };
   return options;
 }
@@ -139,15 +177,20 @@ std::string FirstLine(const Launch& launch) {
                       CountText(static_cast<double>(launch.run.val_samples)), " to validate");
 }
 
-absl::StatusOr<int> Supervise(Launch launch, SignalWatch* signals) {
-  ASSIGN_OR_RETURN(const RuntimeRecords records, RuntimeRecords::Open());
-  records.Sweep();
-  SweepScratch(records.folder());
-  ASSIGN_OR_RETURN(launch.token, MakeToken());
-  launch.scratch = ScratchPath(records.folder());
+absl::StatusOr<int> Supervise(Launch launch, const RuntimeRecords& records, SignalWatch* signals) {
+  std::string credentials;  // the coordinator's, in a file that is removed with the runtime record
+  if (launch.cluster.has_value()) {
+    ASSIGN_OR_RETURN(credentials,
+                     records.WriteCredentials(launch.folder, CredentialsText(launch.credentials.coordinator)));
+    if (launch.credentials.coordinator.tls()) {
+      ASSIGN_OR_RETURN(launch.socket, records.SocketPath(launch.folder));
+    }
+  } else {
+    launch.scratch = ScratchPath(records.folder());
+  }
   std::cout << FirstLine(launch) << std::endl;
   RunView view(launch, records);
-  SupervisedEnd end = Supervisor(OptionsOf(launch), signals, &view).Run();
+  SupervisedEnd end = Supervisor(OptionsOf(launch, credentials), signals, &view).Run();
   const StatusReply last = view.Close();
   // Nothing was trained: with what was wrong mended, the same command works.
   if (end.exit_code == kExitBadUsage && !launch.resume) RemoveRunFolder(launch.folder);
@@ -157,15 +200,40 @@ absl::StatusOr<int> Supervise(Launch launch, SignalWatch* signals) {
   return end.exit_code;
 }
 
+// The hosts that are asked for; of a resume, if none are, those of before.
+absl::StatusOr<ClusterRequest> RequestOf(const RunArguments& arguments, const std::string& folder) {
+  if (!arguments.cluster.empty() || folder.empty()) return arguments.cluster;
+  const absl::StatusOr<ClusterRequest> before = ReadClusterRequest(folder);
+  return absl::IsNotFound(before.status()) ? ClusterRequest() : before;
+}
+
+// Every host ready for the run's workers, `launch->placement` of at most so many (0: every slot).
+absl::Status PrepareCluster(const ClusterRequest& request, int workers, int threads, Launch* launch) {
+  ASSIGN_OR_RETURN(launch->cluster, FindCluster(request));
+  const Cluster& cluster = *launch->cluster;
+  ASSIGN_OR_RETURN(launch->scratch, HostScratchPath());
+  const HostNeeds needs = {WorkerProgram(), launch->scratch, CredentialsText(launch->credentials.worker)};
+  ASSIGN_OR_RETURN(const std::vector<HostFacts> facts,
+                   PrepareHosts(cluster.Names(), cluster.here, cluster.agent, needs, kPrepareTimeout));
+  absl::StatusOr<Placement> placement = PlaceWorkers(cluster, facts, workers, threads);
+  if (!placement.ok()) ClearHosts(cluster.Names(), cluster.here, cluster.agent, launch->scratch, kClearTimeout);
+  RETURN_IF_ERROR(placement.status());
+  launch->placement = *std::move(placement);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PreparedRun> PrepareConfig(const RunArguments& arguments, const std::string& folder) {
+  return folder.empty() ? PrepareRun(arguments.config, arguments.set, arguments.workers)
+                        : PrepareResume(folder, arguments.set, arguments.workers);
+}
+
 absl::StatusOr<Launch> Prepare(const RunArguments& arguments) {
   Launch launch;
   launch.resume = !arguments.resume.empty();
   if (launch.resume) {
     ASSIGN_OR_RETURN(launch.folder, FindRunFolder(arguments.resume));
-    ASSIGN_OR_RETURN(launch.run, PrepareResume(launch.folder, arguments.set, arguments.workers));
-  } else {
-    ASSIGN_OR_RETURN(launch.run, PrepareRun(arguments.config, arguments.set, arguments.workers));
   }
+  ASSIGN_OR_RETURN(launch.run, PrepareConfig(arguments, launch.folder));
   RETURN_IF_ERROR(CheckDevice(launch.run.config));
   return launch;
 }
@@ -180,13 +248,22 @@ absl::StatusOr<int> RunChecked(RunArguments arguments) {
     std::cout << plan << std::flush;
     return kExitDone;
   }
+  ASSIGN_OR_RETURN(const RuntimeRecords records, RuntimeRecords::Open());
+  records.Sweep();
+  SweepScratch(records.folder());
+  ASSIGN_OR_RETURN(const ClusterRequest request, RequestOf(arguments, launch.folder));
+  ASSIGN_OR_RETURN(launch.credentials, CredentialsFor(arguments.tls, request.empty()));
+  if (!request.empty()) {
+    RETURN_IF_ERROR(PrepareCluster(request, launch.run.config.workers(), launch.run.config.threads(), &launch));
+  }
   ASSIGN_OR_RETURN(SignalWatch signals, SignalWatch::Start());
   if (launch.resume) {
     RETURN_IF_ERROR(SaveRunConfig(launch.folder, launch.run.config));
   } else {
     ASSIGN_OR_RETURN(launch.folder, MakeRunFolder(arguments.out, launch.run.config, absl::Now()));
   }
-  return Supervise(std::move(launch), &signals);
+  RETURN_IF_ERROR(SaveClusterRequest(launch.folder, request));
+  return Supervise(std::move(launch), records, &signals);
 }
 
 int RunCommand(const RunArguments& arguments) {
@@ -232,6 +309,8 @@ void AddRun(CLI::App* app, Action* action) {
       ->type_name("FAULT")
       ->take_all()
       ->allow_extra_args(false);
+  AddClusterFlags(command, &arguments->cluster);
+  AddTlsFlags(command, &arguments->tls);
   command->add_flag("--dry-run", arguments->dry_run, "Show the resolved config and the plan; start nothing");
   command->add_flag("--settings", arguments->settings, "List every setting of a config");
   command->add_flag("--setting-names", arguments->setting_names)->group("");  // for the shell's completion

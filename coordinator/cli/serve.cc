@@ -13,6 +13,7 @@
 #include "common/config/inject.h"
 #include "coordinator/cli/command.h"
 #include "coordinator/cli/end_of_run.h"
+#include "coordinator/cli/launch_flags.h"
 #include "coordinator/cli/prepare.h"
 #include "coordinator/cli/run_folder.h"
 #include "coordinator/cli/serve_loop.h"
@@ -32,24 +33,26 @@ constexpr absl::Duration kJoinByHand = absl::Minutes(10);
 constexpr absl::Duration kAftermathPatience = absl::Milliseconds(1500);
 // A coordinator without a supervisor is gone by then, whatever hangs.
 constexpr unsigned kOrphanSeconds = 5;
+constexpr int64_t kMaxCredentials = 256 << 10;
 
 struct ServeArguments {
   std::string config, resume, out, listen = "127.0.0.1:0";
   std::vector<std::string> set;
   std::vector<std::string> inject;
   std::optional<int> workers;
+  TlsFlags tls;
   // From `lockstep run`: the folder and its config.yaml are there, the data were looked at.
-  std::string run_folder, scratch;
+  std::string run_folder, scratch, credentials, socket;
   int ready_fd = -1, lifeline_fd = -1;
   int64_t train_samples = 0, val_samples = 0;
   std::string data_digest;
   bool go_on = false;
 };
 
-ServerOptions OptionsOf(const PreparedRun& run, const std::string& folder, const std::string& token) {
+ServerOptions OptionsOf(const PreparedRun& run, const std::string& folder, const Credentials& credentials) {
   ServerOptions options;
   options.run_folder = folder;
-  options.token = token;
+  options.credentials = credentials;
   options.config = run.config;
   options.config_digest = run.digest;
   options.world = run.config.workers();
@@ -59,25 +62,43 @@ ServerOptions OptionsOf(const PreparedRun& run, const std::string& folder, const
   return options;
 }
 
-absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartSupervised(const ServeArguments& arguments,
-                                                                   const std::string& token) {
+// In a file where workers come from other hosts; else the token alone, in the environment.
+absl::StatusOr<Credentials> SupervisedCredentials(const ServeArguments& arguments) {
+  if (arguments.credentials.empty()) {
+    Credentials credentials;
+    const char* variable = std::getenv(kTokenVariable);
+    credentials.token = variable == nullptr ? "" : variable;
+    return credentials;
+  }
+  ASSIGN_OR_RETURN(const std::string text, FileSystem::Real()->Read(arguments.credentials, kMaxCredentials));
+  return ParseCredentials(text);
+}
+
+absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartSupervised(const ServeArguments& arguments) {
   PreparedRun run;
   ASSIGN_OR_RETURN(run.config, ConfigOfRun(arguments.run_folder));
   run.digest = ConfigDigest(run.config);
   run.train_samples = arguments.train_samples;
   run.val_samples = arguments.val_samples;
   run.data_digest = arguments.data_digest;
-  ServerOptions options = OptionsOf(run, arguments.run_folder, token);
+  ASSIGN_OR_RETURN(const Credentials credentials, SupervisedCredentials(arguments));
+  ServerOptions options = OptionsOf(run, arguments.run_folder, credentials);
+  options.listen = arguments.listen;
+  options.local_socket = arguments.socket;
   options.resume = arguments.go_on;
   return CoordinatorServer::Start(std::move(options));
 }
 
 // With its supervisor dead, this process answers for what the run leaves behind.
-int EndAsOrphan(const ServeArguments& arguments, const std::string& token) {
+int EndAsOrphan(const ServeArguments& arguments) {
   alarm(kOrphanSeconds);
   const absl::StatusOr<RuntimeRecords> records = RuntimeRecords::Open();
   if (!records.ok()) return Fail(records.status());
-  CleanUpAfterSupervisor(token, arguments.scratch, arguments.run_folder, *records, kAftermathPatience);
+  const char* token = std::getenv(kTokenVariable);
+  const ProcessMark mark = arguments.credentials.empty()
+                               ? ProcessMark{kTokenVariable, token == nullptr ? "" : token}
+                               : ProcessMark{kCredentialsVariable, HostCredentialsPath(arguments.scratch)};
+  CleanUpAfterSupervisor(mark, arguments.scratch, arguments.run_folder, *records, kAftermathPatience);
   return kExitFailed;
 }
 
@@ -87,14 +108,12 @@ bool IsOver(CoordinatorServer* server) { return server->Status(0).phase() == "en
 int ServeSupervised(const ServeArguments& arguments) {
   absl::StatusOr<SignalWatch> signals = SignalWatch::Start();
   if (!signals.ok()) return Fail(signals.status());
-  const char* variable = std::getenv(kTokenVariable);
-  const std::string token = variable == nullptr ? "" : variable;
   LifelineReader lifeline((UniqueFd(arguments.lifeline_fd)));
   const UniqueFd report(arguments.ready_fd);
-  absl::StatusOr<std::unique_ptr<CoordinatorServer>> server = StartSupervised(arguments, token);
+  absl::StatusOr<std::unique_ptr<CoordinatorServer>> server = StartSupervised(arguments);
   if (!server.ok()) {
     const LifelineMessage refused{"refused", ExitCodeOf(server.status()), std::string(server.status().message())};
-    return SayLast(refused, report.get(), &lifeline) ? Fail(server.status()) : EndAsOrphan(arguments, token);
+    return SayLast(refused, report.get(), &lifeline) ? Fail(server.status()) : EndAsOrphan(arguments);
   }
   if (!IsOver(server->get())) {
     // Where the supervisor is gone already, the lifeline says so at once.
@@ -102,16 +121,11 @@ int ServeSupervised(const ServeArguments& arguments) {
   }
   const ServeLoopEnd end = ServeUntilEnded({server->get(), &*signals, &lifeline, report.get()});
   if (end.supervisor_gone) {
-    const int code = EndAsOrphan(arguments, token);
+    const int code = EndAsOrphan(arguments);
     server->reset();
     return code;
   }
   return end.ended.exit_code();
-}
-
-bool IsLoopback(const std::string& address) {
-  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
-         absl::StartsWith(address, "[::1]");
 }
 
 // The address that workers elsewhere can use: an any-address names every host, and so none.
@@ -126,14 +140,15 @@ std::string AddressForWorkers(const std::string& address) {
 }
 
 void PrintWhatToType(const PreparedRun& run, const std::string& folder, const std::string& address,
-                     const std::string& token_file) {
+                     const std::string& credentials_file, bool tls) {
   std::cout << folder << ": waiting at " << address << " for " << CountText(int64_t{run.config.workers()}, "worker")
-            << "; start " << (run.config.workers() == 1 ? "it" : "them") << " with:\n  " << kTokenVariable << "=$(cat "
-            << ShellWord(token_file) << ") mpirun -np " << run.config.workers()
-            << (run.config.workers() > UsableCores() ? " --oversubscribe" : "") << " -x " << kTokenVariable
-            << " lockstep-worker --coordinator " << AddressForWorkers(address) << "\n";
+            << "; start " << (run.config.workers() == 1 ? "it" : "them") << " with:\n  mpirun -np "
+            << run.config.workers() << (run.config.workers() > UsableCores() ? " --oversubscribe" : "") << " -x "
+            << kCredentialsVariable << "=" << ShellWord(credentials_file) << " lockstep-worker --coordinator "
+            << AddressForWorkers(address) << "\n";
   if (!IsLoopback(address)) {
-    std::cout << "Listening beyond this machine: the token travels unencrypted, so use a network that you trust.\n";
+    std::cout << "On other hosts put that file under the same path first, readable by you alone (scp -p).\n";
+    if (!tls) std::cout << "Without TLS the token travels in the clear: use a network that you trust.\n";
   }
   std::cout << std::flush;
 }
@@ -161,9 +176,12 @@ absl::StatusOr<int> ServeByHand(const ServeArguments& arguments, SignalWatch* si
   ASSIGN_OR_RETURN(const PreparedRun run, PrepareByHand(arguments, &folder));
   ASSIGN_OR_RETURN(const RuntimeRecords records, RuntimeRecords::Open());
   records.Sweep();
-  ASSIGN_OR_RETURN(const std::string token, MakeToken());
-  ServerOptions options = OptionsOf(run, folder, token);
+  ASSIGN_OR_RETURN(const RunCredentials credentials, CredentialsFor(arguments.tls, IsLoopback(arguments.listen)));
+  ServerOptions options = OptionsOf(run, folder, credentials.coordinator);
   options.listen = arguments.listen;
+  if (credentials.coordinator.tls()) {
+    ASSIGN_OR_RETURN(options.local_socket, records.SocketPath(folder));
+  }
   options.resume = !arguments.resume.empty();
   options.join_timeout = kJoinByHand;
   absl::StatusOr<std::unique_ptr<CoordinatorServer>> started = CoordinatorServer::Start(std::move(options));
@@ -172,12 +190,12 @@ absl::StatusOr<int> ServeByHand(const ServeArguments& arguments, SignalWatch* si
   std::unique_ptr<CoordinatorServer> server = *std::move(started);
   RuntimeRecord record;
   record.run_folder = folder;
-  record.address = server->address();
-  record.token = token;
+  record.address = server->local_address();
+  record.token = credentials.coordinator.token;
   record.coordinator = IdentifyProcess(getpid());
   RETURN_IF_ERROR(records.Write(record));
-  ASSIGN_OR_RETURN(const std::string token_file, records.WriteTokenFile(folder, token));
-  if (!IsOver(server.get())) PrintWhatToType(run, folder, server->address(), token_file);
+  ASSIGN_OR_RETURN(const std::string file, records.WriteCredentials(folder, CredentialsText(credentials.worker)));
+  if (!IsOver(server.get())) PrintWhatToType(run, folder, server->address(), file, credentials.worker.tls());
   const RunEnded ended = ServeUntilEnded({server.get(), signals, nullptr, -1}).ended;
   server.reset();
   records.Remove(folder);
@@ -220,8 +238,11 @@ void AddServe(CLI::App* app, Action* action) {
       ->type_name("FAULT")
       ->take_all()
       ->allow_extra_args(false);
+  AddTlsFlags(command, &arguments->tls);
   command->add_option("--run-folder", arguments->run_folder)->group("");
   command->add_option("--scratch", arguments->scratch)->group("");
+  command->add_option("--credentials", arguments->credentials)->group("");
+  command->add_option("--socket", arguments->socket)->group("");
   command->add_option("--ready-fd", arguments->ready_fd)->group("");
   command->add_option("--lifeline-fd", arguments->lifeline_fd)->group("");
   command->add_option("--train-samples", arguments->train_samples)->group("");

@@ -27,14 +27,6 @@ absl::Status Mend(const absl::Status& status) {
 
 }  // namespace
 
-std::string OwnProgram() {
-  constexpr char kSelf[] = "/proc/self/exe";
-  std::error_code error;
-  const std::string path = std::filesystem::read_symlink(kSelf, error);
-  // The link still leads to the program where its file was replaced in the meantime.
-  return !error && access(path.c_str(), X_OK) == 0 ? path : kSelf;
-}
-
 std::string WorkerProgram() {
   const char* named = std::getenv("LOCKSTEP_WORKER");
   if (named != nullptr && named[0] != '\0') return named;

@@ -9,9 +9,6 @@
 
 namespace lockstep {
 
-// This program's path, as `ps` is to show it of a child that runs it too.
-std::string OwnProgram();
-
 // lockstep-worker: $LOCKSTEP_WORKER, else beside this program, else in PATH (the bare name).
 std::string WorkerProgram();
 

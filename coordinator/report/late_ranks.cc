@@ -17,6 +17,10 @@ constexpr size_t kMostSteps = 5, kFewestBlocks = 20;
 constexpr size_t kFewestOfSegment = 6;  // blocks
 // In standard errors: for a level to have changed at any place, and to be above 0.
 constexpr double kChanged = 5, kLate = 4;
+// A single step is late if it is beyond the others' median by so many times their spread, as the standard deviation of
+// normal noise; and a rank has more such steps than others have if its count is so many standard errors above theirs.
+constexpr double kOdd = 6, kMore = 4;
+constexpr double kMadOfNormal = 0.6745;
 // Two ranks are late together if they share so much of the later one's lateness.
 constexpr double kTogether = 0.5;
 
@@ -100,9 +104,8 @@ std::vector<double> LatenessOf(int rank, const std::vector<ModelStep>& model) {
   return late;
 }
 
-// The steps in which a rank is late, as ranges.
-std::vector<Range> LateSteps(int rank, const std::vector<ModelStep>& model) {
-  const std::vector<double> late = LatenessOf(rank, model);
+// The ranges of steps in which the level of `late` is above 0.
+std::vector<Range> LateRanges(const std::vector<double>& late) {
   const size_t length = std::max<size_t>(1, std::min(kMostSteps, late.size() / kFewestBlocks));
   const size_t blocks = late.size() / length;
   const auto begin_of = [&](size_t block) { return block * late.size() / blocks; };
@@ -117,33 +120,100 @@ std::vector<Range> LateSteps(int rank, const std::vector<ModelStep>& model) {
   return ranges;
 }
 
+bool IsIn(size_t step, const std::vector<Range>& ranges) {
+  return std::any_of(ranges.begin(), ranges.end(),
+                     [step](const Range& range) { return range.begin <= step && step < range.end; });
+}
+
+// What single steps do not reach by chance.
+double OddBeyond(const std::vector<double>& late) {
+  if (late.empty()) return INFINITY;
+  const double middle = MiddleOf(late);
+  std::vector<double> spread;
+  for (const double value : late) spread.push_back(std::abs(value - middle));
+  return middle + kOdd * MiddleOf(std::move(spread)) / kMadOfNormal;
+}
+
 // Who is late in which steps.
 class Lateness {
  public:
   explicit Lateness(const std::vector<ModelStep>& model) : model_(model) {
     for (const ModelStep& step : model) {
-      for (const RankTimes& rank : step.times->ranks) steps_[rank.rank];
+      for (const RankTimes& rank : step.times->ranks) ranks_[rank.rank];
     }
-    for (auto& [rank, ranges] : steps_) ranges = LateSteps(rank, model);
+    for (auto& [rank, one] : ranks_) {
+      one.late = LatenessOf(rank, model);
+      one.steps = LateRanges(one.late);
+    }
+    AddOddSteps();
   }
 
   std::vector<LateRank> Ranks() const {
     std::vector<LateRank> ranks;
-    for (const auto& [rank, ranges] : steps_) {
+    for (const auto& [rank, one] : ranks_) {
       LateRank late;
       late.rank = rank;
       late.late_s.resize(model_.size(), 0);
-      for (const Range& range : ranges) AddRange(range, &late);
-      if (!ranges.empty()) ranks.push_back(std::move(late));
+      for (const Range& range : one.steps) AddRange(range, &late);
+      if (!one.steps.empty()) ranks.push_back(std::move(late));
     }
     return ranks;
   }
 
  private:
-  bool IsLate(int rank, size_t step) const {
-    const std::vector<Range>& ranges = steps_.at(rank);
-    return std::any_of(ranges.begin(), ranges.end(),
-                       [step](const Range& range) { return range.begin <= step && step < range.end; });
+  struct Rank {
+    std::vector<double> late;  // by step
+    std::vector<Range> steps;  // in which it is late
+  };
+
+  // What no rank reaches by chance, of the steps outside of those in which it is late.
+  double OddBeyondOfAll() const {
+    std::vector<double> all;
+    for (size_t s = 0; s < model_.size(); ++s) {
+      for (const RankTimes& times : model_[s].times->ranks) {
+        const Rank& rank = ranks_.at(times.rank);
+        if (!IsIn(s, rank.steps)) all.push_back(rank.late[s]);
+      }
+    }
+    return OddBeyond(all);
+  }
+
+  // Steps in a row are one range.
+  std::vector<Range> OddSteps(const Rank& rank, double least) const {
+    std::vector<double> usual;
+    for (size_t s = 0; s < rank.late.size(); ++s) {
+      if (!IsIn(s, rank.steps)) usual.push_back(rank.late[s]);
+    }
+    const double beyond = std::max(least, OddBeyond(usual));
+    std::vector<Range> odd;
+    for (size_t s = 0; s < rank.late.size(); ++s) {
+      if (rank.late[s] <= beyond || IsIn(s, rank.steps)) continue;
+      if (!odd.empty() && odd.back().end == s) {
+        odd.back().end = s + 1;
+      } else {
+        odd.push_back({s, s + 1});
+      }
+    }
+    return odd;
+  }
+
+  // Of ranks that have more of them than ranks have.
+  void AddOddSteps() {
+    const double least = OddBeyondOfAll();
+    std::map<int, std::vector<Range>> odd;
+    for (const auto& [rank, one] : ranks_) odd[rank] = OddSteps(one, least);
+    for (const auto& [rank, own] : odd) {
+      std::vector<double> others;
+      for (const auto& [other, ranges] : odd) {
+        if (other != rank) others.push_back(static_cast<double>(ranges.size()));
+      }
+      if (others.empty() || own.empty()) continue;
+      const auto count = static_cast<double>(own.size());
+      const double usual = MiddleOf(std::move(others));
+      if (count - usual < kMore * std::sqrt(count + usual)) continue;
+      std::vector<Range>& steps = ranks_[rank].steps;
+      steps.insert(steps.end(), own.begin(), own.end());
+    }
   }
 
   void AddRange(const Range& range, LateRank* late) const {
@@ -152,16 +222,15 @@ class Lateness {
       const std::vector<RankTimes>& ranks = model_[s].times->ranks;
       const std::optional<size_t> own = PlaceOf(late->rank, model_[s]);
       std::vector<double> works;
-      std::array<double, kParts> sums = {};
+      Parts sums = {};
       for (size_t i = 0; i < ranks.size(); ++i) {
-        if (IsLate(ranks[i].rank, s)) continue;
+        if (IsIn(s, ranks_.at(ranks[i].rank).steps)) continue;
         works.push_back(model_[s].work[i]);
-        for (int part = 0; part < kParts; ++part) sums[part] += ranks[i].parts[part];
+        for (int part = 0; part < kParts; ++part) sums[part] += model_[s].parts[i][part];
       }
       if (works.empty() || !own.has_value()) continue;
       for (int part = 0; part < kParts; ++part) {
-        if (part == kCommExposed) continue;  // what it waits does not count
-        late->by_part[part] += ranks[*own].parts[part] - sums[part] / static_cast<double>(works.size());
+        late->by_part[part] += model_[s].parts[*own][part] - sums[part] / static_cast<double>(works.size());
       }
       against_others.push_back(model_[s].work[*own] - MiddleOf(std::move(works)));
     }
@@ -172,7 +241,7 @@ class Lateness {
   }
 
   const std::vector<ModelStep>& model_;
-  std::map<int, std::vector<Range>> steps_;  // by rank
+  std::map<int, Rank> ranks_;
 };
 
 double TotalOf(const LateRank& rank) { return std::accumulate(rank.late_s.begin(), rank.late_s.end(), 0.0); }

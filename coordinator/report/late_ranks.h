@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <vector>
 
 #include "coordinator/report/step_model.h"
@@ -13,11 +12,12 @@ namespace lockstep {
 // level changes is found by binary segmentation (Scott and Knott 1974; Vostrikova 1981), the noise taken from
 // neighbours' differences (von Neumann 1941), which no change of the level disturbs. Late is a rank whose level is
 // above the noise of its mean; by how much is then counted against the ranks that are not late. Of two halves that
-// differ the slower one is late.
+// differ the slower one is late. Late as well is a rank in single steps, as in every tenth, if they stand out from its
+// other steps and it has more of them than ranks have: it takes 16 of them where others have none.
 struct LateRank {
   int rank = 0;
-  std::vector<double> late_s;               // by step of the model: typical of the steps around it; 0: not late there
-  std::array<double, kParts> by_part = {};  // sums over those steps: its own less the mean of those not late
+  std::vector<double> late_s;  // by step of the model: typical of the steps around it; 0: not late there
+  Parts by_part = {};          // sums over those steps: its own less the mean of those not late
 };
 
 // The latest first. A rank without a row in a step is taken not to be late in it: the last is always recorded. Of fewer

@@ -76,18 +76,25 @@ std::vector<StepTimes> Meetings(const std::vector<StepTimes>& steps) {
   return meetings;
 }
 
-std::vector<double> WorkOf(const std::vector<StepTimes>& steps, size_t i) {
+std::vector<Parts> WorkPartsOf(const std::vector<StepTimes>& steps, size_t i) {
   const StepTimes& step = steps[i];
   const StepTimes* const before = i > 0 && Follows(steps[i - 1], step) ? &steps[i - 1] : nullptr;
-  std::vector<double> work;
+  std::vector<Parts> all;
   for (const RankTimes& rank : step.ranks) {
     const RankTimes* after = &rank;
     for (size_t k = 0; before != nullptr && k < before->ranks.size(); ++k) {
       if (before->ranks[k].rank == rank.rank) after = &before->ranks[k];
     }
-    work.push_back(after->parts[kOptimizer] + after->parts[kOther] + rank.parts[kDataWait] + rank.parts[kForward] +
-                   rank.parts[kBackward]);
+    Parts& parts = all.emplace_back(rank.parts);
+    parts[kCommExposed] = 0;
+    for (const int part : {kOptimizer, kOther}) parts[part] = after->parts[part];
   }
+  return all;
+}
+
+std::vector<double> WorkOf(const std::vector<StepTimes>& steps, size_t i) {
+  std::vector<double> work;
+  for (const Parts& parts : WorkPartsOf(steps, i)) work.push_back(std::accumulate(parts.begin(), parts.end(), 0.0));
   return work;
 }
 
@@ -97,6 +104,7 @@ std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps) {
     if (steps[i].ranks.empty()) continue;
     ModelStep& one = model.emplace_back();
     one.times = &steps[i];
+    one.parts = WorkPartsOf(steps, i);
     one.work = one.ready = WorkOf(steps, i);
     one.transfer = INFINITY;
     for (const RankTimes& rank : steps[i].ranks) {

@@ -24,10 +24,12 @@ namespace lockstep {
 enum Part { kDataWait, kForward, kBackward, kCommExposed, kOptimizer, kOther, kParts };
 const char* PartName(int part);  // data_wait
 
+using Parts = std::array<double, kParts>;  // seconds
+
 // Of a rank in a step, seconds.
 struct RankTimes {
   int rank = 0;
-  std::array<double, kParts> parts = {};
+  Parts parts = {};
   double start = 0;                   // of the step, on rank 0's clock; 0: not known
   const std::string* host = nullptr;  // its name; null: not known
   double compute() const { return parts[kForward] + parts[kBackward] + parts[kOptimizer]; }
@@ -49,13 +51,15 @@ struct StepTimes {
 std::vector<StepTimes> Meetings(const std::vector<StepTimes>& steps);
 
 // The work of every rank of `steps[i]` since its last reduction, in the order of its ranks: what comes after that
-// reduction is in the record of the step before, if that is there.
+// reduction is in the record of the step before, if that is there. By part, comm_exposed 0; and in all.
+std::vector<Parts> WorkPartsOf(const std::vector<StepTimes>& steps, size_t i);
 std::vector<double> WorkOf(const std::vector<StepTimes>& steps, size_t i);
 
 // A step as the model sees it; the ranks' values in the order of `times->ranks`.
 struct ModelStep {
   const StepTimes* times = nullptr;
-  std::vector<double> work;       // each rank's own
+  std::vector<Parts> parts;       // each rank's own since the last reduction …
+  std::vector<double> work;       // … in all
   std::vector<double> ready;      // when each came, after the last was let go; the same as `work` where no clock tells
   std::vector<double> data_wait;  // of that
   double transfer = 0;

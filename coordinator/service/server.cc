@@ -1,5 +1,6 @@
 #include "coordinator/service/server.h"
 
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,6 +27,7 @@ class Server : public CoordinatorServer {
   ~Server() override;
 
   std::string address() const override { return address_; }
+  std::string local_address() const override { return local_address_; }
   void AskToStop(const std::string& by, bool signal) override { core_->AskToStop(by, signal); }
   void Abort(const std::string& why) override { core_->Abort(why); }
   StatusReply Status(int64_t after_event) override { return core_->GetStatus(after_event); }
@@ -34,7 +36,7 @@ class Server : public CoordinatorServer {
 
  private:
   void MakeCore(const ServerOptions& options, Launch* launch);
-  absl::Status Listen(const std::string& listen);
+  absl::Status Listen(const ServerOptions& options);
 
   std::unique_ptr<FolderLock> lock_;
   std::unique_ptr<Recorder> recorder_;
@@ -42,7 +44,7 @@ class Server : public CoordinatorServer {
   std::unique_ptr<GrpcService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<PeriodicTask> ticker_;
-  std::string address_;
+  std::string address_, local_address_;
 };
 
 void Server::MakeCore(const ServerOptions& options, Launch* launch) {
@@ -62,10 +64,24 @@ void Server::MakeCore(const ServerOptions& options, Launch* launch) {
       std::make_unique<Core>(std::move(core), std::move(launch->journal), std::move(launch->state), recorder_.get());
 }
 
-absl::Status Server::Listen(const std::string& listen) {
+std::shared_ptr<grpc::ServerCredentials> CredentialsFor(const Credentials& own) {
+  if (!own.tls()) return grpc::InsecureServerCredentials();
+  grpc::SslServerCredentialsOptions tls(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  tls.pem_root_certs = own.authority;
+  tls.pem_key_cert_pairs = {{own.key, own.certificate}};
+  return grpc::SslServerCredentials(tls);
+}
+
+absl::Status Server::Listen(const ServerOptions& options) {
+  const std::string& listen = options.listen;
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(listen, CredentialsFor(options.credentials), &port);
+  const bool local = options.credentials.tls() && !options.local_socket.empty();
+  if (local) {
+    RETURN_IF_ERROR(FileSystem::Real()->RemoveAll(options.local_socket));
+    builder.AddListeningPort(absl::StrCat("unix:", options.local_socket), grpc::InsecureServerCredentials());
+  }
   builder.RegisterService(service_.get());
   builder.SetMaxReceiveMessageSize(kMaxMessage);
   builder.SetMaxSendMessageSize(kMaxMessage);
@@ -84,11 +100,12 @@ absl::Status Server::Listen(const std::string& listen) {
                                                "machine's?"));
   }
   address_ = absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
+  local_address_ = local ? absl::StrCat("unix:", options.local_socket) : address_;
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
-  if (options.token.empty()) return absl::InvalidArgumentError("a coordinator needs a token");
+  if (options.credentials.token.empty()) return absl::InvalidArgumentError("a coordinator needs a token");
   ASSIGN_OR_RETURN(Launch launch, PrepareLaunch(options));
   auto server = std::make_unique<Server>();
   server->lock_ = std::move(launch.lock);
@@ -96,14 +113,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
   server->ticker_ = std::make_unique<PeriodicTask>(kTick, [core = server->core_.get()] { core->Tick(); });
   for (const std::string& note : launch.notes) server->core_->Note(note);
   GrpcServiceOptions service;
-  service.token = options.token;
+  service.token = options.credentials.token;
   service.checkpoints_folder = JoinPath(options.run_folder, "checkpoints");
   service.incarnation = launch.started.incarnation();
   service.from = std::move(launch.from);
   service.files = options.files;
   service.clock = options.clock;
   server->service_ = std::make_unique<GrpcService>(std::move(service), server->core_.get());
-  RETURN_IF_ERROR(server->Listen(options.listen));
+  RETURN_IF_ERROR(server->Listen(options));
   RETURN_IF_ERROR(server->core_->Begin(std::move(launch.started)));
   return server;
 }

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "common/base/clock.h"
 #include "common/base/file.h"
+#include "common/credentials/credentials.h"
 #include "lockstep/control.pb.h"
 #include "lockstep/run_config.pb.h"
 
@@ -17,7 +18,10 @@ namespace lockstep {
 struct ServerOptions {
   std::string run_folder;  // exists; the server creates what is missing in it
   std::string listen = "127.0.0.1:0";
-  std::string token;  // every call must carry it
+  // Of this side: every call must carry the token; with TLS, callers at `listen` must show a certificate of the same
+  // authority.
+  Credentials credentials;
+  std::string local_socket;  // a path; with TLS, this user's commands come in here, by token alone. Empty: none
   RunConfig config;   // resolved
   std::string config_digest;
   int world = 1;
@@ -43,8 +47,9 @@ class CoordinatorServer {
  public:
   static absl::StatusOr<std::unique_ptr<CoordinatorServer>> Start(ServerOptions options);
   virtual ~CoordinatorServer() = default;
-  // host:port as bound.
+  // host:port as bound, for workers; and what this user's own commands call: the same, or the local socket.
   virtual std::string address() const = 0;
+  virtual std::string local_address() const = 0;
   // A stop with a checkpoint, as RequestStop over the wire.
   virtual void AskToStop(const std::string& by, bool signal) = 0;
   // No checkpoint: tells the ranks to leave at once, ends the run with exit code 1.

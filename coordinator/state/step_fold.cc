@@ -110,10 +110,24 @@ void StepFold::AddTo(Open* open, int rank, const StepRecord& record) {
   if (record.arrival() > 0 && (open->last_rank < 0 || record.arrival() > open->last_arrival)) {
     open->last_arrival = record.arrival();
     open->last_rank = rank;
-    if (!IsKept(rank)) open->last = record;
   }
-  if (IsKept(rank)) open->kept[rank] = record;
+  if (IsKept(rank)) {
+    open->kept[rank] = record;
+  } else {
+    AddToLast(open, rank, record);
+  }
   AddCollectives(open, rank, record);
+}
+
+void StepFold::AddToLast(Open* open, int rank, const StepRecord& record) {
+  auto& last = open->last;
+  if (record.arrival() <= 0) return;
+  const std::pair<double, int> place = {record.arrival(), rank};
+  if (last.size() == kLastKept) {
+    if (place < last.begin()->first) return;
+    last.erase(last.begin());
+  }
+  last.emplace(place, record);
 }
 
 void StepFold::AddCollectives(Open* open, int rank, const StepRecord& record) {
@@ -195,7 +209,7 @@ void StepFold::Close(int64_t step, Open open) {
 }
 
 void StepFold::MakeRankRows(int64_t step, Timing timing, Open* open) {
-  if (open->last_rank >= 0 && !IsKept(open->last_rank)) open->kept[open->last_rank] = std::move(open->last);
+  for (auto& [place, record] : open->last) open->kept[place.second] = std::move(record);
   for (auto& [rank, record] : open->kept) {
     if (timing == Timing::kDurations) SplitByDurations(open->shortest_busy_s, &record);
     MakeSpanRows(step, rank, record);

@@ -4,6 +4,7 @@
 #include <deque>
 #include <map>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "coordinator/state/rows.h"
@@ -20,8 +21,9 @@ class StepFold {
   static constexpr int kMaxOpenSteps = 4096;
   // Rows that nobody takes: more are dropped, and counted.
   static constexpr int kMaxReady = 1 << 16;
-  // Rank rows are kept for all ranks up to 64, then for every (world/64)-th and the rank that came last.
-  static constexpr int kMaxKeptRanks = 64;
+  // Rank rows are kept for all ranks up to 64, then for every (world/64)-th and of the others for the last that came,
+  // so many that a slow host can be told from ranks that take turns.
+  static constexpr int kMaxKeptRanks = 64, kLastKept = 8;
   StepFold(int world, int incarnation);
 
   // `rank` in [0, world).
@@ -56,9 +58,9 @@ class StepFold {
     double last_arrival = 0;
     int last_rank = -1;
     double shortest_busy_s = 0;
-    double clock_error_s = 0;        // the largest
-    std::map<int, StepRecord> kept;  // of the ranks whose rows are kept
-    StepRecord last;                 // of last_rank
+    double clock_error_s = 0;                           // the largest
+    std::map<int, StepRecord> kept;                     // of the ranks whose rows are kept
+    std::map<std::pair<double, int>, StepRecord> last;  // of the others by arrival and rank, the last few
     std::map<int, OpenCollective> collectives;
     std::vector<ClockRow> clocks;
   };
@@ -75,6 +77,7 @@ class StepFold {
   bool IsKept(int rank) const { return rank % keep_every_ == 0; }
   void AddRecord(int rank, const StepRecord& record);
   void AddTo(Open* open, int rank, const StepRecord& record);
+  void AddToLast(Open* open, int rank, const StepRecord& record);
   void AddCollectives(Open* open, int rank, const StepRecord& record);
   void Close(int64_t step, Open open);
   void CloseThrough(int64_t step);

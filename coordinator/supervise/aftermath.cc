@@ -8,15 +8,14 @@
 #include "absl/time/clock.h"
 #include "common/base/file.h"
 #include "coordinator/supervise/process.h"
-#include "coordinator/supervise/token.h"
 
 namespace lockstep {
 
-void CleanUpAfterSupervisor(const std::string& token, const std::string& scratch, const std::string& run_folder,
+void CleanUpAfterSupervisor(const ProcessMark& mark, const std::string& scratch, const std::string& run_folder,
                             const RuntimeRecords& records, absl::Duration patience) {
   const absl::Time kill_at = absl::Now() + patience, give_up_at = kill_at + absl::Seconds(1);
   for (;;) {
-    const std::vector<pid_t> left = ProcessesWithVariable(kTokenVariable, token);
+    const std::vector<pid_t> left = ProcessesWithVariable(mark.variable, mark.value);
     if (left.empty() || absl::Now() >= give_up_at) break;
     if (absl::Now() >= kill_at) {
       for (const pid_t pid : left) kill(pid, SIGKILL);

@@ -16,8 +16,8 @@ namespace lockstep {
 //   ready HOST:PORT     the coordinator answers calls
 //   refused CODE WHY    it could not start; CODE is the exit code to hand on
 //   ended CODE WHY      the run is over; the coordinator still answers calls. Without a `ready`: it was so before
-// After either of the last two it stays until the lifeline closes, so that one of the two is there to remove what the run leaves.
-// Down, over the lifeline:
+// After either of the last two it stays until the lifeline closes, so that one of the two is there to remove what the
+// run leaves. Down, over the lifeline:
 //   stop BY             stop after a checkpoint, for a signal
 //   abort WHY           end the run at once, without a checkpoint
 //   done                the supervisor has removed what the run left, and closes the lifeline next

@@ -2,25 +2,35 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "coordinator/supervise/hosts.h"
 #include "coordinator/supervise/process.h"
 
 namespace lockstep {
 
 struct MpirunOptions {
   int workers = 1;
-  int threads = 1;  // of a worker
+  int threads = 1;               // of a worker
+  std::vector<HostSlots> hosts;  // filled in their order; empty: this machine alone
+  // Of several hosts:
+  std::vector<std::string> networks;  // that carry MPI, "10.1.0.0/16"; Open MPI would try all, and hang on docker0
+  std::vector<std::string> agent;     // words before a host's name and a command that get it there
+  std::vector<std::string> prefix;    // words before mpirun itself
+  bool bind = false;                  // each worker to `threads` cores of its own
+  bool yield = false;                 // who waits gives way: there are more threads than cores
   std::string worker_program;
-  std::vector<std::string> arguments;  // of worker_program
-  std::string token;                   // empty: none
-  std::string scratch;                 // for Open MPI's files; empty: where it likes
-  std::string output;                  // a file; empty: this process's own
-  int cores = 1;                       // of this machine
+  std::vector<std::string> arguments;                            // of worker_program
+  std::string token;                                             // empty: none
+  std::string scratch;                                           // for Open MPI's files; empty: where it likes
+  std::string output;                                            // a file; empty: this process's own
+  int cores = 1;                                                 // of this machine
+  std::vector<std::pair<std::string, std::string>> environment;  // of the workers
 };
 
-// How mpirun is started for workers on this machine. The token is in the environment alone.
+// How mpirun is started. The token is in the environment alone.
 ChildOptions MpirunCommand(const MpirunOptions& options);
 
 // What mpirun says about the first process that ended badly.

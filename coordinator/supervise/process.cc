@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <map>
 
 #include "absl/strings/match.h"
@@ -165,6 +166,14 @@ bool Exchange(Pipe* to_child, Pipe* from_child, absl::string_view input, absl::T
 void UniqueFd::Reset(int fd) {
   if (fd_ >= 0) close(fd_);
   fd_ = fd;
+}
+
+std::string OwnProgram() {
+  constexpr char kSelf[] = "/proc/self/exe";
+  std::error_code error;
+  const std::string path = std::filesystem::read_symlink(kSelf, error);
+  // The link still leads to the program where its file was replaced in the meantime.
+  return !error && access(path.c_str(), X_OK) == 0 ? path : kSelf;
 }
 
 absl::StatusOr<Pipe> MakePipe() {

@@ -42,6 +42,9 @@ struct ChildOptions {
   int parent_death_signal = 0;  // sent to the child when the calling thread ends; 0: none
 };
 
+// This program's path, as `ps` is to show it of a child that runs it too.
+std::string OwnProgram();
+
 // Starts a child in a process group of its own, with an empty signal mask and nothing to read. An error of exec is
 // returned here, as NotFound or what errno says.
 absl::StatusOr<pid_t> StartChild(const ChildOptions& options);

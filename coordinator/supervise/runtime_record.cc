@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -16,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
 #include "coordinator/supervise/process.h"
@@ -26,6 +28,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kMaxRecordBytes = 64 << 10;
+constexpr char kCredentials[] = ".credentials", kSocket[] = ".sock";
 
 std::string Canonical(const std::string& path) {
   std::error_code error;
@@ -113,9 +116,8 @@ std::string RuntimeRecords::RecordPath(const std::string& run_folder) const {
   return JoinPath(folder_, absl::StrFormat("run-%016x.json", XXH3_64bits(canonical.data(), canonical.size())));
 }
 
-std::string RuntimeRecords::TokenPath(const std::string& run_folder) const {
-  const std::string record = RecordPath(run_folder);
-  return absl::StrCat(record.substr(0, record.size() - 5), ".token");
+std::string RuntimeRecords::PathBeside(const std::string& run_folder, absl::string_view ending) const {
+  return absl::StrCat(absl::StripSuffix(RecordPath(run_folder), ".json"), ending);
 }
 
 absl::Status RuntimeRecords::Write(const RuntimeRecord& record) const {
@@ -137,7 +139,7 @@ absl::StatusOr<RuntimeRecord> RuntimeRecords::Find(const std::string& run_folder
 
 void RuntimeRecords::Remove(const std::string& run_folder) const {
   unlink(RecordPath(run_folder).c_str());
-  unlink(TokenPath(run_folder).c_str());
+  for (const char* ending : {kCredentials, kSocket}) unlink(PathBeside(run_folder, ending).c_str());
 }
 
 void RuntimeRecords::Sweep() const {
@@ -150,11 +152,18 @@ void RuntimeRecords::Sweep() const {
   }
 }
 
-absl::StatusOr<std::string> RuntimeRecords::WriteTokenFile(const std::string& run_folder,
-                                                           const std::string& token) const {
-  const std::string path = TokenPath(run_folder);
-  RETURN_IF_ERROR(WriteFileAtomically(FileSystem::Real(), path, token + "\n", 0600));
+absl::StatusOr<std::string> RuntimeRecords::WriteCredentials(const std::string& run_folder,
+                                                             const std::string& text) const {
+  const std::string path = PathBeside(run_folder, kCredentials);
+  RETURN_IF_ERROR(WriteFileAtomically(FileSystem::Real(), path, text + "\n", 0600));
   return path;
+}
+
+absl::StatusOr<std::string> RuntimeRecords::SocketPath(const std::string& run_folder) const {
+  const std::string path = PathBeside(run_folder, kSocket);
+  if (path.size() < sizeof(sockaddr_un::sun_path)) return path;
+  return absl::FailedPreconditionError(
+      absl::StrCat(folder_, ": is too long a path for a socket; set XDG_RUNTIME_DIR to a folder with a shorter one"));
 }
 
 bool IsRunFolderHeld(const std::string& run_folder) {

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace lockstep {
 
@@ -50,15 +51,19 @@ class RuntimeRecords {
   // Removes what dead runs left: records, token files.
   void Sweep() const;
 
-  // A 0600 file with the token alone, for launching workers by hand. Remove takes it away too.
-  absl::StatusOr<std::string> WriteTokenFile(const std::string& run_folder, const std::string& token) const;
+  // A 0600 file with the run's credentials. Remove takes it away too.
+  absl::StatusOr<std::string> WriteCredentials(const std::string& run_folder, const std::string& text) const;
+  // Where a coordinator listens for this user's commands. Remove takes it away too. FailedPrecondition: the folder's
+  // path is too long for a socket's.
+  absl::StatusOr<std::string> SocketPath(const std::string& run_folder) const;
 
   std::string RecordPath(const std::string& run_folder) const;
   const std::string& folder() const { return folder_; }
 
  private:
   explicit RuntimeRecords(std::string folder) : folder_(std::move(folder)) {}
-  std::string TokenPath(const std::string& run_folder) const;
+  // Beside the record, of the same run.
+  std::string PathBeside(const std::string& run_folder, absl::string_view ending) const;
   std::string folder_;
 };
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE.parent / "support"))
 
 import made_run  # noqa: E402
 from lab import Lab, LabError, labs, sweep, why_not  # noqa: E402
-from rounds import MedianRatio, Ratio, alternate, student_t95, table  # noqa: E402
+from rounds import Ratio, RobustRatio, _signed_ranks95, alternate, student_t95, table  # noqa: E402
 
 BIN = pathlib.Path(os.environ.get("LOCKSTEP_BIN", HERE.parents[1] / "build" / "bin"))
 SECONDS = 120  # that anything here may take
@@ -48,12 +48,16 @@ class Rounds(unittest.TestCase):
         with self.assertRaises(ValueError):
             Ratio([1], [1])
 
-    def test_a_median_ratio_lies_between_order_statistics(self):
-        ratio = MedianRatio([1, 2, 3, 4, 5, 6, 7, 8, 9, 1000], [1] * 10)
-        self.assertEqual((ratio.mean, ratio.low, ratio.high), (5.5, 2, 9))  # as tables have it: ranks 2 and 9 of 10
-        self.assertEqual(MedianRatio(range(1, 101), [1] * 100).low, 40)
+    def test_a_robust_ratio_lies_between_means_of_two_by_wilcoxons_table(self):
+        ratio = RobustRatio([math.exp(x) for x in [1, 2, 3, 4, 5, 6, 7, 8, 9, 100]], [math.exp(0)] * 10)
+        means = sorted((a + b) / 2 for k, a in enumerate([1, 2, 3, 4, 5, 6, 7, 8, 9, 100]) for b in [1, 2, 3, 4, 5, 6, 7, 8, 9, 100][:k + 1])
+        self.assertAlmostEqual(math.log(ratio.mean), means[27])
+        self.assertAlmostEqual(math.log(ratio.low), means[8])  # of 10 values sums of 8 and less have 2.4%
+        self.assertAlmostEqual(math.log(ratio.high), means[-9])
+        self.assertEqual([_signed_ranks95(count) for count in (6, 7, 8, 10, 20, 25, 50)], [1, 3, 4, 9, 53, 90, 435])
+        self.assertAlmostEqual(_signed_ranks95(51), 455, delta=3)
         with self.assertRaises(ValueError):
-            MedianRatio([1] * 5, [1] * 5)
+            RobustRatio([1] * 5, [1] * 5)
 
     def test_students_t_goes_on_beyond_its_table(self):
         self.assertAlmostEqual(student_t95(30), 2.042)

@@ -124,9 +124,9 @@ class SeveralHosts(Case):
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.started.append(serve)
         says = serve.stdout.readline() + serve.stdout.readline()
-        address, token = re.search(r"waiting at (\S+) for", says)[1], pathlib.Path(re.search(r"\$\(cat (\S+)\)", says)[1]).read_text()
+        address, credentials = re.search(r"waiting at (\S+) for", says)[1], re.search(r"LOCKSTEP_CREDENTIALS=(\S+)", says)[1]
         worker = f"exec {BIN}/lockstep-worker --coordinator {address} 2> {out}.rank.$OMPI_COMM_WORLD_RANK"
-        passed = {"LOCKSTEP_TOKEN": token.strip(), "OMP_NUM_THREADS": "1", "TMPDIR": str(self.folder)}
+        passed = {"LOCKSTEP_CREDENTIALS": credentials, "OMP_NUM_THREADS": "1", "TMPDIR": str(self.folder)}
         mpirun = subprocess.Popen(lab.mpirun(ranks, *(word for name in passed for word in ("-x", name)), "bash", "-c", worker),
                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=lab.mpirun_environment(**passed))
         self.started.append(mpirun)

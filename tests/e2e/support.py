@@ -154,9 +154,9 @@ def traces():
 
 
 def listening(pid=None):
-    """(address, inode) of the TCP sockets on which one process listens, or all of processes()."""
+    """(address, inode) of the TCP sockets on which one process listens, whatever network it is in, or all of processes() in this one."""
     sockets = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+    for table in (f"/proc/{pid or 'self'}/net/tcp", f"/proc/{pid or 'self'}/net/tcp6"):
         for line in pathlib.Path(table).read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A":

@@ -1,6 +1,5 @@
 """Runs of ours for a benchmark: `lockstep run` on this machine; on a lab the two halves by hand, the coordinator on host 1, and mpirun over
 all hosts."""
-import pathlib
 import re
 import signal
 import subprocess
@@ -37,11 +36,11 @@ def train(lab, ranks, binaries, flags, deadline):
         return
     serve = lab.start(1, binaries / "lockstep", "serve", *flags, "--listen", f"{lab.address(1)}:0", stdout=subprocess.PIPE, text=True)
     says = serve.stdout.readline() + serve.stdout.readline()
-    address, token = re.search(r"waiting at (\S+) for", says), re.search(r"\$\(cat (\S+)\)", says)
-    if not address or not token:
+    address, credentials = re.search(r"waiting at (\S+) for", says), re.search(r"LOCKSTEP_CREDENTIALS=(\S+)", says)
+    if not address or not credentials:
         raise Failed(f"lockstep serve ended with exit code {serve.wait()}")
-    environment = Lab.mpirun_environment(LOCKSTEP_TOKEN=pathlib.Path(token[1]).read_text().strip(), OMP_NUM_THREADS="1")
-    passed_on = ("-x", "LOCKSTEP_TOKEN", "-x", "OMP_NUM_THREADS")
+    environment = Lab.mpirun_environment(LOCKSTEP_CREDENTIALS=credentials[1], OMP_NUM_THREADS="1")
+    passed_on = ("-x", "LOCKSTEP_CREDENTIALS", "-x", "OMP_NUM_THREADS")
     workers = lab.mpirun(ranks, *passed_on, binaries / "lockstep-worker", "--coordinator", address[1])
     finish(subprocess.Popen(workers, env=environment, stdout=subprocess.DEVNULL), deadline, "mpirun of lockstep-worker")
     finish(serve, deadline, "lockstep serve")

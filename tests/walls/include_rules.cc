@@ -29,6 +29,7 @@ const std::vector<Wall>& Walls() {
       {"gRPC",
        {"grpc/", "grpcpp/", "grpc++/", "*.grpc.pb.h"},
        {"coordinator/service/", "coordinator/cli/", "worker/coordinator_client/"}},
+      {"OpenSSL", {"openssl/"}, {"coordinator/launch/"}},
   };
   return *walls;
 }
@@ -39,6 +40,7 @@ const std::map<std::string, int>& Floors() {
       {"lockstep", 0},  // the messages of proto/lockstep
       {"common/base", 1},
       {"common/config", 2},
+      {"common/credentials", 2},
       {"common/data", 2},
       {"common/checkpoint", 2},
       {"common/trace", 2},
@@ -48,7 +50,8 @@ const std::map<std::string, int>& Floors() {
       {"coordinator/report", 6},
       {"coordinator/service", 6},
       {"coordinator/supervise", 7},
-      {"coordinator/cli", 8},
+      {"coordinator/launch", 8},
+      {"coordinator/cli", 9},
       {"worker/comm", 3},
       {"worker/bench", 4},
       {"worker/coordinator_client", 4},

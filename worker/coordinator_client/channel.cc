@@ -22,11 +22,18 @@ std::shared_ptr<grpc::Channel> NewChannel(const ClientOptions& options) {
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMillis);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);  // the least that a connection attempt may take
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLastReconnectMillis);
-  return grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), arguments);
+  const Credentials& own = options.credentials;
+  if (!own.tls()) return grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), arguments);
+  grpc::SslCredentialsOptions tls;
+  tls.pem_root_certs = own.authority;
+  tls.pem_cert_chain = own.certificate;
+  tls.pem_private_key = own.key;
+  if (!own.coordinator_name.empty()) arguments.SetSslTargetNameOverride(own.coordinator_name);
+  return grpc::CreateCustomChannel(options.address, grpc::SslCredentials(tls), arguments);
 }
 
 void AddToken(const ClientOptions& options, grpc::ClientContext* context) {
-  context->AddMetadata("authorization", absl::StrCat("Bearer ", options.token));
+  context->AddMetadata("authorization", absl::StrCat("Bearer ", options.credentials.token));
 }
 
 absl::Status FromGrpc(const ClientOptions& options, const grpc::Status& status) {

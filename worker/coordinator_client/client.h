@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "common/credentials/credentials.h"
 #include "lockstep/control.pb.h"
 
 namespace lockstep {
@@ -71,7 +72,7 @@ class CoordinatorLink {
 
 struct ClientOptions {
   std::string address;  // host:port
-  std::string token;
+  Credentials credentials;
   absl::Duration connect_timeout = absl::Seconds(20);  // GetRun and Join, until the coordinator answers
   absl::Duration stall_timeout = absl::Minutes(5);     // how long a checkpoint's transfer may stand still
   int report_slots = 4096;                             // step records held for the reporter thread; a power of two

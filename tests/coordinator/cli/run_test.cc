@@ -138,9 +138,10 @@ TEST_F(RunTest, ServeByHandSaysWhatToTypeAndKeepsTheTokenToItself) {
   const pid_t pid = program_.Start({"serve", "c.yaml", "--workers", "1", "--out", "runs/r"});
   ASSERT_TRUE(Await([&] { return absl::StrContains(program_.Read("out"), "--coordinator 127.0.0.1:"); }));
   const std::string said = program_.Read("out");
-  EXPECT_THAT(said, HasSubstr("mpirun -np 1 -x LOCKSTEP_TOKEN lockstep-worker --coordinator 127.0.0.1:"));
-  const size_t begin = said.find("$(cat ") + 6;
-  const std::string token_file = said.substr(begin, said.find(')', begin) - begin);
+  EXPECT_THAT(said, HasSubstr(" lockstep-worker --coordinator 127.0.0.1:"));
+  const std::string before = "mpirun -np 1 -x LOCKSTEP_CREDENTIALS=";
+  const size_t begin = said.find(before) + before.size();
+  const std::string token_file = said.substr(begin, said.find(' ', begin) - begin);
   struct stat info {};
   ASSERT_EQ(stat(token_file.c_str(), &info), 0) << token_file;
   EXPECT_EQ(info.st_mode & 0777, 0600u);

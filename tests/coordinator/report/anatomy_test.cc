@@ -382,8 +382,8 @@ TEST(AnatomyTest, RanksThatAreLateInDifferentStepsAreTwoCauses) {
   }
 }
 
-// As with more than 64 ranks: some are followed, and of the others the last of each step is on record.
-TEST(AnatomyTest, ARankThatIsRecordedOnlyWhereItComesLastIsNotLateElsewhere) {
+// As with more than 64 ranks: some are followed, and of the others the last of each step are on record.
+TEST(AnatomyTest, ARankThatIsRecordedOnlyWhereItComesLateIsNotLateElsewhere) {
   for (const bool always : {false, true}) {
     std::vector<StepTimes> steps = Steps(8, 500, [&](int64_t step, RankTimes* times) {
       if (times->rank == 7 && (always || step % 5 == 0)) times->parts[kForward] += 20e-3;
@@ -393,11 +393,65 @@ TEST(AnatomyTest, ARankThatIsRecordedOnlyWhereItComesLastIsNotLateElsewhere) {
       step.ranks.erase(step.ranks.begin() + 4, last ? step.ranks.begin() + 7 : step.ranks.end());
     }
     const Anatomy anatomy = Analyze(steps);
-    if (always) {
-      EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(7));
+    EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(7));
+    EXPECT_NEAR(anatomy.verdict.steps_share(), always ? 1 : 0.2, 1e-9);
+  }
+}
+
+TEST(AnatomyTest, OfManyRanksThoseOfASlowHostAreNamedThoughTheyAreNotFollowed) {
+  const auto slow_host = [](int64_t, RankTimes* times) {
+    if (times->rank == 13 || times->rank == 15) times->parts[kForward] += 20e-3;
+  };
+  for (const bool slow : {false, true}) {
+    std::vector<StepTimes> steps = slow ? Steps(16, 500, slow_host) : Steps(16, 500);
+    for (size_t i = 0; i < steps.size(); ++i) {
+      const std::vector<double> work = WorkOf(steps, i);
+      std::vector<double> sorted = work;
+      std::sort(sorted.rbegin(), sorted.rend());
+      std::vector<RankTimes> kept;
+      for (size_t rank = 0; rank < work.size(); ++rank) {
+        if (rank % 2 == 0 || work[rank] >= sorted[3]) kept.push_back(steps[i].ranks[rank]);
+      }
+      steps[i].ranks = std::move(kept);
+    }
+    const Anatomy anatomy = Analyze(steps);
+    if (slow) {
+      EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(13, 15));
+      EXPECT_EQ(anatomy.verdict.persistence(), "persistent");
     } else {
       EXPECT_THAT(anatomy.causes, IsEmpty());
     }
+  }
+}
+
+TEST(AnatomyTest, ARankThatIsLateInEveryTenthStepIsNamedWithTheirShare) {
+  for (const int ranks : {2, 4}) {
+    const Fault stops = [](int64_t step, RankTimes* times) {
+      if (times->rank == 1 && step % 10 == 0) times->parts[kOther] += 60e-3;
+    };
+    const std::vector<StepTimes> clean = Steps(ranks, 400), slow = Steps(ranks, 400, stops);
+    const Anatomy anatomy = Analyze(slow);
+    EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
+    EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1)) << ranks;
+    EXPECT_EQ(anatomy.verdict.kind(), "other");
+    EXPECT_NEAR(anatomy.verdict.steps_share(), 0.1, 0.003);  // what comes after a reduction is late in the next step
+    const double gained = MeanStep(slow) - MeanStep(clean);
+    EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.1 * gained);
+  }
+}
+
+TEST(AnatomyTest, RanksThatAllStopNowAndThenAreNotNamedNorIsOneThatStopsSeldom) {
+  const auto stops = [](double of_rank_1, double of_others) {
+    return [=](int64_t step, RankTimes* times) {
+      const double drawn =
+          StableRandom(Mix({9, static_cast<uint64_t>(step), static_cast<uint64_t>(times->rank)})).Uniform();
+      if (drawn < (times->rank == 1 ? of_rank_1 : of_others)) times->parts[kForward] += 60e-3;
+    };
+  };
+  for (const int ranks : {2, 4, 8}) {
+    EXPECT_THAT(Analyze(Steps(ranks, 400, stops(0.1, 0.1))).verdict.ranks(), IsEmpty()) << ranks;
+    EXPECT_THAT(Analyze(Steps(ranks, 100, stops(0.1, 0))).verdict.ranks(), IsEmpty()) << ranks;
+    EXPECT_THAT(Analyze(Steps(ranks, 400, stops(0.2, 0.02))).verdict.ranks(), ElementsAre(1)) << ranks;
   }
 }
 

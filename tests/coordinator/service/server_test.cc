@@ -162,7 +162,7 @@ class ServerTest : public testing::Test {
  protected:
   ServerTest() {
     options_.run_folder = folder_.path();
-    options_.token = kToken;
+    options_.credentials.token = kToken;
     options_.config = ServiceConfig();
     options_.config_digest = "digest";
     options_.world = 2;
@@ -294,7 +294,7 @@ TEST_F(ServerTest, EveryCallNeedsTheToken) {
 }
 
 TEST_F(ServerTest, AServerWithoutATokenIsNotStarted) {
-  options_.token = "";
+  options_.credentials.token = "";
   EXPECT_EQ(CoordinatorServer::Start(options_).status(), absl::InvalidArgumentError("a coordinator needs a token"));
 }
 

@@ -14,6 +14,7 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::Pair;
+using ::testing::StartsWith;
 
 MpirunOptions Options() {
   MpirunOptions options;
@@ -54,6 +55,31 @@ TEST(MpirunCommandTest, IdleWorkersYieldOnlyWhenThereAreTooFewCores) {
   EXPECT_THAT(MpirunCommand(options).argv, Not(Contains("mpi_yield_when_idle")));
   options.cores = 5;
   EXPECT_THAT(MpirunCommand(options).argv, Contains("mpi_yield_when_idle"));
+}
+
+TEST(MpirunCommandTest, SeveralHostsAreReachedOverTheirOwnNetworkAlone) {
+  MpirunOptions options = Options();
+  options.hosts = {{"a", 2}, {"10.1.0.2", 4}};
+  options.networks = {"10.1.0.0/24"};
+  options.agent = {"ssh", "-o", "BatchMode=yes"};
+  options.prefix = {"nsenter", "--net=x"};
+  options.bind = true;
+  options.environment = {{"LOCKSTEP_CREDENTIALS", "/dev/shm/x/credentials"}};
+  options.token.clear();
+  const ChildOptions child = MpirunCommand(options);
+  const std::string line = absl::StrJoin(child.argv, " ");
+  EXPECT_THAT(line,
+              StartsWith("nsenter --net=x mpirun -np 2 --host a:2,10.1.0.2:4 --map-by slot:PE=3 --bind-to core "));
+  EXPECT_THAT(line, HasSubstr("--mca oob_tcp_if_include 10.1.0.0/24 --mca btl_tcp_if_include 10.1.0.0/24 "));
+  EXPECT_THAT(child.argv, Contains("ssh -o BatchMode=yes"));
+  EXPECT_THAT(line, HasSubstr("-x LOCKSTEP_CREDENTIALS "));
+  EXPECT_THAT(child.environment, Contains(Pair("LOCKSTEP_CREDENTIALS", "/dev/shm/x/credentials")));
+  EXPECT_THAT(child.argv, Not(Contains("mpi_yield_when_idle")));
+  options.bind = false;
+  options.yield = true;
+  const std::string crowded = absl::StrJoin(MpirunCommand(options).argv, " ");
+  EXPECT_THAT(crowded, HasSubstr("--map-by slot --bind-to none "));
+  EXPECT_THAT(crowded, HasSubstr("mpi_yield_when_idle 1"));
 }
 
 TEST(ParseMpirunOutputTest, FindsTheWorkerThatASignalKilled) {

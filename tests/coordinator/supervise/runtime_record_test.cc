@@ -56,7 +56,7 @@ TEST_F(RuntimeRecordsTest, ALiveRunIsFoundByItsFolderHoweverThatIsWritten) {
 
 TEST_F(RuntimeRecordsTest, NobodyElseCanReadARecordOrAToken) {
   ASSERT_TRUE(records_.Write(Record(IdentifyProcess(getpid()))).ok());
-  const absl::StatusOr<std::string> token_file = records_.WriteTokenFile(folder_ / "run", "c0ffee");
+  const absl::StatusOr<std::string> token_file = records_.WriteCredentials(folder_ / "run", "c0ffee");
   ASSERT_TRUE(token_file.ok());
   EXPECT_EQ(ModeOf(records_.folder()), 0700);
   EXPECT_EQ(ModeOf(records_.RecordPath(folder_ / "run")), 0600);
@@ -76,7 +76,7 @@ TEST_F(RuntimeRecordsTest, SweepTakesWhatIsDeadAndLeavesWhatLives) {
   RuntimeRecord dead = Record({self.pid, self.start + 1});
   dead.run_folder = folder_ / "other";
   ASSERT_TRUE(records_.Write(dead).ok());
-  ASSERT_TRUE(records_.WriteTokenFile(dead.run_folder, "f00").ok());
+  ASSERT_TRUE(records_.WriteCredentials(dead.run_folder, "f00").ok());
   records_.Sweep();
   EXPECT_TRUE(records_.Find(folder_ / "run").ok());
   EXPECT_EQ(ModeOf(records_.RecordPath(dead.run_folder)), -1);

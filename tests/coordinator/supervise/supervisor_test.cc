@@ -327,7 +327,8 @@ TEST_F(SupervisorTest, TheAftermathKillsWhatStaysAndRemovesWhatLies) {
   record.run_folder = folder_ / "run";
   ASSERT_TRUE(records.Write(record).ok());
   std::filesystem::create_directories(folder_ / "scratch/session");
-  CleanUpAfterSupervisor(token_, folder_ / "scratch", record.run_folder, records, absl::Milliseconds(100));
+  CleanUpAfterSupervisor({kTokenVariable, token_}, folder_ / "scratch", record.run_folder, records,
+                         absl::Milliseconds(100));
   int status = 0;
   EXPECT_EQ(waitpid(*pid, &status, WNOHANG), *pid);
   EXPECT_EQ(DescribeExit(status), "was killed by SIGKILL");

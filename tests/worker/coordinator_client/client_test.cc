@@ -59,7 +59,7 @@ TEST(GetRunTest, TriesAgainUntilTheCoordinatorHasStarted) {
   ASSERT_EQ(listen(listener, 1), 0);
   ClientOptions options;
   options.address = absl::StrCat("127.0.0.1:", ntohs(address.sin_port));
-  options.token = "0123456789abcdef";
+  options.credentials.token = "0123456789abcdef";
   options.connect_timeout = kLong;
   absl::StatusOr<GetRunReply> run;
   std::thread worker([&] { run = GetRun(options); });
@@ -86,7 +86,7 @@ TEST(GetRunTest, SaysWhereNobodyAnswers) {
 TEST(GetRunTest, AWrongTokenIsRefusedAtOnceWithTheCoordinatorsWords) {
   FakeCoordinator coordinator;
   ClientOptions options = coordinator.client();
-  options.token = "another";
+  options.credentials.token = "another";
   EXPECT_EQ(GetRun(options).status(), absl::UnauthenticatedError(absl::StrCat("the coordinator at ", options.address,
                                                                               ": this is not the run's token")));
 }

@@ -51,7 +51,7 @@ void FakeCoordinator::Die() {
 ClientOptions FakeCoordinator::client() const {
   ClientOptions options;
   options.address = absl::StrCat("127.0.0.1:", port_);
-  options.token = kToken;
+  options.credentials.token = kToken;
   return options;
 }
 

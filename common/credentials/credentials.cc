@@ -1,0 +1,77 @@
+#include "common/credentials/credentials.h"
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "common/base/file.h"
+#include "common/base/status.h"
+
+namespace lockstep {
+namespace {
+
+constexpr int64_t kMaxBytes = 256 << 10;
+
+// Each field with its name in the text.
+template <typename Self, typename Each>
+void ForEachField(Self* credentials, Each each) {
+  each("token", &credentials->token);
+  each("authority", &credentials->authority);
+  each("certificate", &credentials->certificate);
+  each("key", &credentials->key);
+  each("coordinator_name", &credentials->coordinator_name);
+}
+
+const char* Variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr || value[0] == '\0' ? nullptr : value;
+}
+
+}  // namespace
+
+std::string CredentialsText(const Credentials& credentials) {
+  nlohmann::json json;
+  ForEachField(&credentials, [&](const char* name, const std::string* value) { json[name] = *value; });
+  return json.dump();
+}
+
+absl::StatusOr<Credentials> ParseCredentials(absl::string_view text) {
+  const nlohmann::json json = nlohmann::json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
+  Credentials credentials;
+  bool right = json.is_object();
+  if (right) {
+    ForEachField(&credentials, [&](const char* name, std::string* value) {
+      const auto found = json.find(name);
+      right = right && found != json.end() && found->is_string();
+      if (right) *value = found->get<std::string>();
+    });
+  }
+  if (right && !credentials.token.empty()) return credentials;
+  return absl::InvalidArgumentError("holds no run's credentials; take the file that lockstep serve names");
+}
+
+absl::StatusOr<Credentials> CredentialsFromEnvironment() {
+  Credentials credentials;
+  if (const char* token = Variable("LOCKSTEP_TOKEN")) {
+    credentials.token = token;
+    return credentials;
+  }
+  if (const char* path = Variable("LOCKSTEP_TOKEN_FILE")) {
+    ASSIGN_OR_RETURN(const std::string content, FileSystem::Real()->Read(path, kMaxBytes));
+    credentials.token = std::string(absl::StripAsciiWhitespace(content));
+    return credentials;
+  }
+  const char* path = Variable(kCredentialsVariable);
+  if (path == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("no token: set ", kCredentialsVariable,
+                                                   " to the file with the run's credentials, or LOCKSTEP_TOKEN_FILE to "
+                                                   "one with its token"));
+  }
+  ASSIGN_OR_RETURN(const std::string content, FileSystem::Real()->Read(path, kMaxBytes));
+  absl::StatusOr<Credentials> read = ParseCredentials(absl::StripAsciiWhitespace(content));
+  if (!read.ok()) return absl::InvalidArgumentError(absl::StrCat(path, ": ", read.status().message()));
+  return read;
+}
+
+}  // namespace lockstep

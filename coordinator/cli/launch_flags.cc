@@ -1,0 +1,96 @@
+#include "coordinator/cli/launch_flags.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/base/file.h"
+#include "common/base/status.h"
+#include "coordinator/launch/lab.h"
+#include "coordinator/supervise/token.h"
+
+namespace lockstep {
+namespace {
+
+constexpr char kLaunch[] = "launch.json";
+constexpr int64_t kMaxLaunch = 16 << 20;
+
+// Each field with its name in the file.
+template <typename Self, typename Each>
+void ForEachField(Self* request, Each each) {
+  each("hosts", &request->hosts);
+  each("hostfile", &request->hostfile);
+  each("lab", &request->lab);
+  each("ssh", &request->ssh);
+}
+
+}  // namespace
+
+void AddTlsFlags(CLI::App* command, TlsFlags* flags) {
+  command->add_option("--tls-cert", flags->certificate, "A certificate of your own for calls between hosts (PEM)")
+      ->type_name("F");
+  command->add_option("--tls-key", flags->key, "Its key")->type_name("F");
+  command->add_option("--tls-ca", flags->authority, "The authority that signed it")->type_name("F");
+  command->add_flag("--insecure", flags->insecure, "No TLS between hosts: the token travels in the clear");
+}
+
+void AddClusterFlags(CLI::App* command, ClusterRequest* request) {
+  command->add_option("--hosts", request->hosts, "Run on these hosts, over ssh: a:4,b:4 (workers on each)")
+      ->type_name("H:N,…");
+  command->add_option("--hostfile", request->hostfile, "The same from a file, a host a line: a slots=4")
+      ->type_name("F");
+  // A flag, so that no word after it is taken for its name.
+  command->add_flag(absl::StrCat("--lab{", kDefaultLab, "}"), request->lab,
+                    "Run on the hosts of lockstep lab; --lab=NAME of another than 'lab'");
+  command->add_option("--ssh", request->ssh, "What reaches a host (default: ssh), with options: 'ssh -p 2222'")
+      ->type_name("CMD");
+}
+
+absl::StatusOr<RunCredentials> CredentialsFor(const TlsFlags& flags, bool loopback) {
+  ASSIGN_OR_RETURN(const std::string token, MakeToken());
+  const bool own = !flags.certificate.empty() || !flags.key.empty() || !flags.authority.empty();
+  if (own && flags.insecure) {
+    return absl::InvalidArgumentError("--insecure turns TLS off; leave it out, or leave out --tls-cert and the others");
+  }
+  if (own && (flags.certificate.empty() || flags.key.empty() || flags.authority.empty())) {
+    return absl::InvalidArgumentError("--tls-cert, --tls-key and --tls-ca belong together; give all three");
+  }
+  if (own) return ReadOwnCredentials(token, flags.certificate, flags.key, flags.authority);
+  if (!loopback && !flags.insecure) return MakeRunCredentials(token);
+  RunCredentials plain;
+  plain.coordinator.token = plain.worker.token = token;
+  return plain;
+}
+
+bool IsLoopback(const std::string& address) {
+  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
+         absl::StartsWith(address, "[::1]");
+}
+
+absl::Status SaveClusterRequest(const std::string& run_folder, const ClusterRequest& request) {
+  const std::string path = JoinPath(run_folder, kLaunch);
+  if (request.empty()) return FileSystem::Real()->RemoveAll(path);
+  ClusterRequest absolute = request;
+  if (!request.hostfile.empty()) absolute.hostfile = std::filesystem::absolute(request.hostfile);
+  nlohmann::ordered_json json;
+  ForEachField(&absolute, [&](const char* name, const std::string* value) {
+    if (!value->empty()) json[name] = *value;
+  });
+  return WriteFileAtomically(FileSystem::Real(), path, json.dump(1) + "\n");
+}
+
+absl::StatusOr<ClusterRequest> ReadClusterRequest(const std::string& run_folder) {
+  const std::string path = JoinPath(run_folder, kLaunch);
+  ASSIGN_OR_RETURN(const std::string text, FileSystem::Real()->Read(path, kMaxLaunch));
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  ClusterRequest request;
+  ForEachField(&request, [&](const char* name, std::string* value) {
+    if (json.is_object() && json.contains(name) && json[name].is_string()) *value = json[name].get<std::string>();
+  });
+  if (request.empty()) return absl::DataLossError(absl::StrCat(path, ": says no hosts; give --hosts or --hostfile"));
+  return request;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "coordinator/launch/authority.h"
+#include "coordinator/launch/cluster.h"
+
+namespace lockstep {
+
+// How the coordinator's calls are protected, as people ask for it.
+struct TlsFlags {
+  std::string certificate, key, authority;  // files of their own
+  bool insecure = false;
+};
+void AddTlsFlags(CLI::App* command, TlsFlags* flags);
+// --hosts, --hostfile, --lab, --ssh.
+void AddClusterFlags(CLI::App* command, ClusterRequest* request);
+
+// With a new token. Off loopback, or with files of one's own, with TLS unless --insecure says otherwise.
+absl::StatusOr<RunCredentials> CredentialsFor(const TlsFlags& flags, bool loopback);
+
+// Whether H:P, or H, is an address that only this machine reaches.
+bool IsLoopback(const std::string& address);
+
+// Where a run was launched, kept in its folder so that a resume goes there again. NotFound: on one machine.
+absl::Status SaveClusterRequest(const std::string& run_folder, const ClusterRequest& request);
+absl::StatusOr<ClusterRequest> ReadClusterRequest(const std::string& run_folder);
+
+}  // namespace lockstep

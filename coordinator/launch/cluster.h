@@ -1,0 +1,51 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "coordinator/launch/network.h"
+#include "coordinator/launch/reach.h"
+#include "coordinator/supervise/hosts.h"
+#include "coordinator/supervise/mpirun.h"
+
+namespace lockstep {
+
+// Which hosts a run is to use, as people say it: one of them, or none for this machine alone.
+struct ClusterRequest {
+  std::string hosts;     // a:4,b:4
+  std::string hostfile;  // a path
+  std::string lab;       // the name of one
+  std::string ssh;       // what reaches a host, with its options; empty: ssh
+  bool empty() const { return hosts.empty() && hostfile.empty() && lab.empty(); }
+};
+
+// Several hosts and how to get at them. Of a lab everything that belongs to the run is executed on its first host.
+struct Cluster {
+  std::vector<HostSlots> hosts;
+  std::vector<bool> here;  // by host: it is this machine
+  ClusterNetwork network;
+  Agent agent;
+  std::vector<std::string> prefix;  // words before a command that is to see the cluster's network
+
+  std::vector<std::string> Names() const;
+};
+// InvalidArgument: more than one way was asked for, or a file or list says what it should not. NotFound: a host's name,
+// or the lab. Unavailable: no way to a host. Looks at names and routes alone.
+absl::StatusOr<Cluster> FindCluster(const ClusterRequest& request);
+
+// Workers on hosts: so many on each, and how mpirun places them.
+struct Placement {
+  std::vector<HostSlots> hosts;  // those that get any, each with as many slots as workers
+  bool bind = false;             // each worker to cores of its own
+  bool yield = false;            // more threads than cores somewhere: who waits gives way
+};
+// Fills hosts in their order. `workers` 0: every slot. Where no host's slots are said the workers are shared out evenly;
+// else, and with `workers` 0, they are its cores divided by `threads`. FailedPrecondition: more workers than slots.
+absl::StatusOr<Placement> PlaceWorkers(const Cluster& cluster, const std::vector<HostFacts>& facts, int workers,
+                                       int threads);
+
+// What mpirun has to be told of it.
+void Describe(const Cluster& cluster, const Placement& placement, MpirunOptions* options);
+
+}  // namespace lockstep

@@ -1,0 +1,163 @@
+#include "coordinator/launch/reach.h"
+
+#include <algorithm>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "common/base/file.h"
+#include "common/base/status.h"
+#include "coordinator/supervise/process.h"
+#include "coordinator/supervise/token.h"
+
+namespace lockstep {
+namespace {
+
+constexpr size_t kAtOnce = 32;
+constexpr int kSshFailed = 255;
+constexpr char kFolder[] = "/dev/shm";
+constexpr char kName[] = "lockstep-run-";
+
+// For a POSIX shell, between single quotes.
+std::string Quoted(absl::string_view text) {
+  return absl::StrCat("'", absl::StrReplaceAll(text, {{"'", "'\\''"}}), "'");
+}
+
+// A run's processes have its folder in their environment; of folders that nobody has, nobody lives. What a shell's
+// start-up files print is told from the answers by their first word. Hosts may be one machine, and share the folder.
+constexpr char kPrepare[] = R"sh(
+umask 077
+for old in @FOLDER@/@NAME@*; do
+  [ -d "$old" ] && [ -O "$old" ] && [ "$old" != @SCRATCH@ ] && ! grep -qsF "$old" /proc/[0-9]*/environ && rm -rf "$old"
+done
+mkdir -p @SCRATCH@ || exit 1
+cat > @SCRATCH@/credentials.$$ <<'LOCKSTEP-END' && mv @SCRATCH@/credentials.$$ @SCRATCH@/credentials || exit 1
+@CREDENTIALS@
+LOCKSTEP-END
+echo "lockstep-host machine $(cat /proc/sys/kernel/random/boot_id)"
+echo "lockstep-host cores $(nproc)"
+echo "lockstep-host physical $(sort -u /sys/devices/system/cpu/cpu*/topology/core_cpus_list 2>/dev/null | wc -l)"
+command -v @WORKER@ >/dev/null && echo "lockstep-host worker yes"
+echo "lockstep-host ready yes"
+)sh";
+
+constexpr char kClear[] = R"sh(
+for one in $(grep -lsF @SCRATCH@ /proc/[0-9]*/environ); do
+  pid=${one#/proc/}; pid=${pid%/environ}
+  [ "$pid" = $$ ] || kill -KILL "$pid" 2>/dev/null
+done
+rm -rf @SCRATCH@
+)sh";
+
+std::string PrepareScript(const HostNeeds& needs) {
+  return absl::StrReplaceAll(kPrepare, {{"@FOLDER@", kFolder},
+                                        {"@NAME@", kName},
+                                        {"@SCRATCH@", Quoted(needs.scratch)},
+                                        {"@CREDENTIALS@", needs.credentials},
+                                        {"@WORKER@", Quoted(needs.worker_program)}});
+}
+
+std::string ClearScript(const std::string& scratch) {
+  return absl::StrReplaceAll(kClear, {{"@SCRATCH@", Quoted(scratch)}});
+}
+
+absl::StatusOr<Captured> RunScript(const std::string& host, bool here, const Agent& agent, const std::string& script,
+                                   absl::Duration timeout) {
+  ChildOptions child;
+  child.argv = {"sh", "-c", "exec \"$@\" 2>&1", "sh"};
+  if (!here) {
+    child.argv.insert(child.argv.end(), agent.words.begin(), agent.words.end());
+    child.argv.push_back(host);
+  }
+  child.argv.insert(child.argv.end(), {"sh", "-s"});
+  return RunAndCapture(child, script, timeout);
+}
+
+std::string LastLine(absl::string_view text) {
+  const std::vector<absl::string_view> lines = absl::StrSplit(absl::StripAsciiWhitespace(text), '\n');
+  return std::string(absl::StripAsciiWhitespace(lines.back()));
+}
+
+absl::StatusOr<HostFacts> Prepare(const std::string& host, bool here, const Agent& agent, const HostNeeds& needs,
+                                  absl::Duration timeout) {
+  const absl::StatusOr<Captured> ran = RunScript(host, here, agent, PrepareScript(needs), timeout);
+  const std::string try_it = absl::StrCat("; try: ", agent.words[0], " ", host, " true");
+  if (absl::IsDeadlineExceeded(ran.status())) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("host ", host, " gave no answer within ", absl::FormatDuration(timeout), try_it));
+  }
+  if (!ran.ok()) return absl::FailedPreconditionError(absl::StrCat("host ", host, ": ", ran.status().message()));
+  std::map<std::string, std::string> said;
+  for (const absl::string_view line : absl::StrSplit(ran->output, '\n')) {
+    const std::vector<std::string> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+    if (words.size() == 3 && words[0] == "lockstep-host") said[words[1]] = words[2];
+  }
+  if (said.count("ready") == 0) {
+    const std::string last = LastLine(ran->output);
+    const bool unreached = !here && ran->exit_code == kSshFailed;
+    return absl::FailedPreconditionError(absl::StrCat(
+        "host ", host, unreached ? " cannot be reached without a prompt: " : " cannot be made ready: ",
+        last.empty() ? absl::StrCat(agent.words[0], " ended with exit code ", ran->exit_code) : last, try_it));
+  }
+  if (said.count("worker") == 0) {
+    return absl::FailedPreconditionError(absl::StrCat("host ", host, ": ", needs.worker_program,
+                                                      " is not there; put lockstep-worker under the same path on every "
+                                                      "host, or name where it is in LOCKSTEP_WORKER"));
+  }
+  HostFacts facts;
+  facts.host = host;
+  facts.machine = said["machine"];
+  if (!absl::SimpleAtoi(said["cores"], &facts.cores)) facts.cores = 1;
+  if (!absl::SimpleAtoi(said["physical"], &facts.physical)) facts.physical = 0;
+  return facts;
+}
+
+// `does` for each host's place, some of them at once.
+template <typename Does>
+void ForEachHost(size_t hosts, Does does) {
+  for (size_t begin = 0; begin < hosts; begin += kAtOnce) {
+    std::vector<std::thread> threads;
+    for (size_t i = begin; i < std::min(hosts, begin + kAtOnce); ++i) threads.emplace_back([=] { does(i); });
+    for (std::thread& thread : threads) thread.join();
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<HostFacts>> PrepareHosts(const std::vector<std::string>& hosts,
+                                                    const std::vector<bool>& here, const Agent& agent,
+                                                    const HostNeeds& needs, absl::Duration timeout) {
+  std::vector<absl::StatusOr<HostFacts>> answers(hosts.size(), absl::UnknownError(""));
+  ForEachHost(hosts.size(), [&](size_t i) { answers[i] = Prepare(hosts[i], here[i], agent, needs, timeout); });
+  std::vector<HostFacts> facts;
+  for (absl::StatusOr<HostFacts>& answer : answers) {
+    if (!answer.ok()) {
+      ClearHosts(hosts, here, agent, needs.scratch, timeout);
+      return answer.status();
+    }
+    facts.push_back(*std::move(answer));
+  }
+  return facts;
+}
+
+void ClearHosts(const std::vector<std::string>& hosts, const std::vector<bool>& here, const Agent& agent,
+                const std::string& scratch, absl::Duration timeout) {
+  ForEachHost(hosts.size(),
+              [&](size_t i) { RunScript(hosts[i], here[i], agent, ClearScript(scratch), timeout).IgnoreError(); });
+}
+
+std::string HostCredentialsPath(const std::string& scratch) { return JoinPath(scratch, "credentials"); }
+
+absl::StatusOr<std::string> HostScratchPath() {
+  ASSIGN_OR_RETURN(const std::string random, MakeToken());
+  return absl::StrCat(kFolder, "/", kName, random.substr(0, 16));
+}
+
+}  // namespace lockstep

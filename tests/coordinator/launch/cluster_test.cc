@@ -1,0 +1,75 @@
+#include "coordinator/launch/cluster.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace lockstep {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+Cluster Of(std::vector<HostSlots> hosts) {
+  Cluster cluster;
+  cluster.hosts = std::move(hosts);
+  return cluster;
+}
+
+HostFacts Facts(const std::string& host, const std::string& machine, int cores) {
+  return {host, machine, cores, cores};
+}
+
+TEST(PlaceWorkersTest, HostsAreFilledInTheirOrder) {
+  const auto placement = PlaceWorkers(Of({{"a", 4}, {"b", 4}, {"c", 4}}),
+                                      {Facts("a", "1", 8), Facts("b", "2", 8), Facts("c", "3", 8)}, 6, 2);
+  ASSERT_TRUE(placement.ok()) << placement.status();
+  EXPECT_THAT(placement->hosts, ElementsAre(HostSlots{"a", 4}, HostSlots{"b", 2}));
+  EXPECT_TRUE(placement->bind);
+  EXPECT_FALSE(placement->yield);
+}
+
+TEST(PlaceWorkersTest, SlotsThatAreNotSaidAreCoresByThreads) {
+  const auto placement = PlaceWorkers(Of({{"a", 0}, {"b", 0}}), {Facts("a", "1", 8), Facts("b", "2", 1)}, 0, 2);
+  ASSERT_TRUE(placement.ok()) << placement.status();
+  EXPECT_THAT(placement->hosts, ElementsAre(HostSlots{"a", 4}, HostSlots{"b", 1}));
+  EXPECT_FALSE(placement->bind);
+  EXPECT_TRUE(placement->yield) << "two threads on the one core of b";
+}
+
+TEST(PlaceWorkersTest, HostsWithoutSlotsShareTheWorkers) {
+  const auto placement = PlaceWorkers(Of({{"a", 0}, {"b", 0}, {"c", 0}}),
+                                      {Facts("a", "1", 1), Facts("b", "2", 8), Facts("c", "3", 8)}, 4, 1);
+  ASSERT_TRUE(placement.ok()) << placement.status();
+  EXPECT_THAT(placement->hosts, ElementsAre(HostSlots{"a", 2}, HostSlots{"b", 1}, HostSlots{"c", 1}));
+  EXPECT_TRUE(placement->yield);
+}
+
+TEST(PlaceWorkersTest, HostsThatAreOneMachineAreNotBoundToTheSameCores) {
+  const auto placement = PlaceWorkers(Of({{"a", 2}, {"b", 2}}), {Facts("a", "1", 4), Facts("b", "1", 4)}, 0, 1);
+  ASSERT_TRUE(placement.ok()) << placement.status();
+  EXPECT_FALSE(placement->bind);
+  EXPECT_FALSE(placement->yield);
+  EXPECT_TRUE(PlaceWorkers(Of({{"a", 4}, {"b", 4}}), {Facts("a", "1", 4), Facts("b", "1", 4)}, 0, 1)->yield);
+}
+
+TEST(PlaceWorkersTest, MoreWorkersThanSlotsAreRefused) {
+  const auto placement = PlaceWorkers(Of({{"a", 1}, {"b", 1}}), {Facts("a", "1", 8), Facts("b", "2", 8)}, 3, 1);
+  EXPECT_EQ(placement.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(placement.status().message(), HasSubstr("--workers 3: the hosts have 2 slots"));
+}
+
+TEST(FindClusterTest, OneWayAlone) {
+  EXPECT_THAT(FindCluster({"a:1", "hosts.txt", "", ""}).status().message(),
+              HasSubstr("give one of --hosts, --hostfile"));
+  EXPECT_THAT(FindCluster({"a:0", "", "", ""}).status().message(), HasSubstr("--hosts: 'a:0'"));
+}
+
+TEST(FindClusterTest, OptionsOfSshComeBeforeOurs) {
+  const auto cluster = FindCluster({"localhost:2", "", "", "ssh -p 2222"});
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  EXPECT_THAT(cluster->agent.words, ElementsAre("ssh", "-p", "2222", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"));
+  EXPECT_THAT(cluster->here, ElementsAre(true));
+}
+
+}  // namespace
+}  // namespace lockstep

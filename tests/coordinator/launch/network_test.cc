@@ -1,0 +1,59 @@
+#include "coordinator/launch/network.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace lockstep {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+const LocalAddress kRack = {"eth1", "10.1.0.9", "10.1.0.0/24", false};
+const LocalAddress kOffice = {"eth0", "192.168.0.9", "192.168.0.0/16", false};
+const LocalAddress kSelf = {"lo", "127.0.0.1", "127.0.0.0/8", true};
+
+TEST(NetworkOfTest, HostsInOneNetworkUseThatOneAlone) {
+  const ClusterNetwork network =
+      NetworkOf({{"10.1.0.9", kRack, true, true}, {"10.1.0.1", kRack, false, true}, {"10.1.0.2", kRack, false, true}});
+  EXPECT_TRUE(network.remote);
+  EXPECT_THAT(network.networks, ElementsAre("10.1.0.0/24"));
+  EXPECT_EQ(network.listen, "10.1.0.9");
+}
+
+TEST(NetworkOfTest, AHostBehindARouterIsNamedByItsAddress) {
+  const ClusterNetwork network = NetworkOf({{"10.1.0.1", kRack, false, true}, {"172.16.5.4", kOffice, false, false}});
+  EXPECT_THAT(network.networks, ElementsAre("10.1.0.0/24", "192.168.0.0/16", "172.16.5.4/32"));
+}
+
+TEST(NetworkOfTest, ThisMachineAloneNeedsNoNetwork) {
+  const ClusterNetwork network = NetworkOf({{"127.0.0.1", kSelf, true, true}});
+  EXPECT_FALSE(network.remote);
+  EXPECT_THAT(network.networks, IsEmpty());
+  EXPECT_EQ(network.listen, "127.0.0.1");
+}
+
+TEST(RouteToTest, ThisMachineIsHereByEveryNameOfIt) {
+  const auto local = LocalAddresses();
+  ASSERT_TRUE(local.ok()) << local.status();
+  ASSERT_TRUE(std::any_of(local->begin(), local->end(), [](const LocalAddress& one) { return one.loopback; }));
+  for (const LocalAddress& one : *local) {
+    if (one.address.find(':') != std::string::npos) continue;
+    const auto route = RouteTo(one.address, *local);
+    ASSERT_TRUE(route.ok()) << route.status();
+    EXPECT_TRUE(route->here) << one.address;
+  }
+  EXPECT_TRUE(RouteTo("localhost", *local)->here);
+}
+
+TEST(RouteToTest, ANameThatIsNoneSaysSo) {
+  const auto route = RouteTo("no-such-host.invalid", *LocalAddresses());
+  EXPECT_EQ(route.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(route.status().message(), HasSubstr("host no-such-host.invalid: "));
+}
+
+}  // namespace
+}  // namespace lockstep

@@ -1,0 +1,219 @@
+"""A cluster on this machine: `lockstep lab`, and training on it. As root."""
+import argparse
+import json
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+import numpy
+
+from support import LOCKSTEP, ROOT, Case, checkpoint, family, listening, run, start, status, step_now, tensors, traces, wait_for
+
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from lab import why_not  # noqa: E402
+
+NAME = "e2e"
+ROUNDS = 3  # --rounds N: of up and down, and of kills in the middle
+CARRIER = """
+import socket, sys, time
+if sys.argv[1] == "receive":
+    server = socket.create_server(("", 4747))
+    print("listening", flush=True)
+    stream, start, got, since = server.accept()[0], time.monotonic(), 0, None
+    while time.monotonic() < start + float(sys.argv[2]):
+        piece = len(stream.recv(1 << 20))
+        if since is None and time.monotonic() > start + 0.3 * float(sys.argv[2]):
+            since, got = time.monotonic(), 0  # the burst is through, and TCP has found its rate
+        got += piece
+    print(got / (time.monotonic() - since))
+else:
+    stream = socket.create_connection((sys.argv[2], 4747), timeout=10)
+    try:
+        while True:
+            stream.sendall(bytes(1 << 18))
+    except OSError:
+        pass
+"""
+# Of what a link carries at its rate, headers take their share: 66 bytes of 1514.
+PAYLOAD = 1448 / 1514
+
+
+def spaces():
+    return {path.name for path in pathlib.Path("/run/netns").glob(f"lockstep-{NAME}*")}
+
+
+def left():
+    """What a lab could leave behind."""
+    states = {str(path) for path in pathlib.Path("/run/lockstep-labs").glob(f"{NAME}*")}
+    links = subprocess.run(["ip", "-br", "link"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return spaces() | states | {line.split()[0] for line in links.splitlines() if not line.startswith(("lo", "eth", "ifb", "docker", "br-", "veth"))}
+
+
+def lab(what, *words, **options):
+    return run("lab", what, "--name", NAME, *words, **options)
+
+
+def on(host, *words):
+    return [LOCKSTEP, "lab", "on", "--name", NAME, str(host), *map(str, words)]
+
+
+def goodput(one, other, seconds=2.0):
+    """Bytes a second of one TCP stream from one host to another."""
+    receiver = subprocess.Popen(on(other, sys.executable, "-c", CARRIER, "receive", seconds), stdout=subprocess.PIPE, text=True)
+    sender = None
+    try:
+        assert receiver.stdout.readline() == "listening\n"
+        sender = subprocess.Popen(on(one, sys.executable, "-c", CARRIER, "send", f"10.77.0.{other}"))
+        return float(receiver.communicate(timeout=seconds + 20)[0])
+    finally:
+        for process in filter(None, (sender, receiver)):
+            process.kill()
+            process.wait()
+
+
+@unittest.skipIf(why_not(), why_not())
+class Labs(Case):
+    def setUp(self):
+        super().setUp()
+        lab("down")
+        self.before = left()
+        self.addCleanup(lab, "down")
+
+    def test_links_have_the_rate_that_was_asked_for(self):
+        for hosts, mbit in ((2, 200), (4, 100), (8, 500)):
+            lab("up", "--hosts", hosts, "--rate", f"{mbit}mbit", "--per-host", "2:rate=50mbit")
+            for one, other, expected in ((1, 2, 50), (1, hosts, 50 if hosts == 2 else mbit)):
+                rate = goodput(one, other) * 8e-6 / PAYLOAD
+                self.assertLessEqual(abs(rate - expected), 0.05 * expected, f"{hosts} hosts, {one} to {other}: {rate} mbit, not {expected}")
+            lab("rate", "20mbit")
+            self.assertLessEqual(abs(goodput(1, 2) * 8e-6 / PAYLOAD - 20), 1)
+            lab("rate", "40mbit", 1)
+            listed = run("lab", "list").stdout
+            self.assertRegex(listed, rf"{NAME} +host1 +10\.77\.0\.1 +40Mbit")
+            self.assertRegex(listed, r"host2 +10\.77\.0\.2 +20Mbit")
+            lab("down")
+
+    def test_a_link_that_is_cut_carries_nothing_until_it_is_mended(self):
+        lab("up", "--hosts", 2)
+        ping = on(1, sys.executable, "-c", "import socket; socket.create_connection(('10.77.0.2', 9), timeout=0.5)")
+        self.assertIn("Connection refused", subprocess.run(ping, stderr=subprocess.PIPE, text=True).stderr)
+        lab("cut", 2)
+        self.assertNotIn("Connection refused", subprocess.run(ping, stderr=subprocess.PIPE, text=True).stderr)
+        lab("mend", 2)
+        wait_for(lambda: "Connection refused" in subprocess.run(ping, stderr=subprocess.PIPE, text=True).stderr, "the link to carry again")
+
+    def test_up_and_down_leave_nothing(self):
+        for _ in range(ROUNDS):
+            lab("up", "--hosts", 3, "--rate", "1gbit")
+            stays = subprocess.Popen(on(2, "sleep", "300"))
+            lab("down")
+            self.assertEqual(left(), self.before)
+            self.assertEqual(stays.wait(10), -signal.SIGKILL)
+
+    def test_what_is_killed_in_the_middle_is_cleaned_by_the_next(self):
+        chance = random.Random(7)
+        for turn in range(ROUNDS):
+            for what in (["up", "--hosts", 8, "--rate", "1gbit"], ["down"]):
+                if what == ["down"]:
+                    lab("up", "--hosts", 8)
+                process = start("lab", what[0], "--name", NAME, *what[1:], stdout=subprocess.DEVNULL)
+                time.sleep(chance.uniform(0, 0.25))  # anywhere in it
+                process.kill()
+                process.wait()
+                process.stderr.close()
+                if turn % 2 == 0:
+                    lab("down")
+                else:
+                    run("lab", "up", "--name", f"{NAME}2", "--hosts", 1)  # another lab's
+                    run("lab", "down", "--name", f"{NAME}2")
+                    if spaces():  # it was not killed in the middle
+                        lab("down")
+                self.assertEqual(left(), self.before)
+
+    def test_what_is_asked_wrongly_is_said_and_changes_nothing(self):
+        for words, said in ((["up", "--hosts", 0], "1 to 200 hosts"), (["up", "--hosts", 2, "--rate", "fast"], "'fast' is no rate"),
+                            (["up", "--hosts", 2, "--per-host", "3:rate=1mbit"], "host 3"), (["up", "--hosts", 2, "--per-host", "1:speed=2"], "--per-host 1:speed=2"),
+                            (["cut", 1], f"no lab '{NAME}'"), (["rate", "1gbit"], f"no lab '{NAME}'"), (["up"], "--hosts")):
+            done = lab(*words, code=2)
+            self.assertIn(said, done.stderr)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            self.assertEqual(left(), self.before)
+        lab("up", "--hosts", 2)
+        self.assertIn("already", lab("up", "--hosts", 2, code=2).stderr)
+        self.assertIn("no host 3", lab("cut", 3, code=2).stderr)
+
+
+@unittest.skipIf(why_not(), why_not())
+class TrainingOnALab(Case):
+    def setUp(self):
+        super().setUp()
+        lab("down")
+        lab("up", "--hosts", 2, "--rate", "1gbit")
+        self.addCleanup(lab, "down")
+        self.before = traces()
+
+    def test_the_same_parameters_as_on_one_machine(self):
+        config = self.small(convergence__max_steps=20)
+        run("run", config, "--workers", 2, "--out", self.folder / "here")
+        run("run", config, "--workers", 2, f"--lab={NAME}", "--out", self.folder / "there")
+        one, other = (tensors(checkpoint(self.folder / name) / "model.safetensors") for name in ("here", "there"))
+        for name in one:
+            self.assertLessEqual(float(numpy.abs(one[name] - other[name]).max()), 1e-5, name)
+        self.assertEqual(traces(), self.before)
+
+    def test_a_live_run_answers_from_outside_and_no_secret_lies_about(self):
+        out = self.folder / "live"
+        job = self.start("run", self.small(convergence__max_epochs=100000), "--workers", 2, f"--lab={NAME}", "--out", out)
+        wait_for(lambda: step_now(out) > 3, "steps")
+        self.assertEqual(status(out)["phase"], "training")
+        coordinator = next(pid for pid, line in family(job.pid).items() if " serve " in line)
+        bound = {address.split(":")[0][-8:] for address, _ in listening(coordinator)}
+        self.assertEqual(bound, {"01004D0A"}, "10.77.0.1, in /proc's byte order")
+        secret = json.loads(next(path for path in pathlib.Path("/dev/shm").glob("lockstep-run-*/credentials")).read_text())
+        words = [secret["token"], secret["key"].splitlines()[1]]
+        for line in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                text = line.read_text(errors="replace")
+            except OSError:
+                continue
+            self.assertFalse([word for word in words if word in text], text)
+        run("stop", out)
+        self.assertEqual(job.wait(60), 0)
+        for path in out.rglob("*"):
+            if path.is_file():
+                self.assertFalse([word for word in words if word.encode() in path.read_bytes()], path)
+        self.assertEqual(traces(), self.before)
+
+    def test_a_cut_link_ends_the_run_with_who_was_lost_and_a_resume_goes_on(self):
+        out = self.folder / "cut"
+        config = self.small(convergence__max_epochs=100000, communication__timeout=3, checkpoint__every_steps=10)
+        job = self.start("run", config, "--workers", 2, f"--lab={NAME}", "--out", out)
+        wait_for(lambda: (checkpoint(out) / "MANIFEST.json").exists(), "a checkpoint")
+        lab("cut", 2)
+        since = time.monotonic()
+        self.assertEqual(job.wait(30), 1)
+        self.assertLess(time.monotonic() - since, 3 + 5 + 3)
+        said = job.stderr.read().strip().splitlines()
+        self.assertRegex(said[0], r"rank 1|worker 1|host2", said)
+        lab("mend", 2)
+        wait_for(lambda: traces() == self.before, "nothing left", timeout=10)
+        done = run("run", "--resume", out, "--set", "convergence.max_steps=60")
+        self.assertIn("2 workers", done.stdout)
+
+
+def main():
+    global ROUNDS
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    arguments, rest = parser.parse_known_args()
+    ROUNDS = arguments.rounds
+    unittest.main(argv=[sys.argv[0], *rest], verbosity=2)
+
+
+if __name__ == "__main__":
+    main()
