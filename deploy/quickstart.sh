@@ -7,5 +7,6 @@ deploy/install_npm.sh build/npm
 deploy/build.sh release
 [[ -e data/digits/val-labels-idx1-ubyte ]] || build/bin/lockstep dataset make digits --out data/digits
 run=runs/quickstart-$(date +%Y%m%d-%H%M%S)
-build/bin/lockstep run deploy/examples/digits-cnn.yaml --workers 2 --out "$run"
+root=(); [[ $(id -u) != 0 ]] || root=(--allow-root)
+build/bin/lockstep run deploy/examples/digits-cnn.yaml --workers 2 --out "$run" "${root[@]}"
 echo "quickstart: trained; look again with: build/bin/lockstep status $run"

@@ -40,7 +40,9 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--output", flags->offline.output, "File to write (default: standard output)")->type_name("F");
   app->add_flag("--json", flags->offline.json, "As JSON");
   AddBenchFlags(app, &flags->bench);
-  app->footer("The run's token is in LOCKSTEP_TOKEN, or in the file that LOCKSTEP_TOKEN_FILE names.");
+  app->footer(
+      "The run's token and certificates are in the file that LOCKSTEP_CREDENTIALS names; or its token alone in\n"
+      "LOCKSTEP_TOKEN, or in the file that LOCKSTEP_TOKEN_FILE names.");
 }
 
 int RunOffline(const Flags& flags) {

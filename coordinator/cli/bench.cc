@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/cores.h"
 #include "common/base/file.h"
+#include "common/base/status.h"
 #include "coordinator/cli/command.h"
 #include "coordinator/cli/worker_program.h"
 #include "coordinator/supervise/mpirun.h"
@@ -22,7 +23,7 @@ struct Arguments {
   std::string algorithms, sizes = "deepbench", min, max;
   std::string segment;  // for tuning
   double factor = 2, seconds = 0.5, timeout = 60;
-  bool json = false;
+  bool json = false, allow_root = false;
 };
 
 std::vector<std::string> WorkerArguments(const Arguments& a) {
@@ -44,6 +45,7 @@ std::vector<std::string> WorkerArguments(const Arguments& a) {
 
 // Becomes mpirun, so that its end and signals are this program's. Returns only if that is impossible.
 absl::Status BecomeMpirun(const Arguments& a) {
+  RETURN_IF_ERROR(CheckRoot(a.allow_root));
   MpirunOptions options;
   options.workers = a.workers;
   options.worker_program = WorkerProgram();
@@ -89,6 +91,7 @@ void AddBench(CLI::App* app, Action* action) {
   allreduce->add_option("--seconds", arguments->seconds, "Calls of each algorithm and size take at least (default 0.5)")
       ->type_name("S");
   allreduce->add_option("--timeout", arguments->timeout, "Deadline of a call (default 60)")->type_name("S");
+  allreduce->add_flag("--allow-root", arguments->allow_root, "Ranks may run as root");
   allreduce->add_flag("--json", arguments->json, "As JSON");
   allreduce->add_option("--segment-bytes", arguments->segment)->group("");
   allreduce->footer(

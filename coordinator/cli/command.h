@@ -33,6 +33,7 @@ void AddReport(CLI::App* app, Action* action);
 void AddVerify(CLI::App* app, Action* action);
 void AddDataset(CLI::App* app, Action* action);
 void AddBench(CLI::App* app, Action* action);
+void AddDoctor(CLI::App* app, Action* action);
 void AddLab(CLI::App* app, Action* action);
 
 // Prints "lockstep: <message>" on standard error and returns 2 for what the caller can mend (bad usage, config, input),

@@ -44,8 +44,16 @@ void AddClusterFlags(CLI::App* command, ClusterRequest* request) {
   // A flag, so that no word after it is taken for its name.
   command->add_flag(absl::StrCat("--lab{", kDefaultLab, "}"), request->lab,
                     "Run on the hosts of lockstep lab; --lab=NAME of another than 'lab'");
+  command->add_flag("--slurm", request->slurm, "Run on the hosts of the Slurm job that this is part of");
   command->add_option("--ssh", request->ssh, "What reaches a host (default: ssh), with options: 'ssh -p 2222'")
       ->type_name("CMD");
+}
+
+absl::Status CheckTlsFlags(const TlsFlags& flags, bool hosts) {
+  const bool any = flags.insecure || !flags.certificate.empty() || !flags.key.empty() || !flags.authority.empty();
+  if (hosts || !any) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "--tls-cert, --tls-key, --tls-ca and --insecure are for calls between hosts; leave them out, or give --hosts");
 }
 
 absl::StatusOr<RunCredentials> CredentialsFor(const TlsFlags& flags, bool loopback) {
@@ -75,6 +83,7 @@ absl::Status SaveClusterRequest(const std::string& run_folder, const ClusterRequ
   ClusterRequest absolute = request;
   if (!request.hostfile.empty()) absolute.hostfile = std::filesystem::absolute(request.hostfile);
   nlohmann::ordered_json json;
+  if (request.slurm) json["slurm"] = true;
   ForEachField(&absolute, [&](const char* name, const std::string* value) {
     if (!value->empty()) json[name] = *value;
   });
@@ -89,6 +98,7 @@ absl::StatusOr<ClusterRequest> ReadClusterRequest(const std::string& run_folder)
   ForEachField(&request, [&](const char* name, std::string* value) {
     if (json.is_object() && json.contains(name) && json[name].is_string()) *value = json[name].get<std::string>();
   });
+  request.slurm = json.is_object() && json.value("slurm", nlohmann::json()) == true;
   if (request.empty()) return absl::DataLossError(absl::StrCat(path, ": says no hosts; give --hosts or --hostfile"));
   return request;
 }

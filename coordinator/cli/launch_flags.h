@@ -15,8 +15,11 @@ struct TlsFlags {
   bool insecure = false;
 };
 void AddTlsFlags(CLI::App* command, TlsFlags* flags);
-// --hosts, --hostfile, --lab, --ssh.
+// --hosts, --hostfile, --lab, --slurm, --ssh.
 void AddClusterFlags(CLI::App* command, ClusterRequest* request);
+
+// InvalidArgument: TLS is asked for, or refused, where no call leaves this machine (`hosts` false).
+absl::Status CheckTlsFlags(const TlsFlags& flags, bool hosts);
 
 // With a new token. Off loopback, or with files of one's own, with TLS unless --insecure says otherwise.
 absl::StatusOr<RunCredentials> CredentialsFor(const TlsFlags& flags, bool loopback);

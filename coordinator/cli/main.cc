@@ -29,6 +29,7 @@ void Describe(CLI::App* app, Action* action) {
   AddVerify(app, action);
   AddDataset(app, action);
   AddBench(app, action);
+  AddDoctor(app, action);
   AddLab(app, action);
   // Last: subcommands would inherit it.
   app->footer(

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/cores.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
 #include "common/checkpoint/checkpoint.h"
@@ -26,10 +27,17 @@ absl::StatusOr<std::vector<Override>> ParseOverrides(const std::vector<std::stri
   return overrides;
 }
 
-absl::StatusOr<PreparedRun> Resolve(RunConfig config, std::optional<int> workers) {
+// Of this machine.
+int ThreadsThatFit(int workers) { return std::max(1, PhysicalCores() / workers); }
+
+absl::StatusOr<PreparedRun> Resolve(RunConfig config, const LaunchSize& size) {
   PreparedRun run;
   run.config = std::move(config);
-  if (workers.has_value()) run.config.set_workers(*workers);
+  if (size.workers.has_value()) run.config.set_workers(*size.workers);
+  if (run.config.workers() == 0) run.config.set_workers(PhysicalCores());
+  if (run.config.threads() == 0) {
+    run.config.set_threads(size.threads > 0 ? size.threads : ThreadsThatFit(run.config.workers()));
+  }
   ASSIGN_OR_RETURN(const std::unique_ptr<Dataset> train, OpenDataset(run.config.data(), Split::kTrain));
   ASSIGN_OR_RETURN(const std::unique_ptr<Dataset> validation, OpenDataset(run.config.data(), Split::kValidation));
   DataFacts facts;
@@ -47,16 +55,16 @@ absl::StatusOr<PreparedRun> Resolve(RunConfig config, std::optional<int> workers
 }  // namespace
 
 absl::StatusOr<PreparedRun> PrepareRun(const std::string& config_path, const std::vector<std::string>& overrides,
-                                       std::optional<int> workers) {
+                                       const LaunchSize& size) {
   ASSIGN_OR_RETURN(const std::vector<Override> parsed, ParseOverrides(overrides));
   ASSIGN_OR_RETURN(RunConfig config, LoadConfig(config_path, parsed));
-  absl::StatusOr<PreparedRun> run = Resolve(std::move(config), workers);
+  absl::StatusOr<PreparedRun> run = Resolve(std::move(config), size);
   if (!run.ok()) return AtItsPlace(run.status(), config_path, parsed);
   return run;
 }
 
 absl::StatusOr<PreparedRun> PrepareResume(const std::string& run_folder, const std::vector<std::string>& overrides,
-                                          std::optional<int> workers) {
+                                          const LaunchSize& size) {
   if (IsLive(run_folder)) {
     return absl::FailedPreconditionError(
         absl::StrCat(run_folder, ": is live; stop it first with: lockstep stop ", ShellWord(run_folder)));
@@ -64,8 +72,12 @@ absl::StatusOr<PreparedRun> PrepareResume(const std::string& run_folder, const s
   ASSIGN_OR_RETURN(const std::vector<Override> parsed, ParseOverrides(overrides));
   ASSIGN_OR_RETURN(RunConfig config, ConfigOfRun(run_folder));
   const std::string digest = ConfigDigest(config);
+  if (size.workers.value_or(0) > config.workers()) {
+    const int fit = size.threads > 0 ? size.threads : ThreadsThatFit(*size.workers);
+    config.set_threads(std::min(config.threads(), fit));
+  }
   RETURN_IF_ERROR(OverrideForResume(parsed, &config));
-  ASSIGN_OR_RETURN(PreparedRun run, Resolve(std::move(config), workers));
+  ASSIGN_OR_RETURN(PreparedRun run, Resolve(std::move(config), size));
   if (run.digest != digest) {
     return absl::FailedPreconditionError(absl::StrCat(run_folder, ": the data in ", run.config.data().path(),
                                                       " are not those that this run was trained on"));
@@ -76,6 +88,14 @@ absl::StatusOr<PreparedRun> PrepareResume(const std::string& run_folder, const s
     RETURN_IF_ERROR(CheckSameData(*state, run_folder, run.config.data().path(), run.train_samples, run.data_digest));
   }
   return run;
+}
+
+absl::StatusOr<ConfigSize> SizeOfConfig(const std::string& config_path, const std::string& run_folder,
+                                        const std::vector<std::string>& overrides) {
+  ASSIGN_OR_RETURN(const std::vector<Override> parsed, ParseOverrides(overrides));
+  ASSIGN_OR_RETURN(RunConfig config, run_folder.empty() ? LoadConfig(config_path, parsed) : ConfigOfRun(run_folder));
+  if (!run_folder.empty()) RETURN_IF_ERROR(OverrideForResume(parsed, &config));
+  return ConfigSize{config.workers(), config.threads()};
 }
 
 absl::StatusOr<std::string> DescribePlan(const PreparedRun& run) {

@@ -1,10 +1,13 @@
 #include <unistd.h>
 
+#include <algorithm>
+#include <csignal>
 #include <iostream>
 #include <memory>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "common/base/cores.h"
 #include "common/base/file.h"
@@ -19,6 +22,7 @@
 #include "coordinator/cli/screen.h"
 #include "coordinator/cli/worker_program.h"
 #include "coordinator/launch/reach.h"
+#include "coordinator/launch/slurm.h"
 #include "coordinator/observe/text.h"
 #include "coordinator/supervise/mpirun.h"
 #include "coordinator/supervise/runtime_record.h"
@@ -29,8 +33,8 @@
 namespace lockstep {
 namespace {
 
-// For all hosts, at once.
-constexpr absl::Duration kPrepareTimeout = absl::Seconds(30), kClearTimeout = absl::Seconds(5);
+// For all hosts, at once. One that a cut link hides is left to the next run there.
+constexpr absl::Duration kPrepareTimeout = absl::Seconds(30), kClearTimeout = absl::Milliseconds(1500);
 
 struct RunArguments {
   std::string config, resume, out;
@@ -39,6 +43,7 @@ struct RunArguments {
   std::optional<int> workers;
   ClusterRequest cluster;
   TlsFlags tls;
+  bool allow_root = false;
   bool dry_run = false, settings = false, setting_names = false;
 };
 
@@ -49,10 +54,15 @@ struct Launch {
   RunCredentials credentials;
   std::optional<Cluster> cluster;  // unset: this machine alone
   Placement placement;
-  std::string socket;  // for this user's commands, where calls have TLS
+  std::string socket;  // for this user's commands, where workers come from other hosts
   bool resume = false;
   const std::string& token() const { return credentials.coordinator.token; }
 };
+
+void ClearCluster(const Launch& launch) {
+  const Cluster& cluster = *launch.cluster;
+  ClearHosts(cluster.Names(), cluster.here, cluster.agent, launch.scratch, kClearTimeout);
+}
 
 // Shows the run while it is supervised. Owns its runtime record and its temporary folder: both are made once the
 // coordinator is there, which removes them should this process be killed.
@@ -63,13 +73,15 @@ class RunView : public SupervisorView {
   absl::Status OnReady(const std::string& address, pid_t coordinator) override {
     RuntimeRecord record;
     record.run_folder = launch_.folder;
-    address_ = launch_.credentials.coordinator.tls() ? absl::StrCat("unix:", launch_.socket) : address;
+    address_ = launch_.socket.empty() ? address : absl::StrCat("unix:", launch_.socket);
     record.address = address_;
     record.token = launch_.token();
     record.scratch = launch_.scratch;
     record.supervisor = IdentifyProcess(getpid());
     record.coordinator = IdentifyProcess(coordinator);
-    if (!launch_.cluster.has_value()) RETURN_IF_ERROR(MakeScratch(launch_.scratch));
+    // On this machine too, which may be none of the cluster's hosts.
+    RETURN_IF_ERROR(launch_.cluster.has_value() ? FileSystem::Real()->MakeFolders(launch_.scratch, 0700)
+                                                : MakeScratch(launch_.scratch));
     return records_.Write(record);
   }
 
@@ -86,7 +98,7 @@ class RunView : public SupervisorView {
   }
 
   void CleanUp() override {
-    if (launch_.cluster.has_value()) ClearCluster(*launch_.cluster);
+    if (launch_.cluster.has_value()) ClearCluster(launch_);
     FileSystem::Real()->RemoveAll(launch_.scratch).IgnoreError();
     records_.Remove(launch_.folder);
   }
@@ -100,10 +112,6 @@ class RunView : public SupervisorView {
   }
 
  private:
-  void ClearCluster(const Cluster& cluster) {
-    ClearHosts(cluster.Names(), cluster.here, cluster.agent, launch_.scratch, kClearTimeout);
-  }
-
   const Launch& launch_;
   const RuntimeRecords& records_;
   std::string address_;
@@ -118,7 +126,7 @@ void AddCluster(const Launch& launch, const std::string& credentials, Supervisor
   argv.insert(argv.begin(), launch.cluster->prefix.begin(), launch.cluster->prefix.end());
   argv.insert(argv.end(),
               {"--listen", absl::StrCat(launch.cluster->network.listen, ":0"), "--credentials", credentials});
-  if (!launch.socket.empty()) argv.insert(argv.end(), {"--socket", launch.socket});
+  argv.insert(argv.end(), {"--socket", launch.socket});
 }
 
 MpirunOptions MpirunOf(const Launch& launch, const std::string& address, const std::string& log) {
@@ -169,33 +177,39 @@ WorkerDeath WithPid(WorkerDeath death, const StatusReply& last) {
   return death;
 }
 
+// "; on a:4,b:4 over 10.1.0.0/24".
+std::string PlaceText(const Launch& launch) {
+  const std::vector<std::string>& networks = launch.cluster->network.networks;
+  return absl::StrCat("; on ", HostsText(launch.placement.hosts), networks.empty() ? "" : " over ",
+                      absl::StrJoin(networks, ", "));
+}
+
 std::string FirstLine(const Launch& launch) {
   const RunConfig& config = launch.run.config;
   return absl::StrCat(launch.folder, ": ", CountText(int64_t{config.workers()}, "worker"), ", ",
                       config.data().global_batch_size(), " samples a step, ",
                       CountText(static_cast<double>(launch.run.train_samples)), " to train, ",
-                      CountText(static_cast<double>(launch.run.val_samples)), " to validate");
+                      CountText(static_cast<double>(launch.run.val_samples)), " to validate",
+                      launch.cluster.has_value() ? PlaceText(launch) : "");
 }
 
-absl::StatusOr<int> Supervise(Launch launch, const RuntimeRecords& records, SignalWatch* signals) {
+absl::StatusOr<int> Supervise(Launch* launch, const RuntimeRecords& records, SignalWatch* signals) {
   std::string credentials;  // the coordinator's, in a file that is removed with the runtime record
-  if (launch.cluster.has_value()) {
+  if (launch->cluster.has_value()) {
     ASSIGN_OR_RETURN(credentials,
-                     records.WriteCredentials(launch.folder, CredentialsText(launch.credentials.coordinator)));
-    if (launch.credentials.coordinator.tls()) {
-      ASSIGN_OR_RETURN(launch.socket, records.SocketPath(launch.folder));
-    }
+                     records.WriteCredentials(launch->folder, CredentialsText(launch->credentials.coordinator)));
+    ASSIGN_OR_RETURN(launch->socket, records.SocketPath(launch->folder));
   } else {
-    launch.scratch = ScratchPath(records.folder());
+    launch->scratch = ScratchPath(records.folder());
   }
-  std::cout << FirstLine(launch) << std::endl;
-  RunView view(launch, records);
-  SupervisedEnd end = Supervisor(OptionsOf(launch, credentials), signals, &view).Run();
+  std::cout << FirstLine(*launch) << std::endl;
+  RunView view(*launch, records);
+  SupervisedEnd end = Supervisor(OptionsOf(*launch, credentials), signals, &view).Run();
   const StatusReply last = view.Close();
   // Nothing was trained: with what was wrong mended, the same command works.
-  if (end.exit_code == kExitBadUsage && !launch.resume) RemoveRunFolder(launch.folder);
+  if (end.exit_code == kExitBadUsage && !launch->resume) RemoveRunFolder(launch->folder);
   if (end.killed_worker.has_value()) end.why = DescribeWorkerDeath(WithPid(*end.killed_worker, last));
-  if (end.started) return PrintEndOfRun(launch.folder, end.exit_code, end.why);
+  if (end.started) return PrintEndOfRun(launch->folder, end.exit_code, end.why);
   std::cerr << "lockstep: " << end.why << std::endl;
   return end.exit_code;
 }
@@ -204,66 +218,94 @@ absl::StatusOr<int> Supervise(Launch launch, const RuntimeRecords& records, Sign
 absl::StatusOr<ClusterRequest> RequestOf(const RunArguments& arguments, const std::string& folder) {
   if (!arguments.cluster.empty() || folder.empty()) return arguments.cluster;
   const absl::StatusOr<ClusterRequest> before = ReadClusterRequest(folder);
-  return absl::IsNotFound(before.status()) ? ClusterRequest() : before;
+  if (absl::IsNotFound(before.status())) return ClusterRequest();
+  if (before.ok() && before->slurm && !InSlurm()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        folder, ": was started as a job of Slurm's; submit it again, or say where to go on (--hosts localhost)"));
+  }
+  return before;
 }
 
-// Every host ready for the run's workers, `launch->placement` of at most so many (0: every slot).
-absl::Status PrepareCluster(const ClusterRequest& request, int workers, int threads, Launch* launch) {
-  ASSIGN_OR_RETURN(launch->cluster, FindCluster(request));
-  const Cluster& cluster = *launch->cluster;
+// Every host ready for the run's workers: `launch->placement`. Whatever follows, ClearHosts is then owed.
+absl::Status PrepareCluster(const RunArguments& arguments, const ClusterRequest& request, Launch* launch) {
+  ASSIGN_OR_RETURN(const ConfigSize size, SizeOfConfig(arguments.config, launch->folder, arguments.set));
+  ASSIGN_OR_RETURN(Cluster cluster, FindCluster(request));
   ASSIGN_OR_RETURN(launch->scratch, HostScratchPath());
   const HostNeeds needs = {WorkerProgram(), launch->scratch, CredentialsText(launch->credentials.worker)};
   ASSIGN_OR_RETURN(const std::vector<HostFacts> facts,
                    PrepareHosts(cluster.Names(), cluster.here, cluster.agent, needs, kPrepareTimeout));
-  absl::StatusOr<Placement> placement = PlaceWorkers(cluster, facts, workers, threads);
-  if (!placement.ok()) ClearHosts(cluster.Names(), cluster.here, cluster.agent, launch->scratch, kClearTimeout);
-  RETURN_IF_ERROR(placement.status());
-  launch->placement = *std::move(placement);
+  launch->cluster = std::move(cluster);
+  ASSIGN_OR_RETURN(launch->placement,
+                   PlaceWorkers(*launch->cluster, facts, arguments.workers.value_or(size.workers), size.threads));
   return absl::OkStatus();
 }
 
-absl::StatusOr<PreparedRun> PrepareConfig(const RunArguments& arguments, const std::string& folder) {
-  return folder.empty() ? PrepareRun(arguments.config, arguments.set, arguments.workers)
-                        : PrepareResume(folder, arguments.set, arguments.workers);
+// Reads the config and looks at the data.
+absl::Status PrepareTraining(const RunArguments& arguments, const LaunchSize& size, Launch* launch) {
+  ASSIGN_OR_RETURN(launch->run, launch->resume ? PrepareResume(launch->folder, arguments.set, size)
+                                               : PrepareRun(arguments.config, arguments.set, size));
+  return CheckDevice(launch->run.config);
 }
 
-absl::StatusOr<Launch> Prepare(const RunArguments& arguments) {
-  Launch launch;
-  launch.resume = !arguments.resume.empty();
-  if (launch.resume) {
-    ASSIGN_OR_RETURN(launch.folder, FindRunFolder(arguments.resume));
+absl::Status ShowPlan(const RunArguments& arguments, Launch* launch) {
+  RETURN_IF_ERROR(PrepareTraining(arguments, {arguments.workers}, launch));
+  ASSIGN_OR_RETURN(const std::string plan, DescribePlan(launch->run));
+  std::cout << plan << std::flush;
+  return absl::OkStatus();
+}
+
+absl::Status MakeFolder(const RunArguments& arguments, const ClusterRequest& request, Launch* launch) {
+  if (launch->resume) {
+    RETURN_IF_ERROR(SaveRunConfig(launch->folder, launch->run.config));
+  } else {
+    ASSIGN_OR_RETURN(launch->folder, MakeRunFolder(arguments.out, launch->run.config, absl::Now()));
   }
-  ASSIGN_OR_RETURN(launch.run, PrepareConfig(arguments, launch.folder));
-  RETURN_IF_ERROR(CheckDevice(launch.run.config));
-  return launch;
+  return SaveClusterRequest(launch->folder, request);
+}
+
+bool WasTold(SignalWatch* signals) {
+  const std::vector<int> seen = signals->Read();
+  return std::any_of(seen.begin(), seen.end(), [](int number) { return number != SIGCHLD; });
+}
+
+absl::StatusOr<int> Start(const RunArguments& arguments, Launch* launch) {
+  RETURN_IF_ERROR(CheckRoot(arguments.allow_root));
+  ASSIGN_OR_RETURN(const RuntimeRecords records, RuntimeRecords::Open());
+  records.Sweep();
+  SweepScratch(records.folder());
+  ASSIGN_OR_RETURN(const ClusterRequest request, RequestOf(arguments, launch->folder));
+  RETURN_IF_ERROR(CheckTlsFlags(arguments.tls, !request.empty()));
+  ASSIGN_OR_RETURN(launch->credentials, CredentialsFor(arguments.tls, request.empty()));
+  // From here on a signal leaves nothing on other hosts.
+  ASSIGN_OR_RETURN(SignalWatch signals, SignalWatch::Start());
+  LaunchSize size = {arguments.workers};
+  if (!request.empty()) {
+    RETURN_IF_ERROR(PrepareCluster(arguments, request, launch));
+    size = {launch->placement.workers(), launch->placement.threads};
+  }
+  RETURN_IF_ERROR(PrepareTraining(arguments, size, launch));
+  if (WasTold(&signals)) return absl::CancelledError("stopped before it began");
+  RETURN_IF_ERROR(MakeFolder(arguments, request, launch));
+  return Supervise(launch, records, &signals);
 }
 
 absl::StatusOr<int> RunChecked(RunArguments arguments) {
   if (!arguments.inject.empty()) {
     ASSIGN_OR_RETURN(arguments.set.emplace_back(), InjectOverride(arguments.inject));
   }
-  ASSIGN_OR_RETURN(Launch launch, Prepare(arguments));
+  Launch launch;
+  launch.resume = !arguments.resume.empty();
+  if (launch.resume) {
+    ASSIGN_OR_RETURN(launch.folder, FindRunFolder(arguments.resume));
+  }
   if (arguments.dry_run) {
-    ASSIGN_OR_RETURN(const std::string plan, DescribePlan(launch.run));
-    std::cout << plan << std::flush;
+    RETURN_IF_ERROR(ShowPlan(arguments, &launch));
     return kExitDone;
   }
-  ASSIGN_OR_RETURN(const RuntimeRecords records, RuntimeRecords::Open());
-  records.Sweep();
-  SweepScratch(records.folder());
-  ASSIGN_OR_RETURN(const ClusterRequest request, RequestOf(arguments, launch.folder));
-  ASSIGN_OR_RETURN(launch.credentials, CredentialsFor(arguments.tls, request.empty()));
-  if (!request.empty()) {
-    RETURN_IF_ERROR(PrepareCluster(request, launch.run.config.workers(), launch.run.config.threads(), &launch));
-  }
-  ASSIGN_OR_RETURN(SignalWatch signals, SignalWatch::Start());
-  if (launch.resume) {
-    RETURN_IF_ERROR(SaveRunConfig(launch.folder, launch.run.config));
-  } else {
-    ASSIGN_OR_RETURN(launch.folder, MakeRunFolder(arguments.out, launch.run.config, absl::Now()));
-  }
-  RETURN_IF_ERROR(SaveClusterRequest(launch.folder, request));
-  return Supervise(std::move(launch), records, &signals);
+  absl::StatusOr<int> code = Start(arguments, &launch);
+  // Whatever came between, the hosts were made ready.
+  if (!code.ok() && launch.cluster.has_value()) ClearCluster(launch);
+  return code;
 }
 
 int RunCommand(const RunArguments& arguments) {
@@ -293,7 +335,9 @@ void AddRun(CLI::App* app, Action* action) {
   auto arguments = std::make_shared<RunArguments>();
   command->add_option("CONFIG", arguments->config, "YAML file of the run")->type_name("");
   command->add_option("--resume", arguments->resume, "Go on with this run from its last checkpoint")->type_name("RUN");
-  command->add_option("--workers", arguments->workers, "Worker processes; wins over the config")
+  command
+      ->add_option("--workers", arguments->workers,
+                   "Worker processes; wins over the config (default: one a core, or every slot of the hosts)")
       ->type_name("N")
       ->check(CLI::Range(1, 100000).description(""));
   command->add_option("--out", arguments->out, "The run's folder: new or empty (default runs/<name>-<time>)")
@@ -311,6 +355,7 @@ void AddRun(CLI::App* app, Action* action) {
       ->allow_extra_args(false);
   AddClusterFlags(command, &arguments->cluster);
   AddTlsFlags(command, &arguments->tls);
+  command->add_flag("--allow-root", arguments->allow_root, "Workers may run as root; in a container they may anyway");
   command->add_flag("--dry-run", arguments->dry_run, "Show the resolved config and the plan; start nothing");
   command->add_flag("--settings", arguments->settings, "List every setting of a config");
   command->add_flag("--setting-names", arguments->setting_names)->group("");  // for the shell's completion

@@ -159,11 +159,11 @@ absl::StatusOr<PreparedRun> PrepareByHand(ServeArguments arguments, std::string*
   }
   if (!arguments.resume.empty()) {
     ASSIGN_OR_RETURN(*folder, FindRunFolder(arguments.resume));
-    ASSIGN_OR_RETURN(PreparedRun resumed, PrepareResume(*folder, arguments.set, arguments.workers));
+    ASSIGN_OR_RETURN(PreparedRun resumed, PrepareResume(*folder, arguments.set, {arguments.workers}));
     RETURN_IF_ERROR(SaveRunConfig(*folder, resumed.config));
     return resumed;
   }
-  ASSIGN_OR_RETURN(PreparedRun run, PrepareRun(arguments.config, arguments.set, arguments.workers));
+  ASSIGN_OR_RETURN(PreparedRun run, PrepareRun(arguments.config, arguments.set, {arguments.workers}));
   ASSIGN_OR_RETURN(*folder, MakeRunFolder(arguments.out, run.config, absl::Now()));
   return run;
 }

@@ -73,7 +73,7 @@ class ServeLoop {
   }
 
   void OnSignal(int number) {
-    if (number == SIGCHLD) return;
+    if (number == SIGCHLD || (number == SIGUSR1 && signals_seen_ > 0)) return;
     const std::string by = absl::StrCat(SignalName(number), " to lockstep serve");
     if (++signals_seen_ == 1) {
       screen_.Line("stopping after a checkpoint; again to stop at once");

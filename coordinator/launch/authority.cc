@@ -12,6 +12,7 @@
 
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/file.h"
@@ -22,8 +23,7 @@ namespace {
 
 constexpr char kCoordinatorName[] = "coordinator.lockstep";
 constexpr char kWorkerName[] = "worker.lockstep";
-constexpr long kDay = 24 * 60 * 60;
-constexpr long kValidFrom = -30 * kDay, kValidTo = 3650 * kDay;
+constexpr int kValidFromDays = -30, kValidToDays = 3650;
 constexpr int64_t kMaxPem = 1 << 20;
 
 template <typename T, void (*kFree)(T*)>
@@ -34,6 +34,10 @@ using Key = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY, EVP_PKEY_free>>;
 using Certificate = std::unique_ptr<X509, Free<X509, X509_free>>;
 using Store = std::unique_ptr<X509_STORE, Free<X509_STORE, X509_STORE_free>>;
 using StoreContext = std::unique_ptr<X509_STORE_CTX, Free<X509_STORE_CTX, X509_STORE_CTX_free>>;
+struct FreeStack {
+  void operator()(STACK_OF(X509) * stack) const { sk_X509_free(stack); }  // its certificates belong to others
+};
+using Stack = std::unique_ptr<STACK_OF(X509), FreeStack>;
 struct FreeBio {
   void operator()(BIO* bio) const { BIO_free_all(bio); }
 };
@@ -77,7 +81,7 @@ absl::Status SetRandomSerial(X509* certificate) {
 }
 
 // Signed by `by`; null: by itself, as an authority.
-absl::StatusOr<Issued> Issue(const char* name, const Issued* by) {
+absl::StatusOr<Issued> Issue(const char* name, const Issued* by, absl::Time now) {
   Issued issued;
   issued.key = Key(EVP_EC_gen("P-256"));
   issued.certificate = Certificate(X509_new());
@@ -85,8 +89,9 @@ absl::StatusOr<Issued> Issue(const char* name, const Issued* by) {
   if (issued.key == nullptr || certificate == nullptr) return OpenSslError("making the run's certificates");
   X509_set_version(certificate, 2);
   RETURN_IF_ERROR(SetRandomSerial(certificate));
-  X509_gmtime_adj(X509_getm_notBefore(certificate), kValidFrom);
-  X509_gmtime_adj(X509_getm_notAfter(certificate), kValidTo);
+  time_t from = absl::ToTimeT(now);
+  X509_time_adj_ex(X509_getm_notBefore(certificate), kValidFromDays, 0, &from);
+  X509_time_adj_ex(X509_getm_notAfter(certificate), kValidToDays, 0, &from);
   X509_set_pubkey(certificate, issued.key.get());
   X509_NAME* const subject = X509_get_subject_name(certificate);
   X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name), -1, -1, 0);
@@ -96,10 +101,9 @@ absl::StatusOr<Issued> Issue(const char* name, const Issued* by) {
     RETURN_IF_ERROR(AddExtension(certificate, issuer, NID_basic_constraints, "critical,CA:TRUE,pathlen:0"));
     RETURN_IF_ERROR(AddExtension(certificate, issuer, NID_key_usage, "critical,keyCertSign"));
   } else {
-    const bool serves = name == kCoordinatorName;
     RETURN_IF_ERROR(AddExtension(certificate, issuer, NID_basic_constraints, "critical,CA:FALSE"));
     RETURN_IF_ERROR(AddExtension(certificate, issuer, NID_key_usage, "critical,digitalSignature"));
-    RETURN_IF_ERROR(AddExtension(certificate, issuer, NID_ext_key_usage, serves ? "serverAuth" : "clientAuth"));
+    RETURN_IF_ERROR(AddExtension(certificate, issuer, NID_ext_key_usage, "serverAuth,clientAuth"));
     RETURN_IF_ERROR(AddExtension(certificate, issuer, NID_subject_alt_name, absl::StrCat("DNS:", name)));
   }
   EVP_PKEY* const signer = by == nullptr ? issued.key.get() : by->key.get();
@@ -121,8 +125,9 @@ absl::StatusOr<std::string> PemOf(EVP_PKEY* key) {
   return Content(bio.get());
 }
 
-absl::StatusOr<Credentials> SideOf(const std::string& token, const char* name, const Issued& authority) {
-  ASSIGN_OR_RETURN(const Issued issued, Issue(name, &authority));
+absl::StatusOr<Credentials> SideOf(const std::string& token, const char* name, const Issued& authority,
+                                   absl::Time now) {
+  ASSIGN_OR_RETURN(const Issued issued, Issue(name, &authority, now));
   Credentials side;
   side.token = token;
   side.coordinator_name = kCoordinatorName;
@@ -140,23 +145,41 @@ absl::Status Wrong(const std::string& path, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(path, ": ", what));
 }
 
-absl::StatusOr<Certificate> ReadCertificate(const std::string& path, const std::string& pem) {
-  Certificate certificate(PEM_read_bio_X509(Memory(pem).get(), nullptr, nullptr, nullptr));
-  if (certificate == nullptr) return Wrong(path, "holds no certificate in PEM");
-  return certificate;
+// All that are in it, in order.
+absl::StatusOr<std::vector<Certificate>> ReadCertificates(const std::string& path, const std::string& pem) {
+  std::vector<Certificate> all;
+  const Bio bio = Memory(pem);
+  while (X509* const one = PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)) all.emplace_back(one);
+  ERR_clear_error();  // that there are no more
+  if (all.empty()) return Wrong(path, "holds no certificate in PEM");
+  return all;
 }
 
-absl::Status CheckSigned(const std::string& path, X509* certificate, const std::string& authority_path,
-                         const std::string& authority_pem) {
-  ASSIGN_OR_RETURN(const Certificate authority, ReadCertificate(authority_path, authority_pem));
+// `chain`: the certificate, and what is between it and an authority.
+absl::Status CheckSigned(const std::string& path, const std::vector<Certificate>& chain,
+                         const std::string& authority_path, const std::string& authority_pem) {
+  ASSIGN_OR_RETURN(const std::vector<Certificate> authorities, ReadCertificates(authority_path, authority_pem));
   const Store store(X509_STORE_new());
   const StoreContext context(X509_STORE_CTX_new());
-  X509_STORE_add_cert(store.get(), authority.get());
+  const Stack between(sk_X509_new_null());
+  for (const Certificate& one : authorities) X509_STORE_add_cert(store.get(), one.get());
+  for (size_t i = 1; i < chain.size(); ++i) sk_X509_push(between.get(), chain[i].get());
   X509_STORE_set_flags(store.get(), X509_V_FLAG_PARTIAL_CHAIN);
-  X509_STORE_CTX_init(context.get(), store.get(), certificate, nullptr);
+  if (X509_STORE_CTX_init(context.get(), store.get(), chain[0].get(), between.get()) != 1) {
+    return OpenSslError("checking a certificate");
+  }
   if (X509_verify_cert(context.get()) == 1) return absl::OkStatus();
   const int error = X509_STORE_CTX_get_error(context.get());
   return Wrong(path, absl::StrCat("is not accepted by ", authority_path, ": ", X509_verify_cert_error_string(error)));
+}
+
+// Both the coordinator and the workers show it.
+absl::Status CheckPurposes(const std::string& path, X509* certificate) {
+  for (const int purpose : {X509_PURPOSE_SSL_SERVER, X509_PURPOSE_SSL_CLIENT}) {
+    if (X509_check_purpose(certificate, purpose, 0) == 1) continue;
+    return Wrong(path, "is not for servers and clients both; give one with serverAuth and clientAuth");
+  }
+  return absl::OkStatus();
 }
 
 // The first host that the certificate is for; empty: it names none.
@@ -176,11 +199,11 @@ std::string HostNamed(X509* certificate) {
 
 }  // namespace
 
-absl::StatusOr<RunCredentials> MakeRunCredentials(const std::string& token) {
-  ASSIGN_OR_RETURN(const Issued authority, Issue("lockstep run", nullptr));
+absl::StatusOr<RunCredentials> MakeRunCredentials(const std::string& token, absl::Time now) {
+  ASSIGN_OR_RETURN(const Issued authority, Issue("lockstep run", nullptr, now));
   RunCredentials run;
-  ASSIGN_OR_RETURN(run.coordinator, SideOf(token, kCoordinatorName, authority));
-  ASSIGN_OR_RETURN(run.worker, SideOf(token, kWorkerName, authority));
+  ASSIGN_OR_RETURN(run.coordinator, SideOf(token, kCoordinatorName, authority, now));
+  ASSIGN_OR_RETURN(run.worker, SideOf(token, kWorkerName, authority, now));
   return run;
 }
 
@@ -191,19 +214,21 @@ absl::StatusOr<RunCredentials> ReadOwnCredentials(const std::string& token, cons
   ASSIGN_OR_RETURN(own.certificate, FileSystem::Real()->Read(certificate_path, kMaxPem));
   ASSIGN_OR_RETURN(own.key, FileSystem::Real()->Read(key_path, kMaxPem));
   ASSIGN_OR_RETURN(own.authority, FileSystem::Real()->Read(authority_path, kMaxPem));
-  ASSIGN_OR_RETURN(const Certificate certificate, ReadCertificate(certificate_path, own.certificate));
+  ASSIGN_OR_RETURN(const std::vector<Certificate> chain, ReadCertificates(certificate_path, own.certificate));
+  X509* const certificate = chain[0].get();
   // Nobody is asked for a password.
   const auto no_password = [](char*, int, int, void*) { return -1; };
   const Key key(PEM_read_bio_PrivateKey(Memory(own.key).get(), nullptr, no_password, nullptr));
   if (key == nullptr) return Wrong(key_path, "holds no private key in PEM, or one with a password");
-  if (X509_check_private_key(certificate.get(), key.get()) != 1) {
+  if (X509_check_private_key(certificate, key.get()) != 1) {
     return Wrong(key_path, absl::StrCat("is not the key of ", certificate_path));
   }
-  if (X509_cmp_current_time(X509_get0_notAfter(certificate.get())) < 0) {
+  if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
     return Wrong(certificate_path, "has expired");
   }
-  RETURN_IF_ERROR(CheckSigned(certificate_path, certificate.get(), authority_path, own.authority));
-  own.coordinator_name = HostNamed(certificate.get());
+  RETURN_IF_ERROR(CheckSigned(certificate_path, chain, authority_path, own.authority));
+  RETURN_IF_ERROR(CheckPurposes(certificate_path, certificate));
+  own.coordinator_name = HostNamed(certificate);
   return RunCredentials{own, own};
 }
 

@@ -10,11 +10,24 @@
 #include "common/base/file.h"
 #include "common/base/status.h"
 #include "coordinator/launch/lab.h"
+#include "coordinator/launch/slurm.h"
 
 namespace lockstep {
 namespace {
 
 constexpr int64_t kMaxHostfile = 16 << 20;
+
+// The agent is for getting hosts ready alone.
+absl::Status FindSlurm(Cluster* cluster) {
+  ASSIGN_OR_RETURN(const std::vector<SlurmHost> hosts, SlurmHostsHere());
+  for (const SlurmHost& one : hosts) {
+    cluster->hosts.push_back(one.slots);
+    cluster->cores.push_back(one.cores);
+  }
+  cluster->slurm = true;
+  cluster->agent.words = {"srun", "--overlap", "--nodes=1", "--ntasks=1", "--quiet", "-w"};
+  return absl::OkStatus();
+}
 
 absl::StatusOr<std::vector<HostSlots>> HostsOf(const ClusterRequest& request) {
   if (!request.hosts.empty()) {
@@ -33,6 +46,7 @@ absl::StatusOr<Cluster> FindLab(const std::string& name) {
   Cluster cluster;
   for (const int number : numbers) cluster.hosts.push_back({Lab::AddressOf(number), 0});
   cluster.here.assign(cluster.hosts.size(), false);
+  cluster.addresses = cluster.Names();
   cluster.network = Lab::Network();
   cluster.agent.words = lab.AgentWords();
   cluster.prefix = lab.CommandOn(numbers.front(), {});
@@ -47,17 +61,33 @@ std::vector<std::string> Cluster::Names() const {
   return names;
 }
 
+int Placement::workers() const {
+  return std::accumulate(hosts.begin(), hosts.end(), 0, [](int sum, const HostSlots& one) { return sum + one.slots; });
+}
+
 absl::StatusOr<Cluster> FindCluster(const ClusterRequest& request) {
-  const int ways = !request.hosts.empty() + !request.hostfile.empty() + !request.lab.empty();
+  const int ways = !request.hosts.empty() + !request.hostfile.empty() + !request.lab.empty() + request.slurm;
   if (ways > 1) {
-    return absl::InvalidArgumentError("give one of --hosts, --hostfile and --lab; each says where the workers go");
+    return absl::InvalidArgumentError(
+        "give one of --hosts, --hostfile, --lab and --slurm; each says where the workers go");
   }
-  if (!request.lab.empty()) return FindLab(request.lab);
+  if (!request.lab.empty() && request.ssh.empty()) return FindLab(request.lab);
+  if (request.hosts.empty() && request.hostfile.empty() && !request.slurm) {
+    return absl::InvalidArgumentError("--ssh: is a command for --hosts and --hostfile; give one of them");
+  }
+  const std::vector<std::string> ssh = absl::StrSplit(request.ssh, ' ', absl::SkipEmpty());
+  if (!request.ssh.empty() && (request.slurm || ssh.empty())) {
+    return absl::InvalidArgumentError("--ssh: is a command for --hosts and --hostfile, as 'ssh -p 2222'");
+  }
   Cluster cluster;
-  ASSIGN_OR_RETURN(cluster.hosts, HostsOf(request));
+  if (request.slurm) {
+    RETURN_IF_ERROR(FindSlurm(&cluster));
+  } else {
+    ASSIGN_OR_RETURN(cluster.hosts, HostsOf(request));
+  }
   if (!request.ssh.empty()) {
     // Its own options first: ssh takes the first value of each.
-    std::vector<std::string> words = absl::StrSplit(request.ssh, ' ', absl::SkipEmpty());
+    std::vector<std::string> words = ssh;
     words.insert(words.end(), cluster.agent.words.begin() + 1, cluster.agent.words.end());
     cluster.agent.words = std::move(words);
   }
@@ -66,17 +96,28 @@ absl::StatusOr<Cluster> FindCluster(const ClusterRequest& request) {
   for (const HostSlots& one : cluster.hosts) {
     ASSIGN_OR_RETURN(Route route, RouteTo(one.host, local));
     cluster.here.push_back(route.here);
+    cluster.addresses.push_back(route.address);
     routes.push_back(std::move(route));
   }
   cluster.network = NetworkOf(routes);
+  // This machine may be named by an address that only it reaches.
+  for (size_t i = 0; i < routes.size(); ++i) {
+    if (routes[i].here && cluster.network.remote) cluster.addresses[i] = cluster.network.listen;
+  }
   return cluster;
 }
 
 namespace {
 
+// Where two share their arithmetic they count as one.
+int CoresOf(const Cluster& cluster, const std::vector<HostFacts>& facts, size_t host) {
+  if (!cluster.cores.empty()) return cluster.cores[host];
+  return facts[host].physical > 0 ? std::min(facts[host].cores, facts[host].physical) : facts[host].cores;
+}
+
 // Of each host, where they are not said: its share of the workers, or of its machine's cores.
-std::vector<int> SlotsOf(const std::vector<HostSlots>& hosts, const std::vector<HostFacts>& facts, int workers,
-                         int threads) {
+std::vector<int> SlotsOf(const Cluster& cluster, const std::vector<HostFacts>& facts, int workers, int threads) {
+  const std::vector<HostSlots>& hosts = cluster.hosts;
   std::map<std::string, int> on_machine;
   for (const HostFacts& one : facts) ++on_machine[one.machine];
   const auto said = [](const HostSlots& one) { return one.slots > 0; };
@@ -84,10 +125,10 @@ std::vector<int> SlotsOf(const std::vector<HostSlots>& hosts, const std::vector<
   const int count = static_cast<int>(hosts.size());
   std::vector<int> slots;
   for (int i = 0; i < count; ++i) {
-    const int cores = facts[i].cores / on_machine[facts[i].machine];
+    const int cores = CoresOf(cluster, facts, i) / on_machine[facts[i].machine];
     slots.push_back(said(hosts[i]) ? hosts[i].slots
                     : share        ? workers / count + (i < workers % count ? 1 : 0)
-                                   : std::max(1, cores / threads));
+                                   : std::max(1, cores / std::max(1, threads)));
   }
   return slots;
 }
@@ -96,7 +137,7 @@ std::vector<int> SlotsOf(const std::vector<HostSlots>& hosts, const std::vector<
 
 absl::StatusOr<Placement> PlaceWorkers(const Cluster& cluster, const std::vector<HostFacts>& facts, int workers,
                                        int threads) {
-  const std::vector<int> slots = SlotsOf(cluster.hosts, facts, workers, threads);
+  const std::vector<int> slots = SlotsOf(cluster, facts, workers, threads);
   const int most = std::accumulate(slots.begin(), slots.end(), 0);
   if (workers > most) {
     return absl::FailedPreconditionError(absl::StrCat("--workers ", workers, ": the hosts have ", most,
@@ -106,7 +147,7 @@ absl::StatusOr<Placement> PlaceWorkers(const Cluster& cluster, const std::vector
   int left = workers == 0 ? most : workers;
   // Hosts that are one machine share its cores.
   struct Machine {
-    int hosts = 0, threads = 0, cores = 0, physical = 0;
+    int hosts = 0, workers = 0, cores = 0;
   };
   std::map<std::string, Machine> machines;
   for (size_t i = 0; i < slots.size(); ++i) {
@@ -116,16 +157,20 @@ absl::StatusOr<Placement> PlaceWorkers(const Cluster& cluster, const std::vector
     placement.hosts.push_back({cluster.hosts[i].host, here});
     Machine& machine = machines[facts[i].machine];
     ++machine.hosts;
-    machine.threads += here * threads;
-    machine.cores = std::max(machine.cores, facts[i].cores);
-    machine.physical = std::max(machine.physical, facts[i].physical);
+    machine.workers += here;
+    machine.cores = std::max(machine.cores, CoresOf(cluster, facts, i));
   }
-  placement.bind = true;
+  placement.threads = threads;
+  for (const auto& [id, machine] : machines) {
+    const int fit = std::max(1, machine.cores / machine.workers);
+    if (threads == 0) placement.threads = placement.threads == 0 ? fit : std::min(placement.threads, fit);
+  }
+  placement.bind = !cluster.slurm;  // which has given the job cores of its own already
   for (const auto& [id, machine] : machines) {
     // Two that share a machine would both begin at its first core.
-    placement.bind =
-        placement.bind && machine.hosts == 1 && machine.threads <= std::min(machine.cores, machine.physical);
-    placement.yield = placement.yield || machine.threads > machine.cores;
+    const int used = machine.workers * placement.threads;
+    placement.bind = placement.bind && machine.hosts == 1 && used <= machine.cores;
+    placement.yield = placement.yield || used > machine.cores;
   }
   return placement;
 }
@@ -133,7 +178,7 @@ absl::StatusOr<Placement> PlaceWorkers(const Cluster& cluster, const std::vector
 void Describe(const Cluster& cluster, const Placement& placement, MpirunOptions* options) {
   options->hosts = placement.hosts;
   options->networks = cluster.network.networks;
-  options->agent = cluster.agent.words;
+  if (!cluster.slurm) options->agent = cluster.agent.words;
   options->prefix = cluster.prefix;
   options->bind = placement.bind;
   options->yield = placement.yield;

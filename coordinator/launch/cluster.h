@@ -17,13 +17,17 @@ struct ClusterRequest {
   std::string hostfile;  // a path
   std::string lab;       // the name of one
   std::string ssh;       // what reaches a host, with its options; empty: ssh
-  bool empty() const { return hosts.empty() && hostfile.empty() && lab.empty(); }
+  bool slurm = false;    // those of the job of Slurm's that this process belongs to
+  bool empty() const { return hosts.empty() && hostfile.empty() && lab.empty() && !slurm; }
 };
 
 // Several hosts and how to get at them. Of a lab everything that belongs to the run is executed on its first host.
 struct Cluster {
   std::vector<HostSlots> hosts;
-  std::vector<bool> here;  // by host: it is this machine
+  std::vector<bool> here;              // by host: it is this machine
+  std::vector<std::string> addresses;  // by host: where it is reached
+  std::vector<int> cores;              // by host: those that this run may use; empty: all of each
+  bool slurm = false;                  // mpirun gets there by Slurm's own means
   ClusterNetwork network;
   Agent agent;
   std::vector<std::string> prefix;  // words before a command that is to see the cluster's network
@@ -36,12 +40,15 @@ absl::StatusOr<Cluster> FindCluster(const ClusterRequest& request);
 
 // Workers on hosts: so many on each, and how mpirun places them.
 struct Placement {
+  int workers() const;
   std::vector<HostSlots> hosts;  // those that get any, each with as many slots as workers
   bool bind = false;             // each worker to cores of its own
+  int threads = 1;               // of a worker
   bool yield = false;            // more threads than cores somewhere: who waits gives way
 };
-// Fills hosts in their order. `workers` 0: every slot. Where no host's slots are said the workers are shared out evenly;
-// else, and with `workers` 0, they are its cores divided by `threads`. FailedPrecondition: more workers than slots.
+// Fills hosts in their order. `workers` 0: every slot. Where no host's slots are said the workers are shared out
+// evenly; else, and with `workers` 0, they are its cores divided by `threads`. `threads` 0: as many as every host has
+// cores for. FailedPrecondition: more workers than slots.
 absl::StatusOr<Placement> PlaceWorkers(const Cluster& cluster, const std::vector<HostFacts>& facts, int workers,
                                        int threads);
 

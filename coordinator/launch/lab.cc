@@ -413,6 +413,7 @@ absl::Status Lab::Shape(int host, const Link& link) const {
 }
 
 absl::StatusOr<Lab::Link> Lab::LinkOf(int host) const {
+  RETURN_IF_ERROR(CheckTools());
   ASSIGN_OR_RETURN(const std::string is, ShapeOf(SpaceOf(host), "e0"));
   return Link{WordAfter("rate", is), WordAfter("delay", is)};
 }

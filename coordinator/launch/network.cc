@@ -100,6 +100,7 @@ absl::StatusOr<std::vector<LocalAddress>> LocalAddresses() {
 
 absl::StatusOr<Route> RouteTo(const std::string& host, const std::vector<LocalAddress>& local) {
   addrinfo hints = {}, *found = nullptr;
+  hints.ai_family = AF_INET;  // which all of Open MPI's options take
   hints.ai_socktype = SOCK_DGRAM;
   if (const int error = getaddrinfo(host.c_str(), absl::StrCat(kSomePort).c_str(), &hints, &found); error != 0) {
     return absl::NotFoundError(

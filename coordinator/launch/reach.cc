@@ -30,19 +30,22 @@ std::string Quoted(absl::string_view text) {
   return absl::StrCat("'", absl::StrReplaceAll(text, {{"'", "'\\''"}}), "'");
 }
 
-// A run's processes have its folder in their environment; of folders that nobody has, nobody lives. What a shell's
-// start-up files print is told from the answers by their first word. Hosts may be one machine, and share the folder.
+// A run's processes have its folder in their environment; of folders that nobody has after an hour, nobody lives. What
+// a shell's start-up files print is told from the answers by their first word. Hosts may be one machine, and share the
+// folder.
 constexpr char kPrepare[] = R"sh(
 umask 077
 for old in @FOLDER@/@NAME@*; do
-  [ -d "$old" ] && [ -O "$old" ] && [ "$old" != @SCRATCH@ ] && ! grep -qsF "$old" /proc/[0-9]*/environ && rm -rf "$old"
+  [ -d "$old" ] && [ -O "$old" ] && [ "$old" != @SCRATCH@ ] && [ -n "$(find "$old" -maxdepth 0 -mmin +60)" ] &&
+    ! grep -qsF "$old" /proc/[0-9]*/environ && rm -rf "$old"
 done
-mkdir -p @SCRATCH@ || exit 1
+mkdir -p @SCRATCH@ && [ -O @SCRATCH@ ] && [ ! -L @SCRATCH@ ] && chmod 700 @SCRATCH@ || exit 1
+set -C
 cat > @SCRATCH@/credentials.$$ <<'LOCKSTEP-END' && mv @SCRATCH@/credentials.$$ @SCRATCH@/credentials || exit 1
 @CREDENTIALS@
 LOCKSTEP-END
 echo "lockstep-host machine $(cat /proc/sys/kernel/random/boot_id)"
-echo "lockstep-host cores $(nproc)"
+echo "lockstep-host cores $(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)"
 echo "lockstep-host physical $(sort -u /sys/devices/system/cpu/cpu*/topology/core_cpus_list 2>/dev/null | wc -l)"
 command -v @WORKER@ >/dev/null && echo "lockstep-host worker yes"
 echo "lockstep-host ready yes"
@@ -52,6 +55,11 @@ constexpr char kClear[] = R"sh(
 for one in $(grep -lsF @SCRATCH@ /proc/[0-9]*/environ); do
   pid=${one#/proc/}; pid=${pid%/environ}
   [ "$pid" = $$ ] || kill -KILL "$pid" 2>/dev/null
+done
+# Open MPI's daemon has it among its arguments.
+for one in $(grep -lsF @SCRATCH@ /proc/[0-9]*/cmdline); do
+  pid=${one#/proc/}; pid=${pid%/cmdline}
+  [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != orted ] || kill -KILL "$pid" 2>/dev/null
 done
 rm -rf @SCRATCH@
 )sh";
@@ -88,7 +96,7 @@ std::string LastLine(absl::string_view text) {
 absl::StatusOr<HostFacts> Prepare(const std::string& host, bool here, const Agent& agent, const HostNeeds& needs,
                                   absl::Duration timeout) {
   const absl::StatusOr<Captured> ran = RunScript(host, here, agent, PrepareScript(needs), timeout);
-  const std::string try_it = absl::StrCat("; try: ", agent.words[0], " ", host, " true");
+  const std::string try_it = absl::StrCat("; try: ", absl::StrJoin(agent.words, " "), " ", host, " true");
   if (absl::IsDeadlineExceeded(ran.status())) {
     return absl::FailedPreconditionError(
         absl::StrCat("host ", host, " gave no answer within ", absl::FormatDuration(timeout), try_it));

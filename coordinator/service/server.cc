@@ -18,6 +18,7 @@ namespace {
 constexpr int kMaxMessage = 4 << 20;
 constexpr int kMaxMetadata = 16 << 10;
 constexpr int kMaxStreams = 64;  // of one connection; a worker has three at most
+constexpr char kHandshakeMillis[] = "grpc.server_handshake_timeout_ms";  // gRPC has no public name for it
 constexpr absl::Duration kTick = absl::Milliseconds(100);
 constexpr absl::Duration kShutdown = absl::Seconds(1);
 
@@ -77,7 +78,7 @@ absl::Status Server::Listen(const ServerOptions& options) {
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort(listen, CredentialsFor(options.credentials), &port);
-  const bool local = options.credentials.tls() && !options.local_socket.empty();
+  const bool local = !options.local_socket.empty();
   if (local) {
     RETURN_IF_ERROR(FileSystem::Real()->RemoveAll(options.local_socket));
     builder.AddListeningPort(absl::StrCat("unix:", options.local_socket), grpc::InsecureServerCredentials());
@@ -86,6 +87,7 @@ absl::Status Server::Listen(const ServerOptions& options) {
   builder.SetMaxReceiveMessageSize(kMaxMessage);
   builder.SetMaxSendMessageSize(kMaxMessage);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(kHandshakeMillis, 10000);  // for who connects and says nothing
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadata);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
   // A host that is gone without a word is noticed even where nobody sends; and workers may ask likewise.
@@ -96,6 +98,7 @@ absl::Status Server::Listen(const ServerOptions& options) {
   server_ = builder.BuildAndStart();
   if (server_ == nullptr || port == 0) {
     return absl::UnavailableError(absl::StrCat("cannot listen on ", listen,
+                                               local ? absl::StrCat(" and ", options.local_socket) : "",
                                                ": is the port taken, or the host not this "
                                                "machine's?"));
   }

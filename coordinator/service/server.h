@@ -21,8 +21,8 @@ struct ServerOptions {
   // Of this side: every call must carry the token; with TLS, callers at `listen` must show a certificate of the same
   // authority.
   Credentials credentials;
-  std::string local_socket;  // a path; with TLS, this user's commands come in here, by token alone. Empty: none
-  RunConfig config;   // resolved
+  std::string local_socket;  // a path where this user's commands come in, by token alone; empty: none
+  RunConfig config;          // resolved
   std::string config_digest;
   int world = 1;
   int64_t train_samples = 0, val_samples = 0;

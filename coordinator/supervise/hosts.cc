@@ -30,26 +30,19 @@ absl::StatusOr<int> ParseSlots(absl::string_view word, absl::string_view number)
   return slots;
 }
 
-// host, host:4, [fe80::1]:4
+// host, host:4
 absl::StatusOr<HostSlots> ParseHost(absl::string_view word) {
   HostSlots one;
   absl::string_view rest = word;
-  if (absl::ConsumePrefix(&rest, "[")) {
-    const size_t close = rest.find(']');
-    if (close == absl::string_view::npos) return Wrong(word, "has no ']' after the address");
-    one.host = std::string(rest.substr(0, close));
-    rest.remove_prefix(close + 1);
-    const auto belongs = [](char c) { return absl::ascii_isxdigit(c) || c == ':' || c == '.' || c == '%'; };
-    if (!std::all_of(one.host.begin(), one.host.end(), belongs)) return Wrong(word, "has no IPv6 address in '[ ]'");
-  } else {
-    const size_t end = rest.find(':');
-    one.host = std::string(rest.substr(0, end));
-    rest.remove_prefix(one.host.size());
-    if (rest.find(':', 1) != absl::string_view::npos) return Wrong(word, "is no host; put an IPv6 address into '[ ]'");
-    // No option of ssh, whatever is written.
-    if (!std::all_of(one.host.begin(), one.host.end(), IsHostCharacter) || absl::StartsWith(one.host, "-")) {
-      return Wrong(word, "is no host; write host or host:slots");
-    }
+  const size_t end = rest.find(':');
+  one.host = std::string(rest.substr(0, end));
+  rest.remove_prefix(one.host.size());
+  if (rest.find(':', 1) != absl::string_view::npos) {
+    return Wrong(word, "is no host; mpirun takes IPv4 addresses and names");
+  }
+  // No option of ssh, whatever is written.
+  if (!std::all_of(one.host.begin(), one.host.end(), IsHostCharacter) || absl::StartsWith(one.host, "-")) {
+    return Wrong(word, "is no host; write host or host:slots");
   }
   if (one.host.empty()) return Wrong(word, "is no host; write host or host:slots");
   if (rest.empty()) return one;
@@ -113,9 +106,7 @@ absl::StatusOr<std::vector<HostSlots>> ParseHostfile(const std::string& path, ab
 
 std::string HostsText(const std::vector<HostSlots>& hosts) {
   return absl::StrJoin(hosts, ",", [](std::string* out, const HostSlots& one) {
-    const bool brackets = absl::StrContains(one.host, ':');
-    absl::StrAppend(out, brackets ? "[" : "", one.host, brackets ? "]" : "",
-                    one.slots > 0 ? absl::StrCat(":", one.slots) : "");
+    absl::StrAppend(out, one.host, one.slots > 0 ? absl::StrCat(":", one.slots) : "");
   });
 }
 

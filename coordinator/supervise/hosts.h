@@ -15,7 +15,8 @@ struct HostSlots {
   friend bool operator==(const HostSlots& a, const HostSlots& b) { return a.host == b.host && a.slots == b.slots; }
 };
 
-// "a:4,b:4" or "a,b"; an IPv6 address in brackets. InvalidArgument names the part that is wrong.
+// "a:4,b:4" or "a,b"; names or IPv4 addresses, which are what mpirun takes. InvalidArgument names the part that is
+// wrong.
 absl::StatusOr<std::vector<HostSlots>> ParseHosts(absl::string_view text);
 
 // A file as Open MPI reads it: a host a line, with slots=N (or max_slots, which counts if it is less) after it, '#' to

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <initializer_list>
 #include <vector>
 
@@ -67,6 +68,8 @@ std::optional<WorkerDeath> ParseExitCode(absl::string_view text) {
 
 namespace {
 
+constexpr const char* kRootVariables[] = {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"};
+
 void Append(std::initializer_list<std::string> words, std::vector<std::string>* argv) {
   argv->insert(argv->end(), words.begin(), words.end());
 }
@@ -77,6 +80,8 @@ void AddHere(std::vector<std::string>* argv) {
   Append({"--oversubscribe", "--bind-to", "none", "--mca", "pml", "ob1", "--mca", "btl", "self,vader", "--mca",
           "oob_tcp_if_include", "lo"},
          argv);
+  // Within a job of Slurm's, too, this machine is meant.
+  Append({"--mca", "ras", "^slurm", "--mca", "plm", "^slurm"}, argv);
 }
 
 // Open MPI by itself tries every interface that is up, and hangs on those that lead nowhere; it takes `slots` for a
@@ -89,9 +94,12 @@ void AddHosts(const MpirunOptions& options, std::vector<std::string>* argv) {
   } else {
     Append({"--map-by", "slot", "--bind-to", "none"}, argv);
   }
-  Append({"--mca", "pml", "ob1", "--mca", "btl", "self,vader,tcp", "--mca", "plm_rsh_agent",
-          absl::StrJoin(options.agent, " "), "--mca", "plm_rsh_no_tree_spawn", "1"},
-         argv);
+  Append({"--mca", "pml", "ob1", "--mca", "btl", "self,vader,tcp", "--mca", "orte_keep_fqdn_hostnames", "1"}, argv);
+  if (!options.agent.empty()) {
+    Append({"--mca", "plm", "rsh", "--mca", "plm_rsh_agent", absl::StrJoin(options.agent, " "), "--mca",
+            "plm_rsh_no_tree_spawn", "1"},
+           argv);
+  }
   // Where all hosts are this machine there is no network between them.
   const std::string use = networks.empty() ? "lo" : networks;
   Append({"--mca", "oob_tcp_if_include", use, "--mca", "btl_tcp_if_include", use}, argv);
@@ -121,14 +129,24 @@ ChildOptions MpirunCommand(const MpirunOptions& options) {
   }
   for (const auto& [name, value] : child.environment) Append({"-x", name}, &child.argv);
   if (geteuid() == 0) {
-    child.environment.emplace_back("OMPI_ALLOW_RUN_AS_ROOT", "1");
-    child.environment.emplace_back("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+    for (const char* name : kRootVariables) child.environment.emplace_back(name, "1");
   }
   child.argv.push_back(options.worker_program);
   child.argv.insert(child.argv.end(), options.arguments.begin(), options.arguments.end());
   child.output = options.output;
   child.parent_death_signal = SIGTERM;
   return child;
+}
+
+absl::Status CheckRoot(bool allowed) {
+  if (geteuid() != 0 || allowed) return absl::OkStatus();
+  const auto is_set = [](const char* name) { return std::getenv(name) != nullptr; };
+  if (is_set(kRootVariables[0]) && is_set(kRootVariables[1])) return absl::OkStatus();
+  const bool in_container =
+      is_set("container") || access("/.dockerenv", F_OK) == 0 || access("/run/.containerenv", F_OK) == 0;
+  if (in_container) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "this is root, whose rights the workers would have; start it as another user, or say --allow-root");
 }
 
 std::string DescribeWorkerDeath(const WorkerDeath& death) {

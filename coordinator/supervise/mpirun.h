@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "coordinator/supervise/hosts.h"
 #include "coordinator/supervise/process.h"
@@ -17,7 +18,7 @@ struct MpirunOptions {
   std::vector<HostSlots> hosts;  // filled in their order; empty: this machine alone
   // Of several hosts:
   std::vector<std::string> networks;  // that carry MPI, "10.1.0.0/16"; Open MPI would try all, and hang on docker0
-  std::vector<std::string> agent;     // words before a host's name and a command that get it there
+  std::vector<std::string> agent;     // words before a host's name and a command that get it there; empty: Slurm's own
   std::vector<std::string> prefix;    // words before mpirun itself
   bool bind = false;                  // each worker to `threads` cores of its own
   bool yield = false;                 // who waits gives way: there are more threads than cores
@@ -29,6 +30,10 @@ struct MpirunOptions {
   int cores = 1;                                                 // of this machine
   std::vector<std::pair<std::string, std::string>> environment;  // of the workers
 };
+
+// FailedPrecondition: this is root outside of a container, and neither `allowed` nor Open MPI's own two variables say
+// that workers may have root's rights.
+absl::Status CheckRoot(bool allowed);
 
 // How mpirun is started. The token is in the environment alone.
 ChildOptions MpirunCommand(const MpirunOptions& options);

@@ -62,7 +62,7 @@ struct Prepared {
     if (getppid() != prepared.parent) _exit(127);
   }
   // Not SIGHUP: under nohup it stays ignored.
-  for (const int number : {SIGINT, SIGTERM, SIGPIPE, SIGCHLD}) signal(number, SIG_DFL);
+  for (const int number : {SIGINT, SIGTERM, SIGUSR1, SIGPIPE, SIGCHLD}) signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -218,6 +218,47 @@ absl::StatusOr<Captured> RunAndCapture(const ChildOptions& options, const std::s
     return absl::FailedPreconditionError(absl::StrCat(options.argv[0], " ", DescribeExit(status)));
   captured.exit_code = WEXITSTATUS(status);
   return captured;
+}
+
+absl::StatusOr<std::unique_ptr<Conversation>> Conversation::Start(const ChildOptions& options) {
+  ASSIGN_OR_RETURN(Pipe to_child, MakePipe());
+  ASSIGN_OR_RETURN(Pipe from_child, MakePipe());
+  signal(SIGPIPE, SIG_IGN);
+  ASSIGN_OR_RETURN(const pid_t pid, Fork(options, to_child.read.get(), from_child.write.get(), -1));
+  return std::unique_ptr<Conversation>(new Conversation(pid, std::move(to_child.write), std::move(from_child.read)));
+}
+
+Conversation::~Conversation() {
+  kill(-pid_, SIGKILL);
+  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) continue;
+}
+
+absl::Status Conversation::Say(const std::string& line) {
+  const std::string text = line + "\n";
+  for (size_t said = 0; said < text.size();) {
+    const ssize_t n = write(to_.get(), text.data() + said, text.size() - said);
+    if (n < 0 && errno != EINTR) return ErrnoStatus(errno, "writing to a child");
+    said += n > 0 ? static_cast<size_t>(n) : 0;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> Conversation::Hear(absl::Time deadline) {
+  for (;;) {
+    if (const size_t end = heard_.find('\n'); end != std::string::npos) {
+      const std::string line = heard_.substr(0, end);
+      heard_.erase(0, end + 1);
+      return line;
+    }
+    pollfd one = {from_.get(), POLLIN, 0};
+    const int64_t left_ms = absl::ToInt64Milliseconds(deadline - absl::Now());
+    if (left_ms <= 0) return absl::DeadlineExceededError("a child gave no answer");
+    if (poll(&one, 1, static_cast<int>(left_ms)) <= 0) continue;
+    char buffer[4096];
+    const ssize_t n = read(from_.get(), buffer, sizeof(buffer));
+    if (n == 0) return absl::OutOfRangeError("a child has ended");
+    if (n > 0) heard_.append(buffer, static_cast<size_t>(n));
+  }
 }
 
 void KillDescendants(absl::Duration timeout, pid_t spared) {

@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -59,6 +60,23 @@ struct Captured {
   int exit_code = 0;
 };
 absl::StatusOr<Captured> RunAndCapture(const ChildOptions& options, const std::string& input, absl::Duration timeout);
+
+// A child that is talked to line by line, by its standard input and output. Killed with its group, and reaped, when
+// destroyed. Not thread-safe.
+class Conversation {
+ public:
+  static absl::StatusOr<std::unique_ptr<Conversation>> Start(const ChildOptions& options);
+  ~Conversation();
+  absl::Status Say(const std::string& line);
+  // Its next line, without the end. DeadlineExceeded; OutOfRange: it has closed its output.
+  absl::StatusOr<std::string> Hear(absl::Time deadline);
+
+ private:
+  Conversation(pid_t pid, UniqueFd to, UniqueFd from) : pid_(pid), to_(std::move(to)), from_(std::move(from)) {}
+  const pid_t pid_;
+  UniqueFd to_, from_;
+  std::string heard_;
+};
 
 // SIGKILL to every process below this one but `spared`, until no other is left or the time is up; they are reaped. With
 // PR_SET_CHILD_SUBREAPER that includes orphans of this process's children.

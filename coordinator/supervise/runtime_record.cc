@@ -18,6 +18,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
 #include "coordinator/supervise/process.h"
@@ -28,6 +30,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kMaxRecordBytes = 64 << 10;
+constexpr absl::Duration kSoon = absl::Minutes(10);
 constexpr char kCredentials[] = ".credentials", kSocket[] = ".sock";
 
 std::string Canonical(const std::string& path) {
@@ -142,11 +145,24 @@ void RuntimeRecords::Remove(const std::string& run_folder) const {
   for (const char* ending : {kCredentials, kSocket}) unlink(PathBeside(run_folder, ending).c_str());
 }
 
+// A run that ended before it had a record; one that is being started gets its record soon.
+void RuntimeRecords::RemoveIfAlone(const std::string& name) const {
+  const std::string path = JoinPath(folder_, name);
+  const std::string record = absl::StrCat(path.substr(0, path.rfind('.')), ".json");
+  struct stat info {};
+  const bool old = lstat(path.c_str(), &info) == 0 && absl::FromTimeT(info.st_mtime) < absl::Now() - kSoon;
+  if (old && access(record.c_str(), F_OK) != 0) unlink(path.c_str());
+}
+
 void RuntimeRecords::Sweep() const {
   const absl::StatusOr<std::vector<std::string>> names = FileSystem::Real()->List(folder_);
   if (!names.ok()) return;
   for (const std::string& name : *names) {
-    if (!absl::StartsWith(name, "run-") || !absl::EndsWith(name, ".json")) continue;
+    if (!absl::StartsWith(name, "run-")) continue;
+    if (!absl::EndsWith(name, ".json")) {
+      RemoveIfAlone(name);
+      continue;
+    }
     const absl::StatusOr<RuntimeRecord> record = ReadRecord(JoinPath(folder_, name));
     if (record.ok() && !IsLive(*record)) Remove(record->run_folder);
   }

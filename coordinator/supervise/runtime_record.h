@@ -62,6 +62,7 @@ class RuntimeRecords {
 
  private:
   explicit RuntimeRecords(std::string folder) : folder_(std::move(folder)) {}
+  void RemoveIfAlone(const std::string& name) const;
   // Beside the record, of the same run.
   std::string PathBeside(const std::string& run_folder, absl::string_view ending) const;
   std::string folder_;

@@ -13,7 +13,7 @@ namespace lockstep {
 absl::StatusOr<SignalWatch> SignalWatch::Start() {
   sigset_t watched;
   sigemptyset(&watched);
-  for (const int number : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&watched, number);
+  for (const int number : {SIGINT, SIGTERM, SIGUSR1, SIGCHLD}) sigaddset(&watched, number);
   struct sigaction hangup {};
   if (sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaddset(&watched, SIGHUP);
   signal(SIGPIPE, SIG_IGN);
@@ -36,6 +36,8 @@ const char* SignalName(int number) {
       return "SIGINT";
     case SIGTERM:
       return "SIGTERM";
+    case SIGUSR1:
+      return "SIGUSR1";
     case SIGHUP:
       return "SIGHUP";
     default:

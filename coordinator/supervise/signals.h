@@ -8,8 +8,8 @@
 
 namespace lockstep {
 
-// Turns SIGINT, SIGTERM, SIGHUP (unless ignored, as under nohup) and SIGCHLD into reads of a descriptor, and ignores
-// SIGPIPE. To be made before any thread is started: those inherit the mask. The signals stay blocked when it is
+// Turns SIGINT, SIGTERM, SIGUSR1, SIGHUP (unless ignored, as under nohup) and SIGCHLD into reads of a descriptor, and
+// ignores SIGPIPE. To be made before any thread is started: those inherit the mask. The signals stay blocked when it is
 // destroyed: one that comes late must not change how a process ends.
 class SignalWatch {
  public:

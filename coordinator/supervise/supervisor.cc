@@ -116,6 +116,8 @@ void Supervisor::Reap() {
 }
 
 void Supervisor::OnSignal(int number) {
+  // A batch system that says more than once that time is short is in no hurry yet.
+  if (number == SIGUSR1 && signals_seen_ > 0) return;
   ++signals_seen_;
   if (signals_seen_ == 1 && !ended_.has_value() && !why_.has_value()) {
     view_->OnNotice("stopping after a checkpoint; again to stop at once");
@@ -141,8 +143,12 @@ void Supervisor::OnReport(const LifelineMessage& message) {
     ready_ = true;
     view_->OnRunEnded();
     coordinator_deadline_ = absl::InfiniteFuture();
-    if (mpirun_.running() && !mpirun_ended_here_) mpirun_deadline_ = absl::Now() + options_.finalize_timeout;
+    if (mpirun_.running() && !mpirun_ended_here_) mpirun_deadline_ = absl::Now() + TimeToLeave();
   }
+}
+
+absl::Duration Supervisor::TimeToLeave() const {
+  return ended_->code == 1 ? options_.failed_timeout : options_.finalize_timeout;
 }
 
 void Supervisor::OnCoordinatorExit() {
@@ -166,8 +172,11 @@ void Supervisor::OnDeadline() {
       mpirun_deadline_ = absl::InfiniteFuture();
       kill(-mpirun_.pid, SIGKILL);
     } else {
-      view_->OnNotice(absl::StrCat("mpirun (pid ", mpirun_.pid, ") did not leave within ",
-                                   absl::FormatDuration(options_.finalize_timeout), " of the run's end; ending it"));
+      // A failed run has lost a rank, and mpirun may be waiting for its host.
+      if (ended_->code != 1) {
+        view_->OnNotice(absl::StrCat("mpirun (pid ", mpirun_.pid, ") did not leave within ",
+                                     absl::FormatDuration(TimeToLeave()), " of the run's end; ending it"));
+      }
       EndMpirun();
     }
   }
@@ -195,6 +204,7 @@ void Supervisor::Tell(const LifelineMessage& message) {
 void Supervisor::EndMpirun() {
   if (!mpirun_.running() || mpirun_ended_here_) return;
   mpirun_ended_here_ = mpirun_deadline_kills_ = true;
+  mpirun_log_end_ = FileBytes(options_.mpirun_log);
   mpirun_deadline_ = absl::Now() + options_.kill_grace;
   kill(-mpirun_.pid, SIGTERM);
   kill(-mpirun_.pid, SIGCONT);
@@ -214,13 +224,15 @@ void Supervisor::EndAll(const std::string& why) {
 
 std::string Supervisor::NewMpirunOutput() const {
   const absl::StatusOr<std::string> log = FileSystem::Real()->Read(options_.mpirun_log);
-  if (!log.ok() || static_cast<int64_t>(log->size()) <= mpirun_log_begin_) return "";
-  return log->substr(std::max(mpirun_log_begin_, static_cast<int64_t>(log->size()) - kMaxLogRead));
+  if (!log.ok()) return "";
+  const int64_t end = std::min(static_cast<int64_t>(log->size()), mpirun_log_end_.value_or(INT64_MAX));
+  if (end <= mpirun_log_begin_) return "";
+  const int64_t begin = std::max(mpirun_log_begin_, end - kMaxLogRead);
+  return log->substr(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
 }
 
 std::optional<WorkerDeath> Supervisor::DeadWorker() const {
-  // What mpirun writes after it was told to end says nothing about who died first.
-  if (mpirun_ended_here_ || mpirun_.pid == 0) return std::nullopt;
+  if (mpirun_.pid == 0) return std::nullopt;
   return ParseMpirunOutput(NewMpirunOutput());
 }
 

@@ -40,7 +40,8 @@ struct SupervisorOptions {
   std::string coordinator_log;                          // named in messages
   absl::Duration ready_timeout = absl::Seconds(30);     // until the coordinator answers
   absl::Duration settle_timeout = absl::Seconds(2);     // for the coordinator to notice that mpirun is gone
-  absl::Duration finalize_timeout = absl::Seconds(10);  // for mpirun once the run has ended
+  absl::Duration finalize_timeout = absl::Seconds(10);  // for mpirun once the run has ended as it should
+  absl::Duration failed_timeout = absl::Seconds(2);     // … once it has failed: a host may be cut off
   absl::Duration kill_grace = absl::Seconds(2);         // between SIGTERM and SIGKILL
   absl::Duration leave_timeout = absl::Seconds(5);      // for the coordinator once told `done`
 };
@@ -57,9 +58,10 @@ struct SupervisedEnd {
 // Starts the coordinator, then mpirun, and watches over both to the end of the run, which is bounded once anything has
 // gone wrong:
 //   a) the coordinator says `ready`; mpirun is started, unless it says `ended` instead: the run was over before
-//   b) a first SIGINT, SIGTERM or SIGHUP asks the coordinator to stop after a checkpoint (exit code 3); a second one
-//      ends everything at once (exit code 1)
-//   c) the coordinator says `ended`; mpirun has finalize_timeout to leave, then is ended
+//   b) a first SIGINT, SIGTERM, SIGHUP or SIGUSR1 asks the coordinator to stop after a checkpoint (exit code 3); a
+//      second one, but for SIGUSR1, ends everything at once (exit code 1)
+//   c) the coordinator says `ended`; mpirun has finalize_timeout (of a failed run failed_timeout) to leave,
+//      then is ended
 //   d) whichever of the two dies before that takes the other one along
 //   e) whatever is left below this process, but the coordinator, is killed; the view cleans up
 //   f) the coordinator, which would have done so had this process been killed, is told `done` and leaves
@@ -86,6 +88,7 @@ class Supervisor {
   void OnCoordinatorExit();
   void OnMpirunExit();
   void OnDeadline();
+  absl::Duration TimeToLeave() const;  // of mpirun, once the run has ended
   void Tell(const LifelineMessage& message);
   // SIGTERM to its group now, SIGKILL after kill_grace.
   void EndMpirun();
@@ -111,6 +114,7 @@ class Supervisor {
   UniqueFd lifeline_;
   Process coordinator_, mpirun_;
   int64_t mpirun_log_begin_ = 0;
+  std::optional<int64_t> mpirun_log_end_;  // when it was told to end: what it writes then says nothing of who died
   bool ready_ = false, mpirun_ended_here_ = false;
   int signals_seen_ = 0;
   std::optional<std::string> why_;  // what went wrong first, as seen from here

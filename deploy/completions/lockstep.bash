@@ -10,7 +10,7 @@ _lockstep_runs() {
 _lockstep() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} program=${COMP_WORDS[0]}
   local command=${COMP_WORDS[1]}
-  local commands="run serve status watch stop checkpoint runs evaluate predict report compare trace verify dataset bench"
+  local commands="run serve status watch stop checkpoint runs evaluate predict report compare trace verify dataset bench doctor lab"
   COMPREPLY=()
 
   if [[ $COMP_CWORD == 1 ]]; then
@@ -26,7 +26,7 @@ _lockstep() {
     --resume)
       COMPREPLY=($(compgen -W "$(_lockstep_runs)" -- "$current") $(compgen -d -- "$current"))
       return ;;
-    --out | --data | --output | --html)
+    --out | --data | --output | --html | --hostfile | --tls-cert | --tls-key | --tls-ca)
       COMPREPLY=($(compgen -f -- "$current"))
       compopt -o filenames
       return ;;
@@ -41,8 +41,9 @@ _lockstep() {
 
   local options
   case $command in
-    run) options="--resume --workers --out --set --inject --dry-run --settings" ;;
-    serve) options="--resume --listen --workers --out --set --inject" ;;
+    run) options="--resume --workers --out --set --inject --hosts --hostfile --lab --slurm --ssh --tls-cert --tls-key --tls-ca --insecure --allow-root --dry-run --settings" ;;
+    serve) options="--resume --listen --workers --out --set --inject --tls-cert --tls-key --tls-ca --insecure" ;;
+    doctor) options="--set --workers --out --hosts --hostfile --lab --slurm --ssh --json" ;;
     status | watch | stop | checkpoint | verify | runs) options="--json" ;;
     evaluate) options="--checkpoint --data --split --json" ;;
     predict) options="--checkpoint --data --split --output --json" ;;
@@ -50,6 +51,11 @@ _lockstep() {
     report) options="--steps --html --bench --json" ;;
     compare) options="--steps --target --json" ;;
     trace) options="--out --steps" ;;
+    lab)
+      case ${COMP_WORDS[2]} in
+        up) options="--hosts --rate --delay --per-host --name" ;;
+        *) options="--name" ;;
+      esac ;;
     dataset)
       case ${COMP_WORDS[2]} in
         make) options="--out --train --val --seed" ;;

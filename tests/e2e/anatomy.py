@@ -10,6 +10,7 @@ What is saved is not compared then: cores that sleep for most of a step compute 
 """
 import argparse
 import json
+import re
 import shutil
 import statistics
 import sys
@@ -62,7 +63,7 @@ class Faults(Case):
         run("run", config, "--workers", ranks, "--out", out, *(word for fault in faults for word in ("--inject", fault)))
         return out
 
-    def disturbed(self, out, ms, kind):
+    def disturbed(self, out, ms, kind, put_in):
         """By what else than the fault, of a run whose steps were taken to be of `ms`; None: by nothing."""
         before, after = (SETTLED, FIRST - 1), (LAST + 11, END)
         length = {steps: self.step_ms(out, steps) for steps in (before, after)}
@@ -76,6 +77,10 @@ class Faults(Case):
                 return f"steps {first}-{last}: {causes[0]['text']}"
         if kind == "compute":  # the fault itself
             return None
+        # What slow input costs is what a batch takes beyond a step of this run, not of the one before.
+        own = self.step_ms(out, before, after)
+        if "input" in kind and (batch := float(re.search(r"([0-9.]+)ms", put_in)[1])) < (1 + SHARE) * own:
+            return f"a batch every {batch:.1f} ms costs less than {SHARE:.0%} of a step of {own:.1f} ms"
         # Of slow input no rank computes longer; of a late one, the others.
         which = "max" if "input" in kind else "min"
         computing = [statistics.median(row["s"] for row in rows(out, f"select {which}(forward_s + backward_s) as s from rank_step where step "
@@ -89,8 +94,9 @@ class Faults(Case):
         while done < RUNS:
             tries += 1
             self.assertLessEqual(tries, MOST_TRIES * RUNS, f"{model}, {kind}: {done} runs in which the machine itself kept its pace")
-            out = self.train(model, ranks, f"{kind}-{tries}", f"{fault(SHARE * ms, ms, computing)}@{FIRST}-{LAST}")
-            why = None if RUNS == 1 else self.disturbed(out, ms, kind)
+            put_in = fault(SHARE * ms, ms, computing)
+            out = self.train(model, ranks, f"{kind}-{tries}", f"{put_in}@{FIRST}-{LAST}")
+            why = None if RUNS == 1 else self.disturbed(out, ms, kind, put_in)
             if why is None:
                 done += 1
                 yield done, out
@@ -150,11 +156,12 @@ class Faults(Case):
         self.check("jitter", 2, lambda more, *_: f"jitter={more:.3f}ms", {"cause": "straggler-bound", "ranks": [], "persistence": "rotating"})
 
     def test_slow_input_of_one_rank(self):
-        """A batch takes as long as a step, and more: it costs that once the batches held ready are used up."""
-        self.check("slow-input", 2, lambda more, step, _: f"slow-input=1:{step + more:.3f}ms", {"cause": "input-bound", "ranks": [1]}, saving=False, settles=0.4)
+        """A batch takes as long as a step, and more: it costs that once the batches held ready are used up. Half as much again is aimed at, since
+        steps are not always as long as in the run before."""
+        self.check("slow-input", 2, lambda more, step, _: f"slow-input=1:{step + 1.5 * more:.3f}ms", {"cause": "input-bound", "ranks": [1]}, saving=False, settles=0.4)
 
     def test_slow_input_of_all(self):
-        self.check("slow-inputs", 2, lambda more, step, _: f"slow-input={step + more:.3f}ms", {"cause": "input-bound", "ranks": []}, saving=False, settles=0.4)
+        self.check("slow-inputs", 2, lambda more, step, _: f"slow-input={step + 1.5 * more:.3f}ms", {"cause": "input-bound", "ranks": []}, saving=False, settles=0.4)
 
     def test_slower_computing(self):
         self.check("compute", 2, lambda more, _, computing: f"compute=x{1 + more / computing:.3f}", {"cause": "compute-bound", "ranks": [], "kind": "slower"})

@@ -206,6 +206,38 @@ class TrainingOnALab(Case):
         self.assertIn("2 workers", done.stdout)
 
 
+@unittest.skipIf(why_not(), why_not())
+class Doctor(Case):
+    def setUp(self):
+        super().setUp()
+        lab("down")
+        lab("up", "--hosts", 3, "--rate", "500mbit")
+        self.addCleanup(lab, "down")
+
+    def complaints(self, *words, code):
+        checks = json.loads(run("doctor", f"--lab={NAME}", "--workers", 3, "--out", self.folder, "--json", *words, code=None).stdout)
+        wrong = [check for check in checks if not check["ok"]]
+        self.assertEqual(bool(wrong), code != 0, wrong)
+        return wrong
+
+    def test_links_alike_get_no_complaint_and_a_slow_one_is_named(self):
+        self.complaints(code=0)
+        shown = run("doctor", f"--lab={NAME}", "--workers", 3, "--out", self.folder).stdout
+        self.assertEqual(len([line for line in shown.splitlines() if " link " in line]), 3, shown)
+        lab("rate", "20mbit", 3)
+        wrong = self.complaints(code=1)
+        self.assertEqual({check["check"] for check in wrong}, {"link"})
+        self.assertTrue(all("10.77.0.3" in check["said"] for check in wrong), wrong)
+        lab("rate", "500mbit", 3)
+        self.complaints(code=0)
+
+    def test_a_host_that_others_cannot_reach_is_named(self):
+        lab("cut", 2)
+        wrong = self.complaints(code=1)
+        self.assertEqual({check["check"] for check in wrong}, {"link"})
+        self.assertTrue(all("10.77.0.2" in check["said"] for check in wrong), wrong)
+
+
 def main():
     global ROUNDS
     parser = argparse.ArgumentParser()

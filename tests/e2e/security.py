@@ -2,9 +2,10 @@
 import os
 import pathlib
 import signal
+import subprocess
 import unittest
 
-from support import Case, digits, family, listening, processes, rows, run, status, step_now, traces, wait_for
+from support import BIN, LOCKSTEP, Case, digits, family, listening, processes, rows, run, status, step_now, traces, wait_for
 
 
 class Security(Case):
@@ -35,6 +36,17 @@ class Security(Case):
             if path.is_file():
                 self.assertNotIn(token, path.read_bytes(), path)
 
+    @unittest.skipIf(os.geteuid() != 0 or any(map(os.path.exists, ("/.dockerenv", "/run/.containerenv"))), "only root outside of a container is refused")
+    def test_root_has_to_say_so(self):
+        variables = {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "container"}
+        environment = {name: value for name, value in os.environ.items() if name not in variables}
+        words = [LOCKSTEP, "run", self.small(convergence__max_steps=5), "--workers", "2", "--out", self.folder / "root"]
+        refused = subprocess.run(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        self.assertEqual((refused.returncode, refused.stdout), (2, ""))
+        self.assertIn("--allow-root", refused.stderr)
+        self.assertFalse((self.folder / "root").exists())
+        subprocess.run([*words, "--allow-root"], env=environment, check=True, stdout=subprocess.DEVNULL, timeout=120)
+
     def test_a_proxy_in_the_environment_is_ignored(self):
         out = self.folder / "proxied"
         dead = "http://127.0.0.1:9"
@@ -42,8 +54,6 @@ class Security(Case):
             env={"http_proxy": dead, "https_proxy": dead, "HTTP_PROXY": dead, "no_proxy": "", "grpc_proxy": dead})
 
     def test_by_hand_a_worker_without_the_token_or_with_another_is_refused(self):
-        import subprocess
-        from support import BIN, LOCKSTEP
         self.live()
         address = None
         for pid, line in family(self.job.pid).items():
@@ -51,7 +61,7 @@ class Security(Case):
             if "--coordinator" in words:
                 address = words[words.index("--coordinator") + 1]
         self.assertTrue(address)
-        environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        environment = dict(os.environ)
         for token in (None, "0" * 64):
             extra = {} if token is None else {"LOCKSTEP_TOKEN": token}
             environment.pop("LOCKSTEP_TOKEN", None)

@@ -18,6 +18,10 @@ LOCKSTEP = str(BIN / "lockstep")
 EXAMPLES = ROOT / "deploy" / "examples"
 MNIST = ROOT.parent / "shared" / "data" / "mnist"
 
+# Tests may be run as root.
+for variable in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
+    os.environ.setdefault(variable, "1")
+
 # What one test run measures of communication is none of another's, nor of this machine's user.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="lockstep-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], True)

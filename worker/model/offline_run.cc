@@ -62,7 +62,7 @@ absl::Status OfflineRun::OpenConfig(const OfflineOptions& options) {
   ASSIGN_OR_RETURN(config_, ReadRunConfig(options.config));
   if (!options.data.empty()) config_.mutable_data()->set_path(options.data);
   device_ = DeviceFor(config_.device());
-  torch::set_num_threads(config_.threads());
+  torch::set_num_threads(std::max(1, config_.threads()));
   return absl::OkStatus();
 }
 

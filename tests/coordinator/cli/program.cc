@@ -27,6 +27,8 @@ Program::Program() {
                   {"LOCKSTEP_WORKER", (here / "fake_worker.sh").string()},
                   {"XDG_RUNTIME_DIR", runtime_.path()},
                   {"LOCKSTEP_RUNS", "runs"},
+                  {"OMPI_ALLOW_RUN_AS_ROOT", "1"},
+                  {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"},
                   {"FAKE_MPIRUN_STARTED", tools_ / "started"},
                   {kMark, folder_.path()}};
 }
@@ -70,7 +72,7 @@ pid_t Program::Start(const std::vector<std::string>& arguments) {
 void Program::MakeInputs() {
   EXPECT_EQ(Run({"dataset", "make", "digits", "--train", "100", "--val", "20", "--out", "digits"}).exit_code, 0);
   Write("c.yaml",
-        "run: {name: small}\ndata: {path: digits, batch_size: 10}\nmodel: {name: logistic}\n"
+        "run: {name: small}\nworkers: 1\ndata: {path: digits, batch_size: 10}\nmodel: {name: logistic}\n"
         "convergence: {max_epochs: 2}\n");
 }
 

@@ -66,7 +66,7 @@ TEST(HelpTest, ListsEveryCommand) {
   const Outcome outcome = program.Run({"--help"});
   EXPECT_EQ(outcome.exit_code, 0);
   for (const char* command : {"run", "serve", "status", "watch", "stop", "checkpoint", "runs", "evaluate", "predict",
-                              "verify", "dataset", "bench"}) {
+                              "report", "compare", "trace", "verify", "dataset", "bench", "doctor", "lab"}) {
     EXPECT_THAT(outcome.out, HasSubstr(absl::StrCat("\n  ", command, "  ")));
   }
 }
@@ -74,10 +74,14 @@ TEST(HelpTest, ListsEveryCommand) {
 TEST(HelpTest, OfACommandListsItsOptionsButNotThoseBetweenProcesses) {
   Program program;
   for (const auto& [command, options] : std::vector<std::pair<std::vector<std::string>, std::vector<std::string>>>{
-           {{"run"}, {"CONFIG", "--resume", "--workers", "--out", "--set", "--dry-run", "--settings"}},
-           {{"serve"}, {"CONFIG", "--resume", "--listen", "--workers", "--out", "--set"}},
+           {{"run"},
+            {"CONFIG", "--resume", "--workers", "--out", "--set", "--hosts", "--hostfile", "--lab", "--slurm",
+             "--dry-run", "--settings"}},
+           {{"serve"}, {"CONFIG", "--resume", "--listen", "--workers", "--out", "--set", "--tls-cert", "--insecure"}},
            {{"evaluate"}, {"RUN", "--checkpoint", "--data", "--split", "--json"}},
            {{"predict"}, {"RUN", "--checkpoint", "--data", "--split", "--output", "--json"}},
+           {{"doctor"}, {"CONFIG", "--hosts", "--lab", "--json"}},
+           {{"lab", "up"}, {"--hosts", "--rate", "--delay", "--per-host", "--name"}},
            {{"dataset", "make"}, {"KIND", "--out", "--train", "--val", "--seed"}},
            {{"dataset", "show"}, {"PATH", "--sample", "--json"}},
            {{"bench", "allreduce"},

@@ -52,6 +52,8 @@ TEST_F(AuthorityTest, OwnFilesThatDoNotBelongTogetherAreNamed) {
               HasSubstr("key.pem: is not the key of "));
   EXPECT_THAT(ReadBack(worker.certificate, worker.key, other_.worker.authority).status().message(),
               HasSubstr("cert.pem: is not accepted by "));
+  const Credentials old = MakeRunCredentials("token", absl::Now() - absl::Hours(24 * 3700))->worker;
+  EXPECT_THAT(ReadBack(old.certificate, old.key, old.authority).status().message(), HasSubstr("cert.pem: has expired"));
 }
 
 }  // namespace

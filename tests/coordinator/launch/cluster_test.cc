@@ -52,6 +52,15 @@ TEST(PlaceWorkersTest, HostsThatAreOneMachineAreNotBoundToTheSameCores) {
   EXPECT_TRUE(PlaceWorkers(Of({{"a", 4}, {"b", 4}}), {Facts("a", "1", 4), Facts("b", "1", 4)}, 0, 1)->yield);
 }
 
+TEST(PlaceWorkersTest, ThreadsThatAreNotSaidAreThoseThatEveryHostHasCoresFor) {
+  const auto placement = PlaceWorkers(Of({{"a", 2}, {"b", 2}}), {Facts("a", "1", 8), Facts("b", "2", 6)}, 0, 0);
+  ASSERT_TRUE(placement.ok()) << placement.status();
+  EXPECT_EQ(placement->threads, 3);
+  EXPECT_TRUE(placement->bind);
+  EXPECT_EQ(PlaceWorkers(Of({{"a", 0}}), {Facts("a", "1", 4)}, 0, 0)->workers(), 4);
+  EXPECT_EQ(PlaceWorkers(Of({{"a", 4}, {"b", 4}}), {Facts("a", "1", 4), Facts("b", "1", 4)}, 0, 0)->threads, 1);
+}
+
 TEST(PlaceWorkersTest, MoreWorkersThanSlotsAreRefused) {
   const auto placement = PlaceWorkers(Of({{"a", 1}, {"b", 1}}), {Facts("a", "1", 8), Facts("b", "2", 8)}, 3, 1);
   EXPECT_EQ(placement.status().code(), absl::StatusCode::kFailedPrecondition);

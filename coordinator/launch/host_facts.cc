@@ -1,0 +1,236 @@
+#include "coordinator/launch/host_facts.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/base/build_info.h"
+#include "common/base/clock.h"
+#include "common/base/cores.h"
+#include "common/base/file.h"
+#include "coordinator/supervise/process.h"
+
+namespace lockstep {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr absl::Duration kLook = absl::Milliseconds(200);
+constexpr int kSyncs = 3;
+
+std::string FileText(const std::string& path) {
+  const absl::StatusOr<std::string> text = FileSystem::Real()->Read(path, 1 << 20);
+  return text.ok() ? std::string(absl::StripAsciiWhitespace(*text)) : "";
+}
+
+// All of the processors' time so far, and of that what was stolen; in ticks.
+struct Ticks {
+  int64_t all = 0, stolen = 0;
+};
+Ticks ProcessorTicks() {
+  const std::string line = FileText("/proc/stat");
+  const std::vector<std::string> words =
+      absl::StrSplit(absl::string_view(line).substr(0, line.find('\n')), ' ', absl::SkipEmpty());
+  Ticks ticks;
+  for (size_t i = 1; i < std::min<size_t>(words.size(), 9); ++i) {  // the guests' are in the users' already
+    int64_t count = 0;
+    if (!absl::SimpleAtoi(words[i], &count)) continue;
+    ticks.all += count;
+    if (i == 8) ticks.stolen = count;
+  }
+  return ticks;
+}
+
+int64_t MemoryLine(absl::string_view text, absl::string_view name) {
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    if (!absl::StartsWith(line, name)) continue;
+    const std::vector<std::string> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+    int64_t kib = 0;
+    if (words.size() >= 2 && absl::SimpleAtoi(words[1], &kib)) return kib << 10;
+  }
+  return 0;
+}
+
+// The median of a few, of what a checkpoint's file and folder wait for.
+double SyncSeconds(const std::string& folder) {
+  const std::string path = JoinPath(folder, absl::StrCat(".lockstep-doctor-", getpid()));
+  std::vector<double> seconds;
+  for (int i = 0; i < kSyncs; ++i) {
+    const UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    const std::string block(4096, 'x');
+    const int64_t begin = MonotonicNanos();
+    const bool synced = fd.get() >= 0 && write(fd.get(), block.data(), block.size()) > 0 && fsync(fd.get()) == 0;
+    if (fd.get() >= 0) unlink(path.c_str());
+    if (!synced) break;
+    seconds.push_back(1e-9 * static_cast<double>(MonotonicNanos() - begin));
+  }
+  if (seconds.empty()) return -1;
+  std::sort(seconds.begin(), seconds.end());
+  return seconds[seconds.size() / 2];
+}
+
+int64_t SoftLimit(int what) {
+  rlimit limit{};
+  if (getrlimit(what, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return -1;
+  return static_cast<int64_t>(limit.rlim_cur);
+}
+
+struct Found {
+  std::string program;
+  pid_t parent = 0;
+  double start_s = 0;  // since boot
+};
+
+std::map<pid_t, Found> ProcessesOfThisUser() {
+  std::map<pid_t, Found> found;
+  const absl::StatusOr<std::vector<std::string>> names = FileSystem::Real()->List("/proc");
+  if (!names.ok()) return found;
+  for (const std::string& name : *names) {
+    pid_t pid = 0;
+    struct stat info {};
+    if (!absl::SimpleAtoi(name, &pid) || stat(absl::StrCat("/proc/", name).c_str(), &info) != 0) continue;
+    if (info.st_uid != geteuid()) continue;
+    const std::string text = FileText(absl::StrCat("/proc/", name, "/stat"));
+    const size_t open = text.find('('), close = text.rfind(')');
+    if (open == std::string::npos || close == std::string::npos) continue;
+    const std::vector<std::string> fields = absl::StrSplit(text.substr(close + 1), ' ', absl::SkipEmpty());
+    int64_t start = 0;
+    Found one;
+    if (fields.size() < 20 || fields[0] == "Z" || !absl::SimpleAtoi(fields[1], &one.parent) ||
+        !absl::SimpleAtoi(fields[19], &start)) {
+      continue;
+    }
+    one.program = text.substr(open + 1, close - open - 1);  // its first 15 letters
+    one.start_s = static_cast<double>(start) / static_cast<double>(sysconf(_SC_CLK_TCK));
+    found[pid] = one;
+  }
+  return found;
+}
+
+// Workers without a launcher above them, and launchers' daemons without whoever started them.
+std::vector<Stray> FindStrays() {
+  const std::map<pid_t, Found> all = ProcessesOfThisUser();
+  const std::set<std::string> launchers = {"mpirun", "orterun", "orted", "srun", "slurmstepd", "prterun", "prted"};
+  const auto led = [&](pid_t pid) {
+    const auto parent = all.find(all.at(pid).parent);
+    return parent != all.end() && launchers.count(parent->second.program) > 0;
+  };
+  double uptime = 0;
+  const std::string text = FileText("/proc/uptime");
+  if (!absl::SimpleAtod(text.substr(0, text.find(' ')), &uptime)) uptime = 0;
+  std::vector<Stray> strays;
+  for (const auto& [pid, one] : all) {
+    const bool worker = absl::StartsWith(one.program, "lockstep-worker") && !led(pid);
+    // A daemon of Open MPI has no parent either while it leads workers.
+    const bool leads =
+        std::any_of(all.begin(), all.end(), [&](const auto& other) { return other.second.parent == pid; });
+    // One that describes a model, or measures, lives for seconds.
+    const int64_t age_s = static_cast<int64_t>(uptime - one.start_s);
+    const bool daemon = one.program == "orted" && one.parent == 1 && !leads && age_s > 60;
+    if ((worker && (one.parent == 1 || age_s > 600)) || daemon) strays.push_back({pid, one.program, age_s});
+  }
+  return strays;
+}
+
+// Calls `each` with the name of every field that is one value.
+template <typename Self, typename Each>
+void ForEachField(Self* report, Each each) {
+  each("machine", &report->machine);
+  each("build", &report->build);
+  each("torch", &report->torch);
+  each("blas", &report->blas);
+  each("mpi", &report->mpi);
+  each("blas_warning", &report->blas_warning);
+  each("cores", &report->cores);
+  each("physical", &report->physical);
+  each("online", &report->online);
+  each("steal", &report->steal);
+  each("governor", &report->governor);
+  each("memory_total", &report->memory_total);
+  each("memory_available", &report->memory_available);
+  each("shm_total", &report->shm_total);
+  each("shm_free", &report->shm_free);
+  each("disk_free", &report->disk_free);
+  each("fsync_s", &report->fsync_s);
+  each("open_files", &report->open_files);
+  each("processes", &report->processes);
+  each("locked_memory", &report->locked_memory);
+}
+
+}  // namespace
+
+HostReport LookAtThisHost(const std::string& folder) {
+  HostReport report;
+  const Ticks before = ProcessorTicks();
+  const absl::Time until = absl::Now() + kLook;
+  report.machine = FileText("/proc/sys/kernel/random/boot_id");
+  report.build = BuildVersion();
+  report.cores = UsableCores();
+  report.physical = PhysicalCores();
+  report.online = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  report.governor = FileText("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
+  const std::string memory = FileText("/proc/meminfo");
+  report.memory_total = MemoryLine(memory, "MemTotal:");
+  report.memory_available = MemoryLine(memory, "MemAvailable:");
+  struct statvfs space {};
+  if (statvfs("/dev/shm", &space) == 0) {
+    report.shm_total = static_cast<int64_t>(space.f_blocks * space.f_frsize);
+    report.shm_free = static_cast<int64_t>(space.f_bavail * space.f_frsize);
+  }
+  if (!folder.empty() && statvfs(folder.c_str(), &space) == 0) {
+    report.disk_free = static_cast<int64_t>(space.f_bavail * space.f_frsize);
+    report.fsync_s = SyncSeconds(folder);
+  }
+  report.open_files = SoftLimit(RLIMIT_NOFILE);
+  report.processes = SoftLimit(RLIMIT_NPROC);
+  report.locked_memory = SoftLimit(RLIMIT_MEMLOCK);
+  report.strays = FindStrays();
+  absl::SleepFor(until - absl::Now());
+  const Ticks after = ProcessorTicks();
+  if (after.all > before.all) {
+    report.steal = static_cast<double>(after.stolen - before.stolen) / static_cast<double>(after.all - before.all);
+  }
+  return report;
+}
+
+std::string HostReportText(const HostReport& report) {
+  Json json;
+  ForEachField(&report, [&](const char* name, const auto* value) { json[name] = *value; });
+  json["strays"] = Json::array();
+  for (const Stray& one : report.strays) {
+    json["strays"].push_back({{"pid", one.pid}, {"program", one.program}, {"age_s", one.age_s}});
+  }
+  return json.dump();
+}
+
+absl::StatusOr<HostReport> ParseHostReport(absl::string_view text) {
+  try {
+    const Json json = Json::parse(text.begin(), text.end());
+    HostReport report;
+    ForEachField(&report, [&](const char* name, auto* value) { json.at(name).get_to(*value); });
+    for (const Json& one : json.at("strays")) {
+      report.strays.push_back(
+          {one.at("pid").get<pid_t>(), one.at("program").get<std::string>(), one.at("age_s").get<int64_t>()});
+    }
+    return report;
+  } catch (const Json::exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat("no report of a host: ", error.what()));
+  }
+}
+
+}  // namespace lockstep

@@ -1,0 +1,170 @@
+"""Slurm on one node, as Debian has it: a job through sbatch, with its time running out in the middle, and with a step killed. As root."""
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import unittest
+
+import numpy
+
+from support import BIN, ROOT, Case, checkpoint, rows, run, step_now, tensors, traces, wait_for
+
+TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "srun")
+SCRIPT = ROOT / "deploy" / "slurm" / "lockstep.sbatch"
+PORT = 47100
+
+
+def why_not():
+    if os.geteuid() != 0:
+        return "slurmd and munged need root"
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    missing = [tool for tool in TOOLS if shutil.which(tool, path=path) is None]
+    return f"needs Debian's slurm-wlm and munge: {', '.join(missing)} is not there" if missing else None
+
+
+class Cluster:
+    """Of one node, with the files of its own folder."""
+
+    def __init__(self, folder):
+        self.folder, self.started = folder, []
+        host = os.uname().nodename.split(".")[0]
+        for name in ("state", "spool"):
+            (folder / name).mkdir()
+        key = folder / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        self.socket = folder / "munge.socket"
+        (folder / "slurm.conf").write_text(f"""
+ClusterName=lockstep
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmctldPort={PORT}
+SlurmdPort={PORT + 1}
+AuthType=auth/munge
+AuthInfo=socket={self.socket},cred_expire=3
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+MpiDefault=none
+ReturnToService=2
+KillWait=5
+JobRequeue=1
+NodeName={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} State=UNKNOWN
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+""")
+        self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{BIN}:{os.environ['PATH']}:/usr/sbin:/sbin",
+                            "LOCKSTEP_RUNS": str(folder / "runs")}
+
+    def up(self):
+        self.start("munged", "--foreground", "--force", f"--key-file={self.folder}/munge.key", f"--socket={self.socket}", f"--pid-file={self.folder}/munged.pid",
+                   f"--log-file={self.folder}/munged.log", f"--seed-file={self.folder}/munged.seed")
+        wait_for(self.socket.exists, "munged")
+        self.start("slurmctld", "-D", "-i")
+        self.start("slurmd", "-D")
+        wait_for(lambda: self.call("sinfo", "-h", "-o", "%T", code=None).strip() == "idle", "the node to be idle", timeout=60)
+
+    def start(self, *command):
+        self.started.append(subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    def call(self, *command, code=0):
+        done = subprocess.run([str(word) for word in command], env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, timeout=60, cwd=self.folder)
+        if code is not None and done.returncode != code:
+            raise AssertionError(f"{command}: exit code {done.returncode}\n{done.stdout}")
+        return done.stdout
+
+    def down(self):
+        if self.started:
+            self.call("scancel", "--user=root", code=None)
+            wait_for(lambda: not self.call("squeue", "-h", code=None).strip(), "the queue to be empty", timeout=30)
+        for process in reversed(self.started):
+            process.send_signal(signal.SIGTERM)
+        for process in self.started:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def submit(self, *words, tasks=2):
+        said = self.call("sbatch", f"--ntasks-per-node={tasks}", "--nodes=1", "--cpus-per-task=1", f"--output={self.folder}/job-%j.out", SCRIPT, *words)
+        return int(re.search(r"Submitted batch job (\d+)", said)[1])
+
+    def state(self, job):
+        return re.search(r"JobState=(\S+)", self.call("scontrol", "show", "job", job))[1]
+
+    def output(self, job):
+        path = self.folder / f"job-{job}.out"
+        return path.read_text() if path.exists() else ""
+
+
+@unittest.skipIf(why_not(), why_not())
+class Jobs(Case):
+    def setUp(self):
+        super().setUp()
+        (self.folder / "slurm").mkdir()
+        self.cluster = Cluster(self.folder / "slurm")
+        self.before = traces()
+        self.addCleanup(self.cluster.down)
+        self.cluster.up()
+
+    def wait_for_state(self, job, *states, timeout=90):
+        wait_for(lambda: self.cluster.state(job) in states, f"job {job} to be {' or '.join(states)}: {self.cluster.output(job)}", timeout=timeout, every=0.2)
+
+    def expect_same(self, one, other):
+        one, other = (tensors(checkpoint(folder) / "model.safetensors") for folder in (one, other))
+        for name in one:
+            self.assertLessEqual(float(numpy.abs(one[name] - other[name]).max()), 1e-5, name)
+
+    def test_a_job_trains_to_the_same_parameters_as_on_one_machine(self):
+        config = self.small(convergence__max_steps=20)
+        run("run", config, "--workers", 2, "--out", self.folder / "here")
+        job = self.cluster.submit(config)
+        self.wait_for_state(job, "COMPLETED")
+        self.expect_same(self.folder / "here", self.cluster.folder / "runs" / f"slurm-{job}")
+        self.assertEqual(traces(), self.before)
+
+    def interrupted(self, interrupt):
+        """A job that is interrupted in the middle, with what one says that is not."""
+        config = self.small(convergence__max_epochs=60, checkpoint__every_steps=50)
+        run("run", config, "--workers", 2, "--out", self.folder / "here")
+        job = self.cluster.submit(config)
+        out = self.cluster.folder / "runs" / f"slurm-{job}"
+        wait_for(lambda: step_now(out) > 120, "steps", timeout=60)
+        interrupt(job, out)
+        wait_for(lambda: "back into the queue" in self.cluster.output(job), "the requeue", timeout=60)
+        self.wait_for_state(job, "COMPLETED", timeout=180)
+        self.expect_same(self.folder / "here", out)
+        launches = rows(out, "select count(distinct incarnation) as n from rank")[0]["n"]
+        self.assertEqual(launches, 2, self.cluster.output(job))
+
+    def test_before_its_time_is_up_a_job_takes_a_checkpoint_and_goes_on_by_itself(self):
+        self.interrupted(lambda job, out: self.cluster.call("scancel", "--batch", "--signal=USR1", job))
+
+    def test_a_killed_worker_ends_the_try_and_the_next_goes_on(self):
+        def kill(job, out):
+            pid = rows(out, "select pid from rank where rank = 1")[0]["pid"]
+            os.kill(pid, signal.SIGKILL)
+        self.interrupted(kill)
+
+    def test_what_is_wrong_with_a_config_is_in_the_jobs_output_and_it_is_not_tried_again(self):
+        job = self.cluster.submit(self.config("data: {path: /nowhere}\n"))
+        self.wait_for_state(job, "FAILED")
+        said = self.cluster.output(job)
+        self.assertIn("/nowhere", said)
+        self.assertNotIn("back into the queue", said)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
