@@ -191,13 +191,13 @@ class TrainingOnALab(Case):
 
     def test_a_cut_link_ends_the_run_with_who_was_lost_and_a_resume_goes_on(self):
         out = self.folder / "cut"
-        config = self.small(convergence__max_epochs=100000, communication__timeout=3, checkpoint__every_steps=10)
+        config = self.small(convergence__max_epochs=100000, communication__timeout=5, checkpoint__every_steps=10)
         job = self.start("run", config, "--workers", 2, f"--lab={NAME}", "--out", out)
         wait_for(lambda: (checkpoint(out) / "MANIFEST.json").exists(), "a checkpoint")
         lab("cut", 2)
         since = time.monotonic()
         self.assertEqual(job.wait(30), 1)
-        self.assertLess(time.monotonic() - since, 3 + 5 + 3)
+        self.assertLess(time.monotonic() - since, 5 + 5)
         said = job.stderr.read().strip().splitlines()
         self.assertRegex(said[0], r"rank 1|worker 1|host2", said)
         lab("mend", 2)
