@@ -41,9 +41,10 @@ struct SupervisorOptions {
   absl::Duration ready_timeout = absl::Seconds(30);     // until the coordinator answers
   absl::Duration settle_timeout = absl::Seconds(2);     // for the coordinator to notice that mpirun is gone
   absl::Duration finalize_timeout = absl::Seconds(10);  // for mpirun once the run has ended as it should
-  absl::Duration failed_timeout = absl::Seconds(2);     // … once it has failed: a host may be cut off
-  absl::Duration kill_grace = absl::Seconds(2);         // between SIGTERM and SIGKILL
-  absl::Duration leave_timeout = absl::Seconds(5);      // for the coordinator once told `done`
+  // … once it has failed: ranks have had their time to leave, and a host may be cut off.
+  absl::Duration failed_timeout = absl::Milliseconds(500);
+  absl::Duration kill_grace = absl::Seconds(2);     // between SIGTERM and SIGKILL
+  absl::Duration leave_timeout = absl::Seconds(5);  // for the coordinator once told `done`
 };
 
 struct SupervisedEnd {

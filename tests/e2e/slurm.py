@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import unittest
 
 import numpy
@@ -111,13 +112,17 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 @unittest.skipIf(why_not(), why_not())
 class Jobs(Case):
+    @classmethod
+    def setUpClass(cls):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="lockstep-slurm-"))
+        cls.addClassCleanup(shutil.rmtree, folder, True)
+        cls.cluster = Cluster(folder)
+        cls.addClassCleanup(cls.cluster.down)
+        cls.cluster.up()
+
     def setUp(self):
         super().setUp()
-        (self.folder / "slurm").mkdir()
-        self.cluster = Cluster(self.folder / "slurm")
         self.before = traces()
-        self.addCleanup(self.cluster.down)
-        self.cluster.up()
 
     def wait_for_state(self, job, *states, timeout=90):
         wait_for(lambda: self.cluster.state(job) in states, f"job {job} to be {' or '.join(states)}: {self.cluster.output(job)}", timeout=timeout, every=0.2)
@@ -157,6 +162,18 @@ class Jobs(Case):
             pid = rows(out, "select pid from rank where rank = 1")[0]["pid"]
             os.kill(pid, signal.SIGKILL)
         self.interrupted(kill)
+
+    def test_a_cancelled_job_stays_cancelled_and_can_be_gone_on_with(self):
+        config = self.small(convergence__max_epochs=100000, checkpoint__every_steps=20)
+        job = self.cluster.submit(config)
+        out = self.cluster.folder / "runs" / f"slurm-{job}"
+        wait_for(lambda: (checkpoint(out) / "MANIFEST.json").exists(), "a checkpoint")
+        self.cluster.call("scancel", job)
+        self.wait_for_state(job, "CANCELLED")
+        wait_for(lambda: traces() == self.before, "nothing left", timeout=20)
+        self.assertNotIn("back into the queue", self.cluster.output(job))
+        again = self.cluster.submit("--resume", out, "--set", f"convergence.max_steps={step_now(out) + 20}")
+        self.wait_for_state(again, "COMPLETED")
 
     def test_what_is_wrong_with_a_config_is_in_the_jobs_output_and_it_is_not_tried_again(self):
         job = self.cluster.submit(self.config("data: {path: /nowhere}\n"))
