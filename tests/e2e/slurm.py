@@ -44,7 +44,7 @@ SlurmUser=root
 SlurmctldPort={PORT}
 SlurmdPort={PORT + 1}
 AuthType=auth/munge
-AuthInfo=socket={self.socket},cred_expire=3
+AuthInfo=socket={self.socket},cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
