@@ -202,6 +202,11 @@ class Benchmarks(unittest.TestCase):
             self.assertTrue(0 < ratio["low"] <= ratio["mean"] <= ratio["high"], said)
         self.assertIn("every step", call(HERE / "profile_overhead", *flags).stdout)
 
+    def test_more_workers_compares_twice_as_many_as_there_are_cores(self):
+        flags = ("--bin", BIN, "--model", "logistic", "--rounds", "2", "--steps", "30")
+        said = call(HERE / "more_workers", *flags).stdout.splitlines()
+        self.assertRegex(said[-1], r"^[0-9.]+ ms +[0-9.]+ ms +[0-9.]+ \([0-9.]+ … [0-9.]+\)$")
+
     def test_large_report_tells_times_and_sizes_of_a_run_that_it_made(self):
         folder = pathlib.Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)

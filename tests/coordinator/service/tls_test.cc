@@ -49,20 +49,30 @@ int64_t BytesInUse() { return static_cast<int64_t>(mallinfo2().uordblks); }
 class TlsTest : public testing::Test {
  protected:
   TlsTest() : run_(*MakeRunCredentials(kToken)) {
-    ServerOptions options;
-    options.run_folder = folder_ / "run";
-    options.credentials = run_.coordinator;
+    ServerOptions options = Options("run", run_.coordinator);
     options.local_socket = folder_ / "sock";
+    server_ = Start(std::move(options));
+  }
+  ServerOptions Options(const std::string& name, const Credentials& credentials) {
+    ServerOptions options;
+    options.run_folder = folder_ / name;
+    options.credentials = credentials;
     options.config = ServiceConfig();
     options.config_digest = "digest";
     options.world = 2;
     options.train_samples = 100;
     options.data_digest = "data";
     options.val_samples = 10;
+    return options;
+  }
+  static std::unique_ptr<CoordinatorServer> Start(ServerOptions options) {
     EXPECT_TRUE(FileSystem::Real()->MakeFolders(options.run_folder).ok());
     auto server = CoordinatorServer::Start(std::move(options));
     EXPECT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
+    return *std::move(server);
+  }
+  std::unique_ptr<CoordinatorServer> StartOther(const Credentials& credentials) {
+    return Start(Options("other", credentials));
   }
 
   // What GetRun says to somebody with these credentials, who connects to `address`.
@@ -117,30 +127,14 @@ TEST_F(TlsTest, NobodyElseGetsAWord) {
 }
 
 TEST_F(TlsTest, AWorkerDoesNotTalkToAnotherCoordinator) {
-  ServerOptions options;
-  options.run_folder = folder_ / "other";
-  options.credentials = MakeRunCredentials(kToken)->coordinator;
-  options.config = ServiceConfig();
-  options.config_digest = "digest";
-  options.train_samples = 100;
-  ASSERT_TRUE(FileSystem::Real()->MakeFolders(options.run_folder).ok());
-  const auto other = CoordinatorServer::Start(std::move(options));
-  ASSERT_TRUE(other.ok()) << other.status();
-  EXPECT_EQ(Ask((*other)->address(), run_.worker).error_code(), grpc::StatusCode::UNAVAILABLE);
+  const auto other = StartOther(MakeRunCredentials(kToken)->coordinator);
+  EXPECT_EQ(Ask(other->address(), run_.worker).error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
 TEST_F(TlsTest, CertificatesThatHaveExpiredAreWorthNothing) {
   const RunCredentials expired = *MakeRunCredentials(kToken, absl::Now() - absl::Hours(24 * 3700));
-  ServerOptions options;
-  options.run_folder = folder_ / "old";
-  options.credentials = expired.coordinator;
-  options.config = ServiceConfig();
-  options.config_digest = "digest";
-  options.train_samples = 100;
-  ASSERT_TRUE(FileSystem::Real()->MakeFolders(options.run_folder).ok());
-  const auto old = CoordinatorServer::Start(std::move(options));
-  ASSERT_TRUE(old.ok()) << old.status();
-  EXPECT_EQ(Ask((*old)->address(), expired.worker).error_code(), grpc::StatusCode::UNAVAILABLE);
+  const auto old = StartOther(expired.coordinator);
+  EXPECT_EQ(Ask(old->address(), expired.worker).error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
 TEST_F(TlsTest, TheUsersOwnCommandsComeByTheLocalSocketWithTheToken) {
