@@ -183,6 +183,10 @@ class Examination {
     Right("", "network", absl::StrCat(absl::StrJoin(network_.networks, ", "), " carries gradients"));
   }
 
+  static bool IsFar(const LinkFigures& link, double latency) {
+    return link.latency_s > kFarLink * latency && link.latency_s > latency + kFarLinkAtLeast;
+  }
+
   void Links() {
     std::vector<double> rates, latencies;
     for (const LinkFigures& link : links_) {
@@ -193,6 +197,19 @@ class Examination {
     // The best, since one slow host has a part in most links of a few.
     const double rate = rates.empty() ? 0 : *std::max_element(rates.begin(), rates.end());
     const double latency = latencies.empty() ? 0 : *std::min_element(latencies.begin(), latencies.end());
+    const auto is_wrong = [&](const LinkFigures& link) {
+      return !link.status.ok() || link.bytes_per_s < kSlowLink * rate || IsFar(link, latency);
+    };
+    // Of a link's two ends the one of which more links are wrong.
+    std::vector<int> wrong(hosts_.size(), 0);
+    for (const LinkFigures& link : links_) {
+      if (!is_wrong(link)) continue;
+      ++wrong[link.from];
+      ++wrong[link.to];
+    }
+    const auto culprit = [&](const LinkFigures& link) {
+      return hosts_[wrong[link.from] > wrong[link.to] ? link.from : link.to].name;
+    };
     double clock = 0;
     for (const LinkFigures& link : links_) {
       const std::string pair = absl::StrCat(hosts_[link.from].name, " to ", hosts_[link.to].name);
@@ -202,15 +219,13 @@ class Examination {
               absl::StrCat("let TCP through on ", hosts_[link.to].name, ": iptables -I INPUT -p tcp -s ",
                            network_.networks.empty() ? "" : network_.networks[0], " -j ACCEPT"));
       } else if (link.bytes_per_s < kSlowLink * rate) {
-        Wrong(
-            "", "link", absl::StrCat(pair, ": ", said, absl::StrFormat("; others have %.0f MB/s", 1e-6 * rate)),
-            "all wait for the slowest link in every step",
-            absl::StrCat("see ethtool and tc qdisc on both; or leave one out: --hosts without ", hosts_[link.to].name));
-      } else if (link.latency_s > kFarLink * latency && link.latency_s > latency + kFarLinkAtLeast) {
+        Wrong("", "link", absl::StrCat(pair, ": ", said, absl::StrFormat("; others have %.0f MB/s", 1e-6 * rate)),
+              "all wait for the slowest link in every step",
+              absl::StrCat("see ethtool and tc qdisc on ", culprit(link), ", or leave it out of --hosts"));
+      } else if (IsFar(link, latency)) {
         Wrong("", "link", absl::StrCat(pair, ": ", said, absl::StrFormat("; others have %.0f us", 1e6 * latency)),
               "small messages wait for it in every step",
-              absl::StrCat("see ip route and tc qdisc on both; or leave one out: --hosts without ",
-                           hosts_[link.to].name));
+              absl::StrCat("see ip route and tc qdisc on ", culprit(link), ", or leave it out of --hosts"));
       } else {
         Right("", "link", absl::StrCat(pair, ": ", said));
       }

@@ -343,6 +343,9 @@ absl::StatusOr<std::vector<LinkFigures>> MeasureLinks(const std::vector<LinkHost
     for (std::thread& thread : at_once) thread.join();
     links.insert(links.end(), round.begin(), round.end());
   }
+  std::sort(links.begin(), links.end(), [](const LinkFigures& a, const LinkFigures& b) {
+    return std::pair(a.from, a.to) < std::pair(b.from, b.to);
+  });
   return links;
 }
 

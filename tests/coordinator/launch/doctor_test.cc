@@ -133,6 +133,13 @@ TEST_F(DoctorTest, ALinkThatIsUnlikeTheOthersIsNamedWithBothEnds) {
   EXPECT_THAT(Complaint().mend, HasSubstr("iptables -I INPUT -p tcp -s 10.1.0.0/24"));
 }
 
+TEST_F(DoctorTest, OfSlowLinksTheHostThatHasAPartInAllIsTheOneToLookAt) {
+  links_[0].bytes_per_s = links_[2].bytes_per_s = 12e6;  // a to b, b to c
+  const std::vector<Check> wrong = Complaints();
+  ASSERT_EQ(wrong.size(), 2u);
+  for (const Check& check : wrong) EXPECT_EQ(check.mend, "see ethtool and tc qdisc on b, or leave it out of --hosts");
+}
+
 TEST_F(DoctorTest, AClockThatIsFarOffIsNamed) {
   links_[0].clock_offset_s = -3;
   EXPECT_EQ(Complaint().host, "b");
