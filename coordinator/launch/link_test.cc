@@ -36,6 +36,7 @@ constexpr unsigned kLongest = 60;  // seconds
 constexpr int kPings = 20;
 constexpr absl::Duration kStart = absl::Seconds(15), kConnect = absl::Seconds(2), kSlack = absl::Seconds(12);
 constexpr double kShortest = 0.05, kSend = 0.3;  // seconds of sending, by pair
+constexpr double kDoubtful = 0.7;                // of the best link's rate
 constexpr size_t kPiece = 128 << 10;
 constexpr char kPing = 'p', kSendWord = 's';
 
@@ -342,6 +343,14 @@ absl::StatusOr<std::vector<LinkFigures>> MeasureLinks(const std::vector<LinkHost
     }
     for (std::thread& thread : at_once) thread.join();
     links.insert(links.end(), round.begin(), round.end());
+  }
+  double best = 0;
+  for (const LinkFigures& link : links) best = std::max(best, link.bytes_per_s);
+  // One that seems slow may have met a busy moment: again, and by itself.
+  for (LinkFigures& link : links) {
+    if (!link.status.ok() || link.bytes_per_s > kDoubtful * best) continue;
+    const LinkFigures again = MeasurePair(link.from, link.to, hosts, &ends, kSend);
+    if (again.status.ok() && again.bytes_per_s > link.bytes_per_s) link = again;
   }
   std::sort(links.begin(), links.end(), [](const LinkFigures& a, const LinkFigures& b) {
     return std::pair(a.from, a.to) < std::pair(b.from, b.to);

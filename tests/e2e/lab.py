@@ -211,7 +211,7 @@ class Doctor(Case):
     def setUp(self):
         super().setUp()
         lab("down")
-        lab("up", "--hosts", 3, "--rate", "500mbit")
+        lab("up", "--hosts", 3, "--rate", "100mbit")
         self.addCleanup(lab, "down")
 
     def complaints(self, *words, code):
@@ -228,7 +228,7 @@ class Doctor(Case):
         wrong = self.complaints(code=1)
         self.assertEqual({check["check"] for check in wrong}, {"link"})
         self.assertTrue(all("10.77.0.3" in check["said"] for check in wrong), wrong)
-        lab("rate", "500mbit", 3)
+        lab("rate", "100mbit", 3)
         self.complaints(code=0)
 
     def test_a_host_that_others_cannot_reach_is_named(self):
