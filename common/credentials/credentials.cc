@@ -13,16 +13,6 @@ namespace {
 
 constexpr int64_t kMaxBytes = 256 << 10;
 
-// Each field with its name in the text.
-template <typename Self, typename Each>
-void ForEachField(Self* credentials, Each each) {
-  each("token", &credentials->token);
-  each("authority", &credentials->authority);
-  each("certificate", &credentials->certificate);
-  each("key", &credentials->key);
-  each("coordinator_name", &credentials->coordinator_name);
-}
-
 const char* Variable(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr || value[0] == '\0' ? nullptr : value;
@@ -30,24 +20,16 @@ const char* Variable(const char* name) {
 
 }  // namespace
 
-std::string CredentialsText(const Credentials& credentials) {
-  nlohmann::json json;
-  ForEachField(&credentials, [&](const char* name, const std::string* value) { json[name] = *value; });
-  return json.dump();
-}
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Credentials, token, authority, certificate, key, coordinator_name)
+
+std::string CredentialsText(const Credentials& credentials) { return nlohmann::json(credentials).dump(); }
 
 absl::StatusOr<Credentials> ParseCredentials(absl::string_view text) {
-  const nlohmann::json json = nlohmann::json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-  Credentials credentials;
-  bool right = json.is_object();
-  if (right) {
-    ForEachField(&credentials, [&](const char* name, std::string* value) {
-      const auto found = json.find(name);
-      right = right && found != json.end() && found->is_string();
-      if (right) *value = found->get<std::string>();
-    });
+  try {
+    Credentials credentials = nlohmann::json::parse(text.begin(), text.end()).get<Credentials>();
+    if (!credentials.token.empty()) return credentials;
+  } catch (const nlohmann::json::exception&) {  // its words may hold the secret
   }
-  if (right && !credentials.token.empty()) return credentials;
   return absl::InvalidArgumentError("holds no run's credentials; take the file that lockstep serve names");
 }
 

@@ -13,7 +13,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "common/base/cores.h"
 #include "common/base/status.h"
 #include "coordinator/cli/command.h"
 #include "coordinator/cli/launch_flags.h"
@@ -38,16 +37,14 @@ struct Arguments {
   std::optional<int> workers;
   ClusterRequest cluster;
   bool json = false, here = false;
-  std::string link, folder;
+  std::string link;
 };
-
-std::string FirstLineOf(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 std::string MpiVersion() {
   ChildOptions child;
   child.argv = {"mpirun", "--version"};
   const absl::StatusOr<Captured> said = RunAndCapture(child, "", kHost);
-  return said.ok() && said->exit_code == 0 ? FirstLineOf(said->output) : "";
+  return said.ok() && said->exit_code == 0 ? said->output.substr(0, said->output.find('\n')) : "";
 }
 
 // With what only LibTorch and MPI know of themselves.
@@ -67,9 +64,8 @@ HostReport WholeReport(const std::string& folder) {
 absl::StatusOr<HostReport> AskHost(const std::string& host, bool here, const Agent& agent, const std::string& folder) {
   if (here) return WholeReport(folder);
   ChildOptions child;
-  child.argv = {"sh", "-c", "exec \"$@\" 2>&1", "sh"};
-  child.argv.insert(child.argv.end(), agent.words.begin(), agent.words.end());
-  child.argv.insert(child.argv.end(), {host, OwnProgram(), "doctor", "--here"});
+  child.argv = agent.CommandOn(host, here, {OwnProgram(), "doctor", "--here"});
+  child.errors_too = true;
   ASSIGN_OR_RETURN(const Captured said, RunAndCapture(child, "", kHost));
   std::string last;
   for (const absl::string_view line : absl::StrSplit(said.output, '\n', absl::SkipEmpty())) {
@@ -187,7 +183,7 @@ absl::StatusOr<std::vector<Check>> Diagnose(const Arguments& arguments) {
 int Doctor(const Arguments& arguments) {
   if (!arguments.link.empty()) return ServeLinks(arguments.link);
   if (arguments.here) {
-    std::cout << HostReportText(WholeReport(arguments.folder)) << std::endl;
+    std::cout << HostReportText(WholeReport("")) << std::endl;
     return kExitDone;
   }
   const absl::StatusOr<std::vector<Check>> checks = Diagnose(arguments);
@@ -222,7 +218,6 @@ void AddDoctor(CLI::App* app, Action* action) {
   command->add_flag("--json", arguments->json, "As JSON");
   command->add_flag("--here", arguments->here)->group("");
   command->add_option("--link", arguments->link)->group("");
-  command->add_option("--folder", arguments->folder)->group("");
   command->footer("Exit code 1: something is wrong.");
   command->callback([=] { *action = [arguments] { return Doctor(*arguments); }; });
 }

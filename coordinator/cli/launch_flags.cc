@@ -17,16 +17,9 @@ namespace {
 constexpr char kLaunch[] = "launch.json";
 constexpr int64_t kMaxLaunch = 16 << 20;
 
-// Each field with its name in the file.
-template <typename Self, typename Each>
-void ForEachField(Self* request, Each each) {
-  each("hosts", &request->hosts);
-  each("hostfile", &request->hostfile);
-  each("lab", &request->lab);
-  each("ssh", &request->ssh);
-}
-
 }  // namespace
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ClusterRequest, hosts, hostfile, lab, ssh, slurm)
 
 void AddTlsFlags(CLI::App* command, TlsFlags* flags) {
   command->add_option("--tls-cert", flags->certificate, "A certificate of your own for calls between hosts (PEM)")
@@ -82,23 +75,17 @@ absl::Status SaveClusterRequest(const std::string& run_folder, const ClusterRequ
   if (request.empty()) return FileSystem::Real()->RemoveAll(path);
   ClusterRequest absolute = request;
   if (!request.hostfile.empty()) absolute.hostfile = std::filesystem::absolute(request.hostfile);
-  nlohmann::ordered_json json;
-  if (request.slurm) json["slurm"] = true;
-  ForEachField(&absolute, [&](const char* name, const std::string* value) {
-    if (!value->empty()) json[name] = *value;
-  });
-  return WriteFileAtomically(FileSystem::Real(), path, json.dump(1) + "\n");
+  return WriteFileAtomically(FileSystem::Real(), path, nlohmann::json(absolute).dump(1) + "\n");
 }
 
 absl::StatusOr<ClusterRequest> ReadClusterRequest(const std::string& run_folder) {
   const std::string path = JoinPath(run_folder, kLaunch);
   ASSIGN_OR_RETURN(const std::string text, FileSystem::Real()->Read(path, kMaxLaunch));
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   ClusterRequest request;
-  ForEachField(&request, [&](const char* name, std::string* value) {
-    if (json.is_object() && json.contains(name) && json[name].is_string()) *value = json[name].get<std::string>();
-  });
-  request.slurm = json.is_object() && json.value("slurm", nlohmann::json()) == true;
+  try {
+    request = nlohmann::json::parse(text).get<ClusterRequest>();
+  } catch (const nlohmann::json::exception&) {  // then it says no hosts
+  }
   if (request.empty()) return absl::DataLossError(absl::StrCat(path, ": says no hosts; give --hosts or --hostfile"));
   return request;
 }

@@ -147,32 +147,12 @@ std::vector<Stray> FindStrays() {
   return strays;
 }
 
-// Calls `each` with the name of every field that is one value.
-template <typename Self, typename Each>
-void ForEachField(Self* report, Each each) {
-  each("machine", &report->machine);
-  each("build", &report->build);
-  each("torch", &report->torch);
-  each("blas", &report->blas);
-  each("mpi", &report->mpi);
-  each("blas_warning", &report->blas_warning);
-  each("cores", &report->cores);
-  each("physical", &report->physical);
-  each("online", &report->online);
-  each("steal", &report->steal);
-  each("governor", &report->governor);
-  each("memory_total", &report->memory_total);
-  each("memory_available", &report->memory_available);
-  each("shm_total", &report->shm_total);
-  each("shm_free", &report->shm_free);
-  each("disk_free", &report->disk_free);
-  each("fsync_s", &report->fsync_s);
-  each("open_files", &report->open_files);
-  each("processes", &report->processes);
-  each("locked_memory", &report->locked_memory);
-}
-
 }  // namespace
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Stray, pid, program, age_s)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HostReport, machine, build, torch, blas, mpi, blas_warning, cores, physical, steal,
+                                   governor, memory_total, memory_available, shm_total, shm_free, disk_free, fsync_s,
+                                   open_files, processes, strays)
 
 HostReport LookAtThisHost(const std::string& folder) {
   HostReport report;
@@ -182,7 +162,6 @@ HostReport LookAtThisHost(const std::string& folder) {
   report.build = BuildVersion();
   report.cores = UsableCores();
   report.physical = PhysicalCores();
-  report.online = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   report.governor = FileText("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
   const std::string memory = FileText("/proc/meminfo");
   report.memory_total = MemoryLine(memory, "MemTotal:");
@@ -198,7 +177,6 @@ HostReport LookAtThisHost(const std::string& folder) {
   }
   report.open_files = SoftLimit(RLIMIT_NOFILE);
   report.processes = SoftLimit(RLIMIT_NPROC);
-  report.locked_memory = SoftLimit(RLIMIT_MEMLOCK);
   report.strays = FindStrays();
   absl::SleepFor(until - absl::Now());
   const Ticks after = ProcessorTicks();
@@ -208,26 +186,11 @@ HostReport LookAtThisHost(const std::string& folder) {
   return report;
 }
 
-std::string HostReportText(const HostReport& report) {
-  Json json;
-  ForEachField(&report, [&](const char* name, const auto* value) { json[name] = *value; });
-  json["strays"] = Json::array();
-  for (const Stray& one : report.strays) {
-    json["strays"].push_back({{"pid", one.pid}, {"program", one.program}, {"age_s", one.age_s}});
-  }
-  return json.dump();
-}
+std::string HostReportText(const HostReport& report) { return Json(report).dump(); }
 
 absl::StatusOr<HostReport> ParseHostReport(absl::string_view text) {
   try {
-    const Json json = Json::parse(text.begin(), text.end());
-    HostReport report;
-    ForEachField(&report, [&](const char* name, auto* value) { json.at(name).get_to(*value); });
-    for (const Json& one : json.at("strays")) {
-      report.strays.push_back(
-          {one.at("pid").get<pid_t>(), one.at("program").get<std::string>(), one.at("age_s").get<int64_t>()});
-    }
-    return report;
+    return Json::parse(text.begin(), text.end()).get<HostReport>();
   } catch (const Json::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat("no report of a host: ", error.what()));
   }

@@ -24,7 +24,7 @@ struct HostReport {
   std::string build;             // of lockstep there
   std::string torch, blas, mpi;  // versions; empty: not there
   std::string blas_warning;      // what is wrong with it, and what mends it
-  int cores = 0, physical = 0, online = 0;
+  int cores = 0, physical = 0;
   double steal = 0;      // share of the time in which another's machine had the processor
   std::string governor;  // of the processor's frequency; empty: not said
   int64_t memory_total = 0, memory_available = 0;
@@ -32,7 +32,7 @@ struct HostReport {
   int64_t disk_free = -1;  // where checkpoints go; -1: not looked at
   double fsync_s = -1;     // of a small file there; -1: not looked at
   int64_t open_files = 0;  // soft limits; -1: none
-  int64_t processes = 0, locked_memory = 0;
+  int64_t processes = 0;
   std::vector<Stray> strays;  // of this user
 };
 

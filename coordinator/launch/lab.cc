@@ -41,8 +41,8 @@ constexpr absl::Duration kDeadline = absl::Seconds(10);  // for what takes milli
 // Runs a program to its end. FailedPrecondition: it is not installed; Internal: it failed, with what it said.
 absl::StatusOr<std::string> RunTool(const std::vector<std::string>& words, const std::string& input = "") {
   ChildOptions child;
-  child.argv = {"sh", "-c", "exec \"$@\" 2>&1", "sh"};
-  child.argv.insert(child.argv.end(), words.begin(), words.end());
+  child.argv = words;
+  child.errors_too = true;
   ASSIGN_OR_RETURN(Captured captured, RunAndCapture(child, input, kDeadline));
   if (captured.exit_code == 0) return std::move(captured.output);
   absl::RemoveExtraAsciiWhitespace(&captured.output);

@@ -220,11 +220,7 @@ struct End {
 absl::StatusOr<End> StartEnd(const LinkHost& host, const Agent& agent, const std::string& program,
                              const std::string& word) {
   ChildOptions child;
-  if (!host.here) {
-    child.argv = agent.words;
-    child.argv.push_back(host.host);
-  }
-  child.argv.insert(child.argv.end(), {program, "doctor", "--link", host.address});
+  child.argv = agent.CommandOn(host.host, host.here, {program, "doctor", "--link", host.address});
   End end;
   ASSIGN_OR_RETURN(end.talk, Conversation::Start(child));
   RETURN_IF_ERROR(end.talk->Say(word));

@@ -79,12 +79,8 @@ std::string ClearScript(const std::string& scratch) {
 absl::StatusOr<Captured> RunScript(const std::string& host, bool here, const Agent& agent, const std::string& script,
                                    absl::Duration timeout) {
   ChildOptions child;
-  child.argv = {"sh", "-c", "exec \"$@\" 2>&1", "sh"};
-  if (!here) {
-    child.argv.insert(child.argv.end(), agent.words.begin(), agent.words.end());
-    child.argv.push_back(host);
-  }
-  child.argv.insert(child.argv.end(), {"sh", "-s"});
+  child.argv = agent.CommandOn(host, here, {"sh", "-s"});
+  child.errors_too = true;
   return RunAndCapture(child, script, timeout);
 }
 
@@ -138,6 +134,15 @@ void ForEachHost(size_t hosts, Does does) {
 }
 
 }  // namespace
+
+std::vector<std::string> Agent::CommandOn(const std::string& host, bool here,
+                                          const std::vector<std::string>& command) const {
+  if (here) return command;
+  std::vector<std::string> all = words;
+  all.push_back(host);
+  all.insert(all.end(), command.begin(), command.end());
+  return all;
+}
 
 absl::StatusOr<std::vector<HostFacts>> PrepareHosts(const std::vector<std::string>& hosts,
                                                     const std::vector<bool>& here, const Agent& agent,

@@ -202,7 +202,8 @@ absl::StatusOr<Captured> RunAndCapture(const ChildOptions& options, const std::s
   ASSIGN_OR_RETURN(Pipe to_child, MakePipe());
   ASSIGN_OR_RETURN(Pipe from_child, MakePipe());
   signal(SIGPIPE, SIG_IGN);
-  ASSIGN_OR_RETURN(const pid_t pid, Fork(options, to_child.read.get(), from_child.write.get(), -1));
+  const int output = from_child.write.get();
+  ASSIGN_OR_RETURN(const pid_t pid, Fork(options, to_child.read.get(), output, options.errors_too ? output : -1));
   to_child.read.Reset();
   from_child.write.Reset();
   Captured captured;

@@ -39,6 +39,7 @@ struct ChildOptions {
   std::vector<std::string> argv;                                 // argv[0] is looked for in PATH unless it has a slash
   std::vector<std::pair<std::string, std::string>> environment;  // on top of this process's own
   std::string output;           // stdout and stderr are appended to this file; empty: inherited
+  bool errors_too = false;      // of RunAndCapture: stderr is captured like stdout
   std::vector<int> keep;        // descriptors that the child keeps, under the same numbers
   int parent_death_signal = 0;  // sent to the child when the calling thread ends; 0: none
 };
@@ -54,7 +55,8 @@ absl::StatusOr<pid_t> StartChild(const ChildOptions& options);
 std::string DescribeExit(int wait_status);
 
 // Runs a child to its end and returns its exit code and what it wrote to stdout (stderr is inherited). `input` goes to
-// its stdin. FailedPrecondition: killed by a signal; DeadlineExceeded: killed here after `timeout`.
+// its stdin. With `options.errors_too` what it says on stderr is captured as well. FailedPrecondition: killed by a
+// signal; DeadlineExceeded: killed here after `timeout`.
 struct Captured {
   std::string output;
   int exit_code = 0;

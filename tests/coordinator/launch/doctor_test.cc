@@ -20,7 +20,7 @@ HostReport Healthy(const std::string& machine) {
   report.torch = "1.13";
   report.blas = "openblas";
   report.mpi = "mpirun (Open MPI) 4.1.4";
-  report.cores = report.physical = report.online = 4;
+  report.cores = report.physical = 4;
   report.governor = "performance";
   report.memory_total = report.memory_available = int64_t{8} << 30;
   report.shm_total = report.shm_free = int64_t{1} << 30;

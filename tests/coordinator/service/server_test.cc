@@ -161,14 +161,9 @@ class Worker {
 class ServerTest : public testing::Test {
  protected:
   ServerTest() {
-    options_.run_folder = folder_.path();
-    options_.credentials.token = kToken;
-    options_.config = ServiceConfig();
-    options_.config_digest = "digest";
-    options_.world = 2;
-    options_.train_samples = 100;
-    options_.data_digest = "data";
-    options_.val_samples = 10;
+    Credentials credentials;
+    credentials.token = kToken;
+    options_ = ServiceOptions(folder_.path(), credentials);
     options_.files = &disk_;
   }
   void Start() {

@@ -13,6 +13,7 @@
 #include "common/base/build_info.h"
 #include "common/base/file.h"
 #include "coordinator/service/core.h"
+#include "coordinator/service/server.h"
 #include "tests/support/temp_folder.h"
 
 namespace lockstep {
@@ -29,6 +30,20 @@ inline RunConfig ServiceConfig() {
   config.mutable_control()->set_grant_steps(8);
   config.mutable_control()->set_timeout(60);
   return config;
+}
+
+// Of two ranks that train that.
+inline ServerOptions ServiceOptions(const std::string& run_folder, const Credentials& credentials) {
+  ServerOptions options;
+  options.run_folder = run_folder;
+  options.credentials = credentials;
+  options.config = ServiceConfig();
+  options.config_digest = "digest";
+  options.world = 2;
+  options.train_samples = 100;
+  options.data_digest = "data";
+  options.val_samples = 10;
+  return options;
 }
 
 inline JoinRequest GoodJoin(int rank, int world) {

@@ -49,21 +49,9 @@ int64_t BytesInUse() { return static_cast<int64_t>(mallinfo2().uordblks); }
 class TlsTest : public testing::Test {
  protected:
   TlsTest() : run_(*MakeRunCredentials(kToken)) {
-    ServerOptions options = Options("run", run_.coordinator);
+    ServerOptions options = ServiceOptions(folder_ / "run", run_.coordinator);
     options.local_socket = folder_ / "sock";
     server_ = Start(std::move(options));
-  }
-  ServerOptions Options(const std::string& name, const Credentials& credentials) {
-    ServerOptions options;
-    options.run_folder = folder_ / name;
-    options.credentials = credentials;
-    options.config = ServiceConfig();
-    options.config_digest = "digest";
-    options.world = 2;
-    options.train_samples = 100;
-    options.data_digest = "data";
-    options.val_samples = 10;
-    return options;
   }
   static std::unique_ptr<CoordinatorServer> Start(ServerOptions options) {
     EXPECT_TRUE(FileSystem::Real()->MakeFolders(options.run_folder).ok());
@@ -72,7 +60,7 @@ class TlsTest : public testing::Test {
     return *std::move(server);
   }
   std::unique_ptr<CoordinatorServer> StartOther(const Credentials& credentials) {
-    return Start(Options("other", credentials));
+    return Start(ServiceOptions(folder_ / "other", credentials));
   }
 
   // What GetRun says to somebody with these credentials, who connects to `address`.
