@@ -50,6 +50,12 @@ bool OnOneClock(const StepTimes& before, const StepTimes& step) {
   return true;
 }
 
+std::vector<double> InAll(const std::vector<Parts>& all) {
+  std::vector<double> sums;
+  for (const Parts& parts : all) sums.push_back(std::accumulate(parts.begin(), parts.end(), 0.0));
+  return sums;
+}
+
 }  // namespace
 
 const char* PartName(int part) {
@@ -92,11 +98,7 @@ std::vector<Parts> WorkPartsOf(const std::vector<StepTimes>& steps, size_t i) {
   return all;
 }
 
-std::vector<double> WorkOf(const std::vector<StepTimes>& steps, size_t i) {
-  std::vector<double> work;
-  for (const Parts& parts : WorkPartsOf(steps, i)) work.push_back(std::accumulate(parts.begin(), parts.end(), 0.0));
-  return work;
-}
+std::vector<double> WorkOf(const std::vector<StepTimes>& steps, size_t i) { return InAll(WorkPartsOf(steps, i)); }
 
 std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps) {
   std::vector<ModelStep> model;
@@ -105,7 +107,7 @@ std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps) {
     ModelStep& one = model.emplace_back();
     one.times = &steps[i];
     one.parts = WorkPartsOf(steps, i);
-    one.work = one.ready = WorkOf(steps, i);
+    one.work = one.ready = InAll(one.parts);
     one.transfer = INFINITY;
     for (const RankTimes& rank : steps[i].ranks) {
       one.data_wait.push_back(rank.parts[kDataWait]);

@@ -35,8 +35,8 @@ struct RunSteps {
   std::vector<StepTimes> meetings;   // of looked_at
   std::map<int, InputFacts> input;   // by rank
   std::map<int, double> wait_s;      // by rank, means
-  std::set<int>
-      followed;  // ranks that are recorded in most of a launch's steps; others, where they were among the last
+  // Ranks that are recorded in most of a launch's steps; others, where they were among the last.
+  std::set<int> followed;
   // Null: not there.
   const StepFacts* Find(int64_t step) const;
   size_t BinOf(int64_t step) const;  // the last that begins at it or before
