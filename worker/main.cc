@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/build_info.h"
+#include "common/base/limits.h"
 #include "worker/bench_main.h"
 #include "worker/model/offline.h"
 #include "worker/rank.h"
@@ -56,6 +57,7 @@ int RunOffline(const Flags& flags) {
 }
 
 int Main(int argc, char** argv) {
+  RaiseOpenFiles();
   CLI::App app(
       "One rank of a Lockstep run. `lockstep run` starts it; by hand: mpirun -n N lockstep-worker --coordinator H:P");
   Flags flags;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -13,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "common/base/file.h"
 #include "common/base/status.h"
 #include "coordinator/cli/command.h"
 #include "coordinator/cli/launch_flags.h"
@@ -36,35 +38,41 @@ struct Arguments {
   std::vector<std::string> set;
   std::optional<int> workers;
   ClusterRequest cluster;
-  bool json = false, here = false;
+  bool json = false, here = false, quick = false;
   std::string link;
 };
 
-std::string MpiVersion() {
-  ChildOptions child;
-  child.argv = {"mpirun", "--version"};
-  const absl::StatusOr<Captured> said = RunAndCapture(child, "", kHost);
-  return said.ok() && said->exit_code == 0 ? said->output.substr(0, said->output.find('\n')) : "";
-}
-
-// With what only LibTorch and MPI know of themselves.
-HostReport WholeReport(const std::string& folder) {
-  HostReport report = LookAtThisHost(folder);
-  report.mpi = MpiVersion();
-  const absl::StatusOr<std::string> probed = AskWorker({"--probe"}, "");
-  const Json probe = probed.ok() ? Json::parse(*probed, nullptr, false) : Json();
-  if (!probe.is_object()) return report;
+// LibTorch's own answer is left out of a quick look.
+HostReport ReportOfThisHost(const std::string& folder, int64_t checkpoint_bytes, bool quick) {
+  HostReport report = LookAtThisHost(folder, checkpoint_bytes);
+  if (quick) {
+    report.steal = 0;  // at the start of a run a moment says little, and nothing can be done
+    return report;
+  }
+  AddPackages(&report);
+  report.probed = true;
+  const absl::StatusOr<Captured> said = RunWorker({"--probe"}, "", /*errors_too=*/true);
+  const Json probe = said.ok() && said->exit_code == 0 ? Json::parse(said->output, nullptr, false) : Json();
+  if (!probe.is_object()) {
+    report.trouble = said.ok() ? said->output.substr(0, said->output.find('\n')) : std::string(said.status().message());
+    return report;
+  }
   report.torch = probe.value("torch", "");
   report.blas = probe.value("blas", "");
   report.blas_warning = probe.value("warning", "");
   return report;
 }
 
+// lockstep lies beside lockstep-worker.
+std::string ProgramOn(const HostSlots& host) {
+  return host.worker.empty() ? OwnProgram() : (std::filesystem::path(host.worker).parent_path() / "lockstep").string();
+}
+
 // The report that a host gives of itself.
-absl::StatusOr<HostReport> AskHost(const std::string& host, bool here, const Agent& agent, const std::string& folder) {
-  if (here) return WholeReport(folder);
+absl::StatusOr<HostReport> AskHost(const HostSlots& host, const Agent& agent, bool quick) {
   ChildOptions child;
-  child.argv = agent.CommandOn(host, here, {OwnProgram(), "doctor", "--here"});
+  child.argv = agent.CommandOn(host.host, false, {ProgramOn(host), "doctor", "--here"});
+  if (quick) child.argv.push_back("--quick");
   child.errors_too = true;
   ASSIGN_OR_RETURN(const Captured said, RunAndCapture(child, "", kHost));
   std::string last;
@@ -75,6 +83,22 @@ absl::StatusOr<HostReport> AskHost(const std::string& host, bool here, const Age
   return absl::UnavailableError(last.empty() ? absl::StrCat("ended with exit code ", said.exit_code) : last);
 }
 
+// Of its model and data; a quick look leaves them out.
+absl::Status AddSizes(const Arguments& arguments, RunNeeds* needs) {
+  ASSIGN_OR_RETURN(const PreparedRun run, PrepareRun(arguments.config, arguments.set, {arguments.workers}));
+  ASSIGN_OR_RETURN(const std::string described, AskWorker({"--describe"}, ConfigToYaml(run.config)));
+  const Json model = Json::parse(described, nullptr, false);
+  if (!model.is_object() || !model.contains("parameters")) return absl::InternalError("lockstep-worker --describe");
+  const auto parameters = static_cast<int64_t>(model["parameters"].get<double>());
+  needs->threads = run.config.threads();
+  needs->memory_bytes = kInMemory * parameters;
+  needs->batch_size = static_cast<int>(run.config.data().global_batch_size() / run.config.workers());
+  needs->batch_bytes = needs->batch_size * run.sample_bytes;
+  needs->checkpoint_bytes = kInCheckpoint * parameters;
+  needs->shared_bytes = kShared * parameters;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<RunNeeds> NeedsOf(const Arguments& arguments) {
   RunNeeds needs;
   needs.folder = arguments.out.empty() ? RunsFolder() : arguments.out;
@@ -82,15 +106,12 @@ absl::StatusOr<RunNeeds> NeedsOf(const Arguments& arguments) {
     needs.folder = std::filesystem::absolute(needs.folder).parent_path();  // where it would be made
   }
   if (arguments.config.empty()) return needs;
-  ASSIGN_OR_RETURN(const PreparedRun run, PrepareRun(arguments.config, arguments.set, {arguments.workers}));
-  ASSIGN_OR_RETURN(const std::string described, AskWorker({"--describe"}, ConfigToYaml(run.config)));
-  const Json model = Json::parse(described, nullptr, false);
-  if (!model.is_object() || !model.contains("parameters")) return absl::InternalError("lockstep-worker --describe");
-  const auto parameters = static_cast<int64_t>(model["parameters"].get<double>());
-  needs.threads = run.config.threads();
-  needs.memory_bytes = kInMemory * parameters + run.config.data().global_batch_size() * run.sample_bytes;
-  needs.checkpoint_bytes = kInCheckpoint * parameters;
-  needs.shared_bytes = kShared * parameters;
+  if (arguments.quick) {
+    ASSIGN_OR_RETURN(const ConfigSize size, SizeOfConfig(arguments.config, "", arguments.set));
+    needs.threads = std::max(1, size.threads);
+    return needs;
+  }
+  RETURN_IF_ERROR(AddSizes(arguments, &needs));
   return needs;
 }
 
@@ -103,87 +124,115 @@ Cluster ThisMachine() {
   return cluster;
 }
 
-struct Answers {
-  std::vector<ExaminedHost> hosts;
-  std::vector<LinkHost> ends;
-  std::vector<Check> unreached;
-};
-
-Check Unreached(const std::string& host, const Agent& agent, const std::string& why) {
-  std::string mend = absl::StrCat(absl::StrJoin(agent.words, " "), " ", host, " true");
-  if (absl::StrContains(why, "Permission denied")) mend = absl::StrCat("ssh-copy-id ", host);
-  if (absl::StrContains(why, "not found") || absl::StrContains(why, "No such file")) {
-    mend = absl::StrCat("put lockstep there as ", OwnProgram());
-  }
-  return {host, "ssh", false, why, "no worker can be started there", mend};
-}
-
-// All hosts at once.
-Answers AskHosts(const Cluster& cluster, const Arguments& arguments, const RunNeeds& needs) {
+// All hosts at once, each for itself.
+void AskHosts(const Cluster& cluster, const Arguments& arguments, Examined* all) {
   const std::vector<std::string> names = cluster.Names();
   std::vector<absl::StatusOr<HostReport>> reports(names.size());
   std::vector<std::thread> threads;
   for (size_t i = 0; i < names.size(); ++i) {
-    threads.emplace_back([&, i] { reports[i] = AskHost(names[i], cluster.here[i], cluster.agent, needs.folder); });
+    threads.emplace_back([&, i] {
+      reports[i] = cluster.here[i] ? ReportOfThisHost(all->needs.folder, all->needs.kept_bytes(), arguments.quick)
+                                   : AskHost(cluster.hosts[i], cluster.agent, arguments.quick);
+    });
   }
   for (std::thread& thread : threads) thread.join();
-  Answers answers;
   for (size_t i = 0; i < names.size(); ++i) {
     if (!reports[i].ok()) {
-      answers.unreached.push_back(Unreached(names[i], cluster.agent, std::string(reports[i].status().message())));
+      all->unreached.push_back({names[i], std::string(reports[i].status().message())});
       continue;
     }
     const int slots = cluster.hosts[i].slots;
     const int share = arguments.workers.has_value()
                           ? (*arguments.workers + static_cast<int>(names.size()) - 1) / static_cast<int>(names.size())
-                          : std::max(1, reports[i]->physical / needs.threads);
-    answers.hosts.push_back({names[i], *std::move(reports[i]), slots > 0 ? slots : share});
-    answers.ends.push_back({names[i], cluster.addresses.empty() ? names[i] : cluster.addresses[i], cluster.here[i]});
+                          : std::max(1, reports[i]->physical / all->needs.threads);
+    all->hosts.push_back({names[i], *std::move(reports[i]), slots > 0 ? slots : share, cluster.here[i]});
   }
-  return answers;
+}
+
+// Of the hosts that answered.
+absl::StatusOr<std::vector<LinkFigures>> LinksOf(const Cluster& cluster, const Examined& all) {
+  std::vector<LinkHost> ends;
+  for (size_t i = 0; i < cluster.hosts.size(); ++i) {
+    const std::string& name = cluster.hosts[i].host;
+    const bool answered =
+        std::any_of(all.hosts.begin(), all.hosts.end(), [&](const ExaminedHost& host) { return host.name == name; });
+    if (!answered) continue;
+    ends.push_back(
+        {name, cluster.addresses.empty() ? name : cluster.addresses[i], cluster.here[i], ProgramOn(cluster.hosts[i])});
+  }
+  if (ends.size() < 2) return std::vector<LinkFigures>();
+  return MeasureLinks(ends, cluster.agent, kLinks);
 }
 
 Json ToJson(const Check& check) {
-  return {{"host", check.host}, {"check", check.what},  {"ok", check.ok},
-          {"said", check.said}, {"costs", check.costs}, {"mend", check.mend}};
+  return {{"host", check.host},   {"check", check.what}, {"ok", check.ok},          {"said", check.said},
+          {"costs", check.costs}, {"mend", check.mend},  {"mend_on", check.mend_on}};
+}
+
+// As ssh-copy-id looks for them.
+bool HasKey() {
+  const char* home = std::getenv("HOME");
+  const absl::StatusOr<std::vector<std::string>> names =
+      FileSystem::Real()->List(JoinPath(home == nullptr ? "/" : home, ".ssh"));
+  return names.ok() && std::any_of(names->begin(), names->end(), [](const std::string& name) {
+           return absl::StartsWith(name, "id") && absl::EndsWith(name, ".pub");
+         });
+}
+
+std::string ComplaintText(const Check& check) {
+  return absl::StrCat(check.said, ": ", check.costs, "; mend", check.mend_on.empty() ? "" : ", on ", check.mend_on,
+                      ": ", check.mend);
 }
 
 void Show(const std::vector<Check>& checks) {
   TextTable table({"", "host", "check", ""}, {true, true, true, true});
   for (const Check& check : checks) {
-    table.Add({check.ok ? "ok" : "WRONG", check.host, check.what,
-               check.ok ? check.said : absl::StrCat(check.said, ": ", check.costs, "; mend: ", check.mend)});
+    table.Add({check.ok ? "ok" : "WRONG", check.host, check.what, check.ok ? check.said : ComplaintText(check)});
   }
   std::cout << table.Text("") << std::flush;
 }
 
+// At the start of a run: what is wrong alone.
+void ShowComplaints(const std::vector<Check>& checks) {
+  for (const Check& check : checks) {
+    if (check.ok) continue;
+    std::cout << check.host << (check.host.empty() ? "" : ": ") << check.what << ": " << ComplaintText(check) << "\n";
+  }
+  std::cout << std::flush;
+}
+
 absl::StatusOr<std::vector<Check>> Diagnose(const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const RunNeeds needs, NeedsOf(arguments));
+  Examined all;
+  ASSIGN_OR_RETURN(all.needs, NeedsOf(arguments));
   Cluster cluster = ThisMachine();
   if (!arguments.cluster.empty()) {
     ASSIGN_OR_RETURN(cluster, FindCluster(arguments.cluster));
   }
-  Answers answers = AskHosts(cluster, arguments, needs);
-  std::vector<LinkFigures> links;
-  if (answers.ends.size() > 1) {
-    absl::StatusOr<std::vector<LinkFigures>> measured = MeasureLinks(answers.ends, cluster.agent, OwnProgram(), kLinks);
-    if (measured.ok()) {
-      links = *std::move(measured);
-    } else {
-      answers.unreached.push_back({"", "link", false, std::string(measured.status().message()),
-                                   "nothing is known of the links", "mend that, and ask again"});
-    }
+  all.network = cluster.network;
+  all.agent = cluster.agent;
+  all.lab = arguments.cluster.lab;
+  all.program = OwnProgram();
+  all.worker_program = WorkerProgram();
+  all.has_key = HasKey();
+  AskHosts(cluster, arguments, &all);
+  absl::Status measured;
+  if (!arguments.quick) {
+    absl::StatusOr<std::vector<LinkFigures>> links = LinksOf(cluster, all);
+    measured = links.status();
+    if (links.ok()) all.links = *std::move(links);
   }
-  std::vector<Check> checks = std::move(answers.unreached);
-  const std::vector<Check> examined = Examine(answers.hosts, needs, cluster.network, links);
-  checks.insert(checks.end(), examined.begin(), examined.end());
+  std::vector<Check> checks = Examine(all);
+  if (!measured.ok()) {
+    checks.push_back({"", "link", false, std::string(measured.message()), "nothing is known of the links",
+                      "mend what is above, and ask again", ""});
+  }
   return checks;
 }
 
 int Doctor(const Arguments& arguments) {
   if (!arguments.link.empty()) return ServeLinks(arguments.link);
   if (arguments.here) {
-    std::cout << HostReportText(WholeReport("")) << std::endl;
+    std::cout << HostReportText(ReportOfThisHost("", 0, arguments.quick)) << std::endl;
     return kExitDone;
   }
   const absl::StatusOr<std::vector<Check>> checks = Diagnose(arguments);
@@ -192,6 +241,8 @@ int Doctor(const Arguments& arguments) {
     Json list = Json::array();
     for (const Check& check : *checks) list.push_back(ToJson(check));
     std::cout << list.dump(2) << std::endl;
+  } else if (arguments.quick) {
+    ShowComplaints(*checks);
   } else {
     Show(*checks);
   }
@@ -217,6 +268,7 @@ void AddDoctor(CLI::App* app, Action* action) {
   AddClusterFlags(command, &arguments->cluster);
   command->add_flag("--json", arguments->json, "As JSON");
   command->add_flag("--here", arguments->here)->group("");
+  command->add_flag("--quick", arguments->quick)->group("");
   command->add_option("--link", arguments->link)->group("");
   command->footer("Exit code 1: something is wrong.");
   command->callback([=] { *action = [arguments] { return Doctor(*arguments); }; });

@@ -8,13 +8,13 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
+#include "coordinator/cli/run_folder.h"
 #include "coordinator/launch/lab.h"
 #include "coordinator/supervise/token.h"
 
 namespace lockstep {
 namespace {
 
-constexpr char kLaunch[] = "launch.json";
 constexpr int64_t kMaxLaunch = 16 << 20;
 
 }  // namespace
@@ -40,6 +40,16 @@ void AddClusterFlags(CLI::App* command, ClusterRequest* request) {
   command->add_flag("--slurm", request->slurm, "Run on the hosts of the Slurm job that this is part of");
   command->add_option("--ssh", request->ssh, "What reaches a host (default: ssh), with options: 'ssh -p 2222'")
       ->type_name("CMD");
+}
+
+std::vector<std::string> ClusterWords(const ClusterRequest& request) {
+  std::vector<std::string> words;
+  if (!request.hosts.empty()) words.insert(words.end(), {"--hosts", request.hosts});
+  if (!request.hostfile.empty()) words.insert(words.end(), {"--hostfile", request.hostfile});
+  if (!request.lab.empty()) words.push_back(absl::StrCat("--lab=", request.lab));
+  if (request.slurm) words.push_back("--slurm");
+  if (!request.ssh.empty()) words.insert(words.end(), {"--ssh", request.ssh});
+  return words;
 }
 
 absl::Status CheckTlsFlags(const TlsFlags& flags, bool hosts) {
@@ -71,7 +81,7 @@ bool IsLoopback(const std::string& address) {
 }
 
 absl::Status SaveClusterRequest(const std::string& run_folder, const ClusterRequest& request) {
-  const std::string path = JoinPath(run_folder, kLaunch);
+  const std::string path = JoinPath(run_folder, kLaunchFile);
   if (request.empty()) return FileSystem::Real()->RemoveAll(path);
   ClusterRequest absolute = request;
   if (!request.hostfile.empty()) absolute.hostfile = std::filesystem::absolute(request.hostfile);
@@ -79,7 +89,7 @@ absl::Status SaveClusterRequest(const std::string& run_folder, const ClusterRequ
 }
 
 absl::StatusOr<ClusterRequest> ReadClusterRequest(const std::string& run_folder) {
-  const std::string path = JoinPath(run_folder, kLaunch);
+  const std::string path = JoinPath(run_folder, kLaunchFile);
   ASSIGN_OR_RETURN(const std::string text, FileSystem::Real()->Read(path, kMaxLaunch));
   ClusterRequest request;
   try {

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "coordinator/launch/authority.h"
@@ -17,6 +18,8 @@ struct TlsFlags {
 void AddTlsFlags(CLI::App* command, TlsFlags* flags);
 // --hosts, --hostfile, --lab, --slurm, --ssh.
 void AddClusterFlags(CLI::App* command, ClusterRequest* request);
+// The words that ask for it again.
+std::vector<std::string> ClusterWords(const ClusterRequest& request);
 
 // InvalidArgument: TLS is asked for, or refused, where no call leaves this machine (`hosts` false).
 absl::Status CheckTlsFlags(const TlsFlags& flags, bool hosts);

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/build_info.h"
+#include "common/base/limits.h"
 #include "coordinator/cli/command.h"
 
 namespace lockstep {
@@ -39,6 +40,7 @@ void Describe(CLI::App* app, Action* action) {
 }
 
 int Main(int argc, char** argv) {
+  RaiseOpenFiles();
   CLI::App app("Trains a PyTorch model data-parallel over MPI, watched and stopped by a coordinator.");
   Action action;
   Describe(&app, &action);

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "common/base/cores.h"
 #include "common/base/file.h"
@@ -35,6 +36,7 @@ namespace {
 
 // For all hosts, at once. One that a cut link hides is left to the next run there.
 constexpr absl::Duration kPrepareTimeout = absl::Seconds(30), kClearTimeout = absl::Milliseconds(1500);
+constexpr int64_t kMaxDoctorLog = 64 << 10;
 
 struct RunArguments {
   std::string config, resume, out;
@@ -52,6 +54,7 @@ struct Launch {
   PreparedRun run;
   std::string folder, scratch;
   RunCredentials credentials;
+  ClusterRequest request;
   std::optional<Cluster> cluster;  // unset: this machine alone
   Placement placement;
   std::string socket;  // for this user's commands, where workers come from other hosts
@@ -63,6 +66,8 @@ void ClearCluster(const Launch& launch) {
   const Cluster& cluster = *launch.cluster;
   ClearHosts(cluster.Names(), cluster.here, cluster.agent, launch.scratch, kClearTimeout);
 }
+
+std::string DoctorLog(const Launch& launch) { return JoinPath(launch.folder, "log/doctor.log"); }
 
 // Shows the run while it is supervised. Owns its runtime record and its temporary folder: both are made once the
 // coordinator is there, which removes them should this process be killed.
@@ -92,6 +97,14 @@ class RunView : public SupervisorView {
   }
 
   void OnNotice(const std::string& line) override { screen_.Line(line); }
+
+  void OnBesideEnded() override {
+    const absl::StatusOr<std::string> said = FileSystem::Real()->Read(DoctorLog(launch_), kMaxDoctorLog);
+    if (!said.ok()) return;
+    for (const absl::string_view line : absl::StrSplit(*said, '\n', absl::SkipEmpty())) {
+      screen_.Line(absl::StrCat("doctor: ", line));
+    }
+  }
 
   void OnRunEnded() override {
     if (poller_ != nullptr) poller_->Finish();
@@ -133,7 +146,7 @@ MpirunOptions MpirunOf(const Launch& launch, const std::string& address, const s
   MpirunOptions mpirun;
   mpirun.workers = launch.run.config.workers();
   mpirun.threads = launch.run.config.threads();
-  mpirun.worker_program = WorkerProgram();
+  mpirun.worker_program = launch.cluster.has_value() ? HostWorkerPath(launch.scratch) : WorkerProgram();
   mpirun.arguments = {"--coordinator", address};
   mpirun.scratch = launch.scratch;
   mpirun.output = log;
@@ -145,6 +158,31 @@ MpirunOptions MpirunOf(const Launch& launch, const std::string& address, const s
     mpirun.token = launch.token();
   }
   return mpirun;
+}
+
+// Looks at the hosts once more while the ranks start; what is wrong is said, and nothing is held up.
+ChildOptions DoctorOf(const Launch& launch) {
+  ChildOptions doctor;
+  doctor.argv = {"nice",
+                 "-n",
+                 "19",
+                 OwnProgram(),
+                 "doctor",
+                 JoinPath(launch.folder, "config.yaml"),
+                 "--quick",
+                 "--out",
+                 launch.folder,
+                 "--workers",
+                 absl::StrCat(launch.run.config.workers())};
+  for (const std::string& word : ClusterWords(launch.request)) doctor.argv.push_back(word);
+  doctor.output = DoctorLog(launch);
+  // As the workers have, by which the coordinator finds what a killed supervisor leaves.
+  if (launch.cluster.has_value()) {
+    doctor.environment = {{kCredentialsVariable, HostCredentialsPath(launch.scratch)}};
+  } else {
+    doctor.environment = {{kTokenVariable, launch.token()}};
+  }
+  return doctor;
 }
 
 SupervisorOptions OptionsOf(const Launch& launch, const std::string& credentials) {
@@ -167,6 +205,8 @@ SupervisorOptions OptionsOf(const Launch& launch, const std::string& credentials
   options.mpirun = [&launch, log = options.mpirun_log](const std::string& address) {
     return MpirunCommand(MpirunOf(launch, address, log));
   };
+  FileSystem::Real()->RemoveAll(DoctorLog(launch)).IgnoreError();  // of the launch before
+  options.beside = DoctorOf(launch);
   return options;
 }
 
@@ -177,10 +217,10 @@ WorkerDeath WithPid(WorkerDeath death, const StatusReply& last) {
   return death;
 }
 
-// "; on a:4,b:4 over 10.1.0.0/24".
+// "a:4,b:4 over 10.1.0.0/24".
 std::string PlaceText(const Launch& launch) {
   const std::vector<std::string>& networks = launch.cluster->network.networks;
-  return absl::StrCat("; on ", HostsText(launch.placement.hosts), networks.empty() ? "" : " over ",
+  return absl::StrCat(HostsText(launch.placement.hosts), networks.empty() ? "" : " over ",
                       absl::StrJoin(networks, ", "));
 }
 
@@ -190,7 +230,7 @@ std::string FirstLine(const Launch& launch) {
                       config.data().global_batch_size(), " samples a step, ",
                       CountText(static_cast<double>(launch.run.train_samples)), " to train, ",
                       CountText(static_cast<double>(launch.run.val_samples)), " to validate",
-                      launch.cluster.has_value() ? PlaceText(launch) : "");
+                      launch.cluster.has_value() ? absl::StrCat("; on ", PlaceText(launch)) : "");
 }
 
 absl::StatusOr<int> Supervise(Launch* launch, const RuntimeRecords& records, SignalWatch* signals) {
@@ -227,11 +267,17 @@ absl::StatusOr<ClusterRequest> RequestOf(const RunArguments& arguments, const st
 }
 
 // Every host ready for the run's workers: `launch->placement`. Whatever follows, ClearHosts is then owed.
-absl::Status PrepareCluster(const RunArguments& arguments, const ClusterRequest& request, Launch* launch) {
+absl::Status PrepareCluster(const RunArguments& arguments, Launch* launch) {
   ASSIGN_OR_RETURN(const ConfigSize size, SizeOfConfig(arguments.config, launch->folder, arguments.set));
-  ASSIGN_OR_RETURN(Cluster cluster, FindCluster(request));
+  ASSIGN_OR_RETURN(Cluster cluster, FindCluster(launch->request));
   ASSIGN_OR_RETURN(launch->scratch, HostScratchPath());
-  const HostNeeds needs = {WorkerProgram(), launch->scratch, CredentialsText(launch->credentials.worker)};
+  HostNeeds needs;
+  needs.worker_program = WorkerProgram();
+  for (const HostSlots& one : cluster.hosts) {
+    if (!one.worker.empty()) needs.worker_of[one.host] = one.worker;
+  }
+  needs.scratch = launch->scratch;
+  needs.credentials = CredentialsText(launch->credentials.worker);
   ASSIGN_OR_RETURN(const std::vector<HostFacts> facts,
                    PrepareHosts(cluster.Names(), cluster.here, cluster.agent, needs, kPrepareTimeout));
   launch->cluster = std::move(cluster);
@@ -247,20 +293,29 @@ absl::Status PrepareTraining(const RunArguments& arguments, const LaunchSize& si
   return CheckDevice(launch->run.config);
 }
 
+// Of hosts, where the workers would be: for that they are made ready as for a run.
 absl::Status ShowPlan(const RunArguments& arguments, Launch* launch) {
-  RETURN_IF_ERROR(PrepareTraining(arguments, {arguments.workers}, launch));
+  ASSIGN_OR_RETURN(launch->request, RequestOf(arguments, launch->folder));
+  LaunchSize size = {arguments.workers};
+  if (!launch->request.empty()) {
+    RETURN_IF_ERROR(PrepareCluster(arguments, launch));
+    size = {launch->placement.workers(), launch->placement.threads};
+  }
+  RETURN_IF_ERROR(PrepareTraining(arguments, size, launch));
   ASSIGN_OR_RETURN(const std::string plan, DescribePlan(launch->run));
-  std::cout << plan << std::flush;
+  std::cout << plan;
+  if (launch->cluster.has_value()) std::cout << "# on " << PlaceText(*launch) << "\n";
+  std::cout << std::flush;
   return absl::OkStatus();
 }
 
-absl::Status MakeFolder(const RunArguments& arguments, const ClusterRequest& request, Launch* launch) {
+absl::Status MakeFolder(const RunArguments& arguments, Launch* launch) {
   if (launch->resume) {
     RETURN_IF_ERROR(SaveRunConfig(launch->folder, launch->run.config));
   } else {
     ASSIGN_OR_RETURN(launch->folder, MakeRunFolder(arguments.out, launch->run.config, absl::Now()));
   }
-  return SaveClusterRequest(launch->folder, request);
+  return SaveClusterRequest(launch->folder, launch->request);
 }
 
 bool WasTold(SignalWatch* signals) {
@@ -273,19 +328,20 @@ absl::StatusOr<int> Start(const RunArguments& arguments, Launch* launch) {
   ASSIGN_OR_RETURN(const RuntimeRecords records, RuntimeRecords::Open());
   records.Sweep();
   SweepScratch(records.folder());
-  ASSIGN_OR_RETURN(const ClusterRequest request, RequestOf(arguments, launch->folder));
+  ASSIGN_OR_RETURN(launch->request, RequestOf(arguments, launch->folder));
+  const ClusterRequest& request = launch->request;
   RETURN_IF_ERROR(CheckTlsFlags(arguments.tls, !request.empty()));
   ASSIGN_OR_RETURN(launch->credentials, CredentialsFor(arguments.tls, request.empty()));
   // From here on a signal leaves nothing on other hosts.
   ASSIGN_OR_RETURN(SignalWatch signals, SignalWatch::Start());
   LaunchSize size = {arguments.workers};
   if (!request.empty()) {
-    RETURN_IF_ERROR(PrepareCluster(arguments, request, launch));
+    RETURN_IF_ERROR(PrepareCluster(arguments, launch));
     size = {launch->placement.workers(), launch->placement.threads};
   }
   RETURN_IF_ERROR(PrepareTraining(arguments, size, launch));
   if (WasTold(&signals)) return absl::CancelledError("stopped before it began");
-  RETURN_IF_ERROR(MakeFolder(arguments, request, launch));
+  RETURN_IF_ERROR(MakeFolder(arguments, launch));
   return Supervise(launch, records, &signals);
 }
 
@@ -299,7 +355,9 @@ absl::StatusOr<int> RunChecked(RunArguments arguments) {
     ASSIGN_OR_RETURN(launch.folder, FindRunFolder(arguments.resume));
   }
   if (arguments.dry_run) {
-    RETURN_IF_ERROR(ShowPlan(arguments, &launch));
+    const absl::Status shown = ShowPlan(arguments, &launch);
+    if (launch.cluster.has_value()) ClearCluster(launch);
+    RETURN_IF_ERROR(shown);
     return kExitDone;
   }
   absl::StatusOr<int> code = Start(arguments, &launch);

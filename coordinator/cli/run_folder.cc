@@ -23,7 +23,7 @@
 namespace lockstep {
 namespace {
 
-constexpr char kConfigFile[] = "config.yaml";
+constexpr char kConfigFile[] = "config.yaml", kLogFolder[] = "log";
 
 bool IsRun(const std::string& folder) { return FileSystem::Real()->Exists(JoinPath(folder, kConfigFile)); }
 
@@ -54,11 +54,19 @@ absl::StatusOr<std::string> MakeDefaultFolder(const RunConfig& config, absl::Tim
   return absl::AlreadyExistsError(absl::StrCat(base, ": exists, and so do 998 more; name a folder with --out"));
 }
 
+// What a launch leaves that was cut off before its coordinator came up; nothing was trained.
+bool IsUnbegun(const std::string& folder, const std::vector<std::string>& names) {
+  const auto is_early = [](const std::string& name) {
+    return name == kConfigFile || name == kLaunchFile || name == kLogFolder;
+  };
+  return IsRun(folder) && std::all_of(names.begin(), names.end(), is_early) && !IsLive(folder);
+}
+
 absl::StatusOr<std::string> MakeGivenFolder(const std::string& out) {
   const std::string folder = WithoutTrailingSlash(out);
   RETURN_IF_ERROR(MakeFolderToWriteTo(folder));
   ASSIGN_OR_RETURN(const std::vector<std::string> names, FileSystem::Real()->List(folder));
-  if (names.empty()) return folder;
+  if (names.empty() || IsUnbegun(folder, names)) return folder;
   return absl::AlreadyExistsError(
       IsRun(folder) ? absl::StrCat(folder, ": holds a run already; go on with it: lockstep run --resume ", folder,
                                    ", or name another folder with --out")
@@ -145,7 +153,7 @@ absl::StatusOr<std::string> MakeRunFolder(const std::string& out, const RunConfi
   } else {
     ASSIGN_OR_RETURN(folder, MakeGivenFolder(out));
   }
-  RETURN_IF_ERROR(MakeFolderToWriteTo(JoinPath(folder, "log")));
+  RETURN_IF_ERROR(MakeFolderToWriteTo(JoinPath(folder, kLogFolder)));
   RETURN_IF_ERROR(SaveRunConfig(folder, config));
   return folder;
 }

@@ -13,6 +13,9 @@
 
 namespace lockstep {
 
+// Beside a run's config, where it was launched on several hosts.
+inline constexpr char kLaunchFile[] = "launch.json";
+
 // Where runs lie unless --out says otherwise: $LOCKSTEP_RUNS, else "runs" in the working folder.
 std::string RunsFolder();
 
@@ -26,8 +29,8 @@ std::vector<std::string> ListRuns();
 // RunConfig of a run's config.yaml.
 absl::StatusOr<RunConfig> ConfigOfRun(const std::string& run_folder);
 
-// Makes the folder of a new run with log/ and config.yaml in it. `out` must be new or empty (AlreadyExists otherwise);
-// empty: RunsFolder()/<name>-<time>.
+// Makes the folder of a new run with log/ and config.yaml in it. `out` must be new or empty, or hold what a launch left
+// that was cut off before its run began (AlreadyExists otherwise); empty: RunsFolder()/<name>-<time>.
 absl::StatusOr<std::string> MakeRunFolder(const std::string& out, const RunConfig& config, absl::Time now);
 
 // Removes the folder of a run that was refused before it trained anything, so that its name is free again. A folder

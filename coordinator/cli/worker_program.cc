@@ -34,8 +34,10 @@ std::string WorkerProgram() {
   return access(beside.c_str(), X_OK) == 0 ? beside : kName;
 }
 
-absl::StatusOr<Captured> RunWorker(const std::vector<std::string>& arguments, const std::string& input) {
+absl::StatusOr<Captured> RunWorker(const std::vector<std::string>& arguments, const std::string& input,
+                                   bool errors_too) {
   ChildOptions child;
+  child.errors_too = errors_too;
   child.argv = arguments;
   child.argv.insert(child.argv.begin(), WorkerProgram());
   absl::StatusOr<Captured> captured = RunAndCapture(child, input, kTimeout);

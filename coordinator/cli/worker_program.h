@@ -12,8 +12,9 @@ namespace lockstep {
 // lockstep-worker: $LOCKSTEP_WORKER, else beside this program, else in PATH (the bare name).
 std::string WorkerProgram();
 
-// Runs lockstep-worker on its own, without MPI, to its end.
-absl::StatusOr<Captured> RunWorker(const std::vector<std::string>& arguments, const std::string& input);
+// Runs lockstep-worker on its own, without MPI, to its end. `errors_too`: what it says on standard error is captured.
+absl::StatusOr<Captured> RunWorker(const std::vector<std::string>& arguments, const std::string& input,
+                                   bool errors_too = false);
 
 // The same, and returns what it printed. FailedPrecondition: it ended with 2 (bad
 // config or input, it said why on standard error).

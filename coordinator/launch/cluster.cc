@@ -112,7 +112,9 @@ namespace {
 // Where two share their arithmetic they count as one.
 int CoresOf(const Cluster& cluster, const std::vector<HostFacts>& facts, size_t host) {
   if (!cluster.cores.empty()) return cluster.cores[host];
-  return facts[host].physical > 0 ? std::min(facts[host].cores, facts[host].physical) : facts[host].cores;
+  int cores = facts[host].cores;
+  if (facts[host].physical > 0) cores = std::min(cores, facts[host].physical);
+  return facts[host].quota > 0 ? std::min(cores, facts[host].quota) : cores;
 }
 
 // Of each host, where they are not said: its share of the workers, or of its machine's cores.
@@ -125,7 +127,8 @@ std::vector<int> SlotsOf(const Cluster& cluster, const std::vector<HostFacts>& f
   const int count = static_cast<int>(hosts.size());
   std::vector<int> slots;
   for (int i = 0; i < count; ++i) {
-    const int cores = CoresOf(cluster, facts, i) / on_machine[facts[i].machine];
+    // A quota is the host's own, however many share its machine.
+    const int cores = CoresOf(cluster, facts, i) / (facts[i].quota > 0 ? 1 : on_machine[facts[i].machine]);
     slots.push_back(said(hosts[i]) ? hosts[i].slots
                     : share        ? workers / count + (i < workers % count ? 1 : 0)
                                    : std::max(1, cores / std::max(1, threads)));
@@ -148,6 +151,7 @@ absl::StatusOr<Placement> PlaceWorkers(const Cluster& cluster, const std::vector
   // Hosts that are one machine share its cores.
   struct Machine {
     int hosts = 0, workers = 0, cores = 0;
+    bool quota = false;
   };
   std::map<std::string, Machine> machines;
   for (size_t i = 0; i < slots.size(); ++i) {
@@ -157,8 +161,11 @@ absl::StatusOr<Placement> PlaceWorkers(const Cluster& cluster, const std::vector
     placement.hosts.push_back({cluster.hosts[i].host, here});
     Machine& machine = machines[facts[i].machine];
     ++machine.hosts;
+    machine.quota = machine.quota || facts[i].quota > 0;
     machine.workers += here;
-    machine.cores = std::max(machine.cores, CoresOf(cluster, facts, i));
+    const int cores = CoresOf(cluster, facts, i);
+    machine.cores =
+        facts[i].quota > 0 ? std::min(machine.cores + cores, facts[i].cores) : std::max(machine.cores, cores);
   }
   placement.threads = threads;
   for (const auto& [id, machine] : machines) {
@@ -167,9 +174,9 @@ absl::StatusOr<Placement> PlaceWorkers(const Cluster& cluster, const std::vector
   }
   placement.bind = !cluster.slurm;  // which has given the job cores of its own already
   for (const auto& [id, machine] : machines) {
-    // Two that share a machine would both begin at its first core.
+    // Two that share a machine would both begin at its first core, and so would two containers.
     const int used = machine.workers * placement.threads;
-    placement.bind = placement.bind && machine.hosts == 1 && used <= machine.cores;
+    placement.bind = placement.bind && machine.hosts == 1 && !machine.quota && used <= machine.cores;
     placement.yield = placement.yield || used > machine.cores;
   }
   return placement;

@@ -2,35 +2,40 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/base/file.h"
 #include "coordinator/observe/text.h"
 
 namespace lockstep {
 namespace {
 
-constexpr double kStolen = 0.05;   // of the processors' time
-constexpr double kSlowSync = 0.1;  // seconds
-constexpr int64_t kFewFiles = 1024, kFewProcesses = 1024;
+constexpr int64_t kFewFiles = 1024, kFewProcesses = 1024, kEnough = 65536;
 constexpr int64_t kLittleShared = 64 << 20;  // where nothing says how much a run needs
 constexpr int kCheckpoints = 3;              // that disks hold at once, by default
 constexpr double kSlowLink = 0.6;            // of the best one
 constexpr double kFarLink = 5;               // times their latency …
 constexpr double kFarLinkAtLeast = 1e-3;     // … and so many seconds more
 constexpr double kClock = 0.5;               // seconds
+constexpr int kFewPorts = 1000;
+constexpr double kPayload = 0.95;  // of a link's bits, the rest headers
+
+// For every core: 0-7.
+std::string AllCores(const HostReport& report) { return absl::StrCat("0-", std::max(1, report.online) - 1); }
 
 class Examination {
  public:
-  Examination(const std::vector<ExaminedHost>& hosts, const RunNeeds& needs, const ClusterNetwork& network,
-              const std::vector<LinkFigures>& links)
-      : hosts_(hosts), needs_(needs), network_(network), links_(links) {}
+  explicit Examination(const Examined& all) : all_(all) {}
 
   std::vector<Check> Run() {
-    for (const ExaminedHost& host : hosts_) {
+    for (const Examined::Unreached& one : all_.unreached) Unreached(one);
+    for (const ExaminedHost& host : all_.hosts) {
       Blas(host);
       Cores(host);
       Processor(host);
@@ -38,59 +43,137 @@ class Examination {
       SharedMemory(host);
       Disk(host);
       Limits(host);
+      Ports(host);
       Strays(host);
     }
-    Alike("lockstep", &HostReport::build, "give every host the same build");
-    Alike("LibTorch", &HostReport::torch, "install the same libtorch on every host");
-    Alike("MPI", &HostReport::mpi, "install the same openmpi-bin on every host");
-    if (hosts_.size() > 1) Network();
-    if (!links_.empty()) Links();
+    Build();
+    Alike("LibTorch", &HostReport::torch, &HostReport::torch_package);
+    Alike("MPI", &HostReport::mpi, &HostReport::mpi_package);
+    if (all_.hosts.size() > 1) Network();
+    if (!all_.links.empty()) Links();
     return std::move(checks_);
   }
 
  private:
   void Right(const std::string& host, const std::string& what, const std::string& said) {
-    checks_.push_back({host, what, true, said, "", ""});
+    checks_.push_back({host, what, true, said, "", "", ""});
   }
   void Wrong(const std::string& host, const std::string& what, const std::string& said, const std::string& costs,
              const std::string& mend) {
-    checks_.push_back({host, what, false, said, costs, mend});
+    const auto at =
+        std::find_if(all_.hosts.begin(), all_.hosts.end(), [&](const ExaminedHost& one) { return one.name == host; });
+    const bool of_lab = absl::StartsWith(mend, absl::StrCat(all_.program, " lab"));
+    const bool there = at != all_.hosts.end() && !at->here && !absl::StartsWith(mend, "--") && !of_lab;
+    checks_.push_back({host, what, false, said, costs, mend, there ? host : ""});
+  }
+
+  // --- what mends
+
+  static std::string AsRoot(const ExaminedHost& host, const std::string& command) {
+    return absl::StrCat(host.report.root ? "" : "sudo ", command);
+  }
+  // Of the processes that start others there: this shell, or what lets commands in from other hosts.
+  static std::string StarterOf(const ExaminedHost& host) { return host.here ? "$$" : "$(pgrep -o -x sshd)"; }
+  // The command that reaches a host, with ssh's options but those that keep it from asking.
+  std::string Reach(const std::string& program) const {
+    std::string words = program;
+    for (size_t i = 1; i < all_.agent.words.size(); ++i) {
+      const std::string& word = all_.agent.words[i];
+      const bool batch = word == "-o" && i + 1 < all_.agent.words.size() &&
+                         (absl::StartsWith(all_.agent.words[i + 1], "BatchMode") ||
+                          absl::StartsWith(all_.agent.words[i + 1], "ConnectTimeout"));
+      if (batch) {
+        ++i;
+      } else {
+        absl::StrAppend(&words, " ", word);
+      }
+    }
+    return words;
+  }
+  // The hosts without this one; if it is the only one there is nothing to go on with.
+  std::string LeaveOut(const std::string& name) const {
+    std::vector<HostSlots> others;
+    for (const ExaminedHost& host : all_.hosts) {
+      if (host.name != name) others.push_back({host.name, host.workers});
+    }
+    return others.empty() ? "train on another machine" : absl::StrCat("--hosts ", HostsText(others));
+  }
+  int WorkersInAll() const {
+    int workers = 0;
+    for (const ExaminedHost& host : all_.hosts) workers += host.workers;
+    return workers;
+  }
+  // So many on this host: in all, where hosts get equal shares.
+  std::string FewerWorkers(int on_host) const {
+    return absl::StrCat("--workers ", on_host * static_cast<int>(all_.hosts.size()));
+  }
+  std::string PutThere(const std::string& host) const {
+    const std::string folder = std::filesystem::path(all_.program).parent_path();
+    const std::string programs = absl::StrCat(all_.program, " ", all_.worker_program);
+    return absl::StrCat(Reach(all_.agent.words[0]), " ", host, " mkdir -p ", folder, " && ", Reach("scp"), " ",
+                        programs, " ", host, ":", folder, "/");
+  }
+
+  // --- each host
+
+  void Unreached(const Examined::Unreached& one) {
+    const bool missing = absl::StrContains(one.why, "not found") || absl::StrContains(one.why, "No such file");
+    const bool refused = absl::StrContains(one.why, "Permission denied");
+    const bool stranger = absl::StrContains(one.why, "Host key verification failed");
+    const std::string mend =
+        missing    ? PutThere(one.host)
+        : refused  ? absl::StrCat(all_.has_key ? "" : "ssh-keygen -t ed25519 && ", Reach("ssh-copy-id"), " ", one.host)
+        : stranger ? absl::StrCat(Reach(all_.agent.words[0]), " ", one.host, " true")
+                   : LeaveOut(one.host);
+    Wrong(one.host, missing ? "lockstep" : "ssh", one.why, "no worker can be started there", mend);
   }
 
   void Blas(const ExaminedHost& host) {
     const HostReport& report = host.report;
+    if (!report.probed) return;
     if (report.torch.empty()) {
-      Wrong(host.name, "BLAS", "lockstep-worker does not start", "no worker can run there",
-            "run lockstep-worker --probe there, and see what it says");
+      Wrong(host.name, "BLAS", absl::StrCat("lockstep-worker does not start: ", report.trouble),
+            "no worker can run there", AsRoot(host, absl::StrCat("apt-get install -y ", LOCKSTEP_RUN_PACKAGES)));
     } else if (!report.blas_warning.empty()) {
       Wrong(host.name, "BLAS", report.blas_warning, "matrix products take many times as long",
-            "apt-get install libopenblas0-pthread");
+            AsRoot(host,
+                   report.blas_choice.empty()
+                       ? "apt-get install -y libopenblas0-pthread"
+                       : absl::StrCat(
+                             "update-alternatives --set libblas.so.3-",
+                             std::filesystem::path(report.blas_choice).parent_path().parent_path().filename().string(),
+                             " ", report.blas_choice)));
     } else {
       Right(host.name, "BLAS", report.blas);
     }
   }
 
   void Cores(const ExaminedHost& host) {
-    const int threads = std::max(1, host.workers) * needs_.threads;
-    const std::string said = absl::StrCat(host.workers, host.workers == 1 ? " worker" : " workers", " of ",
-                                          needs_.threads, needs_.threads == 1 ? " thread" : " threads", " on ",
-                                          host.report.cores, host.report.cores == 1 ? " core" : " cores");
-    if (threads <= host.report.cores) return Right(host.name, "cores", said);
-    const int fit = std::max(1, host.report.cores / needs_.threads);
-    const bool fewer = host.workers > fit;
-    Wrong(host.name, "cores", said, "they take turns, and each step waits for the last",
-          fewer ? absl::StrCat("--workers ", fit * static_cast<int>(hosts_.size()))
-                : absl::StrCat("--set threads=", std::max(1, host.report.cores / std::max(1, host.workers))));
+    const HostReport& report = host.report;
+    const int threads = std::max(1, host.workers) * all_.needs.threads;
+    const bool bound = report.cores < report.online;
+    const std::string said = absl::StrCat(
+        CountText(int64_t{host.workers}, "worker"), " of ", CountText(int64_t{all_.needs.threads}, "thread"), " on ",
+        CountText(int64_t{report.cores}, "core"), bound ? absl::StrCat(" (of ", report.online, ")") : "");
+    if (threads <= report.cores) return Right(host.name, "cores", said);
+    const int fit = report.cores / all_.needs.threads;
+    const std::string mend =
+        bound && threads <= report.online ? absl::StrCat("taskset -apc ", AllCores(report), " ", StarterOf(host))
+        : fit > 0 && host.workers > fit
+            ? FewerWorkers(fit)
+            : absl::StrCat("--set threads=", std::max(1, report.cores / std::max(1, host.workers)));
+    Wrong(host.name, "cores", said, "they take turns, and each step waits for the last", mend);
   }
 
   void Processor(const ExaminedHost& host) {
     const HostReport& report = host.report;
-    if (report.steal > kStolen) {
+    if (report.steal > kStolenShare) {
       Wrong(host.name, "processor", absl::StrFormat("%.0f%% of its time goes to other machines", 100 * report.steal),
-            "this rank is late, step after step", "move the virtual machine, or leave the host out");
+            "its ranks are late, step after step", LeaveOut(host.name));
     } else if (report.governor == "powersave") {
       Wrong(host.name, "processor", "is told to save power (governor powersave)", "it computes at less than its speed",
-            "cpupower frequency-set -g performance");
+            absl::StrCat("echo performance | ",
+                         AsRoot(host, "tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")));
     } else {
       Right(host.name, "processor",
             absl::StrCat(report.physical, " of its own cores", report.governor.empty() ? "" : ", ", report.governor));
@@ -99,38 +182,49 @@ class Examination {
 
   void Memory(const ExaminedHost& host) {
     const HostReport& report = host.report;
-    const int64_t need = needs_.memory_bytes * host.workers;
+    const RunNeeds& needs = all_.needs;
+    const int64_t of_worker = needs.memory_bytes + needs.batch_bytes, need = of_worker * host.workers;
     const std::string said =
         absl::StrCat(BytesText(report.memory_available), " free of ", BytesText(report.memory_total));
     if (need <= report.memory_available) return Right(host.name, "memory", said);
+    const int64_t fit = of_worker == 0 ? 0 : report.memory_available / of_worker;
+    const int64_t left = report.memory_available / host.workers - needs.memory_bytes;  // for a batch
+    const int64_t samples = needs.batch_bytes == 0 || left <= 0 ? 0 : left * needs.batch_size / needs.batch_bytes;
     Wrong(host.name, "memory", absl::StrCat(said, "; the workers need ", BytesText(need)),
-          "the kernel ends a worker, or the host swaps", "fewer workers there, or a smaller data.batch_size");
+          "the kernel ends a worker, or the host swaps",
+          fit > 0       ? FewerWorkers(static_cast<int>(fit))
+          : samples > 0 ? absl::StrCat("--set data.batch_size=", samples)
+                        : LeaveOut(host.name));
   }
 
   void SharedMemory(const ExaminedHost& host) {
     const HostReport& report = host.report;
-    const int64_t need = std::max(kLittleShared, needs_.shared_bytes * host.workers);
+    const int64_t need = std::max(kLittleShared, all_.needs.shared_bytes * host.workers);
     const std::string said = absl::StrCat(BytesText(report.shm_free), " free of ", BytesText(report.shm_total));
     if (need <= report.shm_free) return Right(host.name, "/dev/shm", said);
+    const int64_t size = 2 * need + report.shm_total - report.shm_free;
     Wrong(host.name, "/dev/shm", absl::StrCat(said, "; a run needs ", BytesText(need)),
           "workers on this host end with SIGBUS",
-          absl::StrCat("mount -o remount,size=", 2 * need, " /dev/shm (in Docker: --shm-size=", 2 * need, ")"));
+          report.container ? absl::StrCat("docker run --shm-size=", size, " ...")
+                           : AsRoot(host, absl::StrCat("mount -o remount,size=", size, " /dev/shm")));
   }
 
+  // Of the one host that writes checkpoints.
   void Disk(const ExaminedHost& host) {
     const HostReport& report = host.report;
     if (report.disk_free < 0) return;
-    const int64_t need = kCheckpoints * needs_.checkpoint_bytes;
+    const int64_t need = all_.needs.kept_bytes();
     const std::string said = absl::StrCat(BytesText(report.disk_free), " free, ",
                                           absl::StrFormat("%.1f ms", 1e3 * report.fsync_s), " to sync");
+    const std::string mend = report.roomier.empty() ? "--out DIR, in a folder on a larger or faster disk"
+                                                    : absl::StrCat("--out ", JoinPath(report.roomier, "lockstep-runs"));
     if (report.fsync_s < 0) {
-      Wrong(host.name, "disk", absl::StrCat(needs_.folder, " cannot be written to"), "no checkpoint can be taken",
-            "--out in a folder that can");
+      Wrong(host.name, "disk", absl::StrCat(all_.needs.folder, " cannot be written to"), "no checkpoint can be taken",
+            mend);
     } else if (report.disk_free < need) {
-      Wrong(host.name, "disk", absl::StrCat(said, "; checkpoints need ", BytesText(need)), "checkpoints fail",
-            "--out on a larger disk, or --set checkpoint.keep_last=1");
-    } else if (report.fsync_s > kSlowSync) {
-      Wrong(host.name, "disk", said, "every checkpoint takes that long several times", "--out on a local disk");
+      Wrong(host.name, "disk", absl::StrCat(said, "; checkpoints need ", BytesText(need)), "checkpoints fail", mend);
+    } else if (report.fsync_s > kSlowSyncSeconds) {
+      Wrong(host.name, "disk", said, "every checkpoint takes that long several times", mend);
     } else {
       Right(host.name, "disk", said);
     }
@@ -139,16 +233,28 @@ class Examination {
   void Limits(const ExaminedHost& host) {
     const HostReport& report = host.report;
     const auto few = [](int64_t limit, int64_t least) { return limit >= 0 && limit < least; };
+    const auto raise = [&](const std::string& what) {
+      return AsRoot(host, absl::StrCat("prlimit --pid ", StarterOf(host), " --", what, "=", kEnough, ":", kEnough));
+    };
     if (few(report.open_files, kFewFiles)) {
       Wrong(host.name, "limits", absl::StrCat(report.open_files, " open files"), "connections between ranks fail",
-            "ulimit -n 65536");
+            raise("nofile"));
     } else if (few(report.processes, kFewProcesses)) {
       Wrong(host.name, "limits", absl::StrCat(report.processes, " processes"), "threads cannot be started",
-            "ulimit -u 65536");
+            raise("nproc"));
     } else {
       Right(host.name, "limits",
             absl::StrCat(report.open_files < 0 ? "any number of" : absl::StrCat(report.open_files), " open files"));
     }
+  }
+
+  void Ports(const ExaminedHost& host) {
+    const HostReport& report = host.report;
+    if (report.ports == 0) return;
+    const std::string said = absl::StrCat(report.ports_free, " free of ", report.ports);
+    if (report.ports_free >= std::max(kFewPorts, 4 * WorkersInAll())) return Right(host.name, "ports", said);
+    Wrong(host.name, "ports", said, "ranks cannot connect to each other",
+          AsRoot(host, "sysctl -w net.ipv4.ip_local_port_range='15000 60999'"));
   }
 
   void Strays(const ExaminedHost& host) {
@@ -162,34 +268,85 @@ class Examination {
           "they take cores and memory", absl::StrCat("kill -KILL ", absl::StrJoin(pids, " ")));
   }
 
-  // Of all hosts that say it.
-  void Alike(const std::string& what, std::string HostReport::*field, const std::string& mend) {
+  // --- all of them together
+
+  // "4.1.4 on a, b; none on c".
+  std::string ByValue(std::string HostReport::*field) const {
     std::map<std::string, std::vector<std::string>> hosts;
-    for (const ExaminedHost& host : hosts_) {
-      if (!(host.report.*field).empty()) hosts[host.report.*field].push_back(host.name);
-    }
-    if (hosts.empty()) {
-      return Wrong("", what, "is not there", "no run can start", absl::StrCat(mend, " (deploy/packages.txt)"));
-    }
-    if (hosts.size() == 1) return Right("", what, hosts.begin()->first);
+    for (const ExaminedHost& host : all_.hosts) hosts[host.report.*field].push_back(host.name);
     std::vector<std::string> said;
-    for (const auto& [version, names] : hosts)
-      said.push_back(absl::StrCat(version, " on ", absl::StrJoin(names, ", ")));
-    Wrong("", what, absl::StrJoin(said, "; "), "ranks refuse each other, or hang", mend);
+    for (const auto& [value, names] : hosts) {
+      said.push_back(absl::StrCat(value.empty() ? "none" : value, " on ", absl::StrJoin(names, ", ")));
+    }
+    return absl::StrJoin(said, "; ");
+  }
+  // Those that have not what the first one has, which is where the run begins.
+  std::vector<const ExaminedHost*> Unlike(std::string HostReport::*field) const {
+    std::vector<const ExaminedHost*> unlike;
+    for (const ExaminedHost& host : all_.hosts) {
+      if (host.report.*field != all_.hosts.front().report.*field) unlike.push_back(&host);
+    }
+    return unlike;
+  }
+
+  void Build() {
+    if (all_.hosts.empty()) return;
+    const std::vector<const ExaminedHost*> unlike = Unlike(&HostReport::build);
+    if (unlike.empty()) return Right("", "lockstep", all_.hosts.front().report.build);
+    std::vector<std::string> mends;
+    for (const ExaminedHost* host : unlike) mends.push_back(PutThere(host->name));
+    Wrong("", "lockstep", ByValue(&HostReport::build), "ranks of another build are refused",
+          absl::StrJoin(mends, " && "));
+  }
+
+  void Alike(const std::string& what, std::string HostReport::*version, std::string HostReport::*package) {
+    if (all_.hosts.empty() || (what == "LibTorch" && !all_.hosts.front().report.probed)) return;
+    const HostReport& first = all_.hosts.front().report;
+    if (first.*version == "") {
+      return Wrong("", what, absl::StrCat("is not on ", all_.hosts.front().name), "no run can start",
+                   AsRoot(all_.hosts.front(), absl::StrCat("apt-get install -y ", LOCKSTEP_RUN_PACKAGES)));
+    }
+    const std::vector<const ExaminedHost*> unlike = Unlike(version);
+    if (unlike.empty()) return Right("", what, first.*version);
+    std::vector<std::string> mends;
+    for (const ExaminedHost* host : unlike) {
+      const std::string there = host->here ? "" : absl::StrCat(Reach(all_.agent.words[0]), " ", host->name, " ");
+      const std::string install = absl::StrCat("apt-get install -y --allow-downgrades ", first.*package);
+      mends.push_back(absl::StrCat(there, AsRoot(*host, install)));
+    }
+    Wrong("", what, ByValue(version), "ranks refuse each other, or hang",
+          (first.*package).empty() ? absl::StrCat("install ", first.*version, " there too")
+                                   : absl::StrJoin(mends, " && "));
   }
 
   void Network() {
-    if (network_.networks.empty()) return Right("", "network", "all hosts are this machine");
-    Right("", "network", absl::StrCat(absl::StrJoin(network_.networks, ", "), " carries gradients"));
+    if (all_.network.networks.empty()) return Right("", "network", "all hosts are this machine");
+    Right("", "network", absl::StrCat(absl::StrJoin(all_.network.networks, ", "), " carries gradients"));
   }
 
   static bool IsFar(const LinkFigures& link, double latency) {
     return link.latency_s > kFarLink * latency && link.latency_s > latency + kFarLinkAtLeast;
   }
 
+  // A lab's links are mended as they were made.
+  std::string OfLab(const std::string& command, const std::string& words, const std::string& host) const {
+    const std::string number = host.substr(host.rfind('.') + 1);
+    return absl::StrCat(all_.program, " lab ", command, " --name ", all_.lab, " ", words, number);
+  }
+  std::string MendSlow(const std::string& host, double bytes_per_s) const {
+    if (all_.lab.empty()) return LeaveOut(host);
+    const double mbit = 8e-6 * bytes_per_s / kPayload, unit = std::pow(10, std::floor(std::log10(mbit)) - 1);
+    return OfLab("rate", absl::StrFormat("%.6gmbit ", unit * std::round(mbit / unit)), host);
+  }
+  std::string MendCut(const ExaminedHost& host) const {
+    if (!all_.lab.empty()) return OfLab("mend", "", host.name);
+    const std::string& network = all_.network.networks.empty() ? "0.0.0.0/0" : all_.network.networks[0];
+    return AsRoot(host, absl::StrCat("iptables -I INPUT -p tcp -s ", network, " -j ACCEPT"));
+  }
+
   void Links() {
     std::vector<double> rates, latencies;
-    for (const LinkFigures& link : links_) {
+    for (const LinkFigures& link : all_.links) {
       if (!link.status.ok()) continue;
       rates.push_back(link.bytes_per_s);
       latencies.push_back(link.latency_s);
@@ -201,58 +358,67 @@ class Examination {
       return !link.status.ok() || link.bytes_per_s < kSlowLink * rate || IsFar(link, latency);
     };
     // Of a link's two ends the one of which more links are wrong.
-    std::vector<int> wrong(hosts_.size(), 0);
-    for (const LinkFigures& link : links_) {
+    std::vector<int> wrong(all_.hosts.size(), 0);
+    for (const LinkFigures& link : all_.links) {
       if (!is_wrong(link)) continue;
       ++wrong[link.from];
       ++wrong[link.to];
     }
-    const auto culprit = [&](const LinkFigures& link) {
-      return hosts_[wrong[link.from] > wrong[link.to] ? link.from : link.to].name;
+    const auto culprit = [&](const LinkFigures& link) -> const ExaminedHost& {
+      return all_.hosts[wrong[link.from] > wrong[link.to] ? link.from : link.to];
     };
-    double clock = 0;
-    for (const LinkFigures& link : links_) {
-      const std::string pair = absl::StrCat(hosts_[link.from].name, " to ", hosts_[link.to].name);
+    for (const LinkFigures& link : all_.links) {
+      const std::string pair = absl::StrCat(all_.hosts[link.from].name, " to ", all_.hosts[link.to].name);
       const std::string said = absl::StrFormat("%.0f MB/s, %.0f us", 1e-6 * link.bytes_per_s, 1e6 * link.latency_s);
+      const std::string& at = culprit(link).name;
       if (!link.status.ok()) {
-        Wrong("", "link", absl::StrCat(pair, ": ", link.status.message()), "MPI hangs between them",
-              absl::StrCat("let TCP through on ", hosts_[link.to].name, ": iptables -I INPUT -p tcp -s ",
-                           network_.networks.empty() ? "" : network_.networks[0], " -j ACCEPT"));
+        Wrong(at, "link", absl::StrCat(pair, ": ", link.status.message()), "MPI hangs between them",
+              MendCut(culprit(link)));
       } else if (link.bytes_per_s < kSlowLink * rate) {
-        Wrong("", "link", absl::StrCat(pair, ": ", said, absl::StrFormat("; others have %.0f MB/s", 1e-6 * rate)),
-              "all wait for the slowest link in every step",
-              absl::StrCat("see ethtool and tc qdisc on ", culprit(link), ", or leave it out of --hosts"));
+        Wrong(at, "link", absl::StrCat(pair, ": ", said, absl::StrFormat("; others have %.0f MB/s", 1e-6 * rate)),
+              "all wait for the slowest link in every step", MendSlow(at, rate));
       } else if (IsFar(link, latency)) {
-        Wrong("", "link", absl::StrCat(pair, ": ", said, absl::StrFormat("; others have %.0f us", 1e6 * latency)),
-              "small messages wait for it in every step",
-              absl::StrCat("see ip route and tc qdisc on ", culprit(link), ", or leave it out of --hosts"));
+        Wrong(at, "link", absl::StrCat(pair, ": ", said, absl::StrFormat("; others have %.0f us", 1e6 * latency)),
+              "small messages wait for it in every step", LeaveOut(at));
       } else {
         Right("", "link", absl::StrCat(pair, ": ", said));
       }
-      clock = std::max(clock, std::abs(link.clock_offset_s));
-      if (link.status.ok() && std::abs(link.clock_offset_s) > kClock) {
-        Wrong(hosts_[link.to].name, "clock",
-              absl::StrFormat("is %.1f s %s that of %s", std::abs(link.clock_offset_s),
-                              link.clock_offset_s > 0 ? "ahead of" : "behind", hosts_[link.from].name),
-              "logs and files of the hosts cannot be put in order; the run's own times are corrected",
-              "timedatectl set-ntp true");
-      }
     }
-    if (clock <= kClock) Right("", "clocks", absl::StrFormat("within %.1f ms of each other", 1e3 * clock));
+    Clocks();
   }
 
-  const std::vector<ExaminedHost>& hosts_;
-  const RunNeeds& needs_;
-  const ClusterNetwork& network_;
-  const std::vector<LinkFigures>& links_;
+  // Against most of the others, all as the first host sees them.
+  void Clocks() {
+    std::vector<std::pair<double, const ExaminedHost*>> ahead = {{0, &all_.hosts.front()}};
+    for (const LinkFigures& link : all_.links) {
+      if (link.status.ok() && link.from == 0) ahead.emplace_back(link.clock_offset_s, &all_.hosts[link.to]);
+    }
+    if (ahead.size() < 2) return;
+    std::vector<double> sorted;
+    for (const auto& [offset, host] : ahead) sorted.push_back(offset);
+    std::sort(sorted.begin(), sorted.end());
+    const double usual = ahead.size() == 2 ? 0 : sorted[sorted.size() / 2];
+    double furthest = 0;
+    for (const auto& [offset, host] : ahead) {
+      const double off = offset - usual;
+      furthest = std::max(furthest, std::abs(off));
+      if (std::abs(off) <= kClock) continue;
+      Wrong(host->name, "clock",
+            absl::StrFormat("is %.1f s %s the others'", std::abs(off), off > 0 ? "ahead of" : "behind"),
+            "logs and files of the hosts cannot be put in order; the run's own times are corrected",
+            AsRoot(*host, "timedatectl set-ntp true"));
+    }
+    if (furthest <= kClock) Right("", "clocks", absl::StrFormat("within %.1f ms of each other", 1e3 * furthest));
+  }
+
+  const Examined& all_;
   std::vector<Check> checks_;
 };
 
 }  // namespace
 
-std::vector<Check> Examine(const std::vector<ExaminedHost>& hosts, const RunNeeds& needs, const ClusterNetwork& network,
-                           const std::vector<LinkFigures>& links) {
-  return Examination(hosts, needs, network, links).Run();
-}
+int64_t RunNeeds::kept_bytes() const { return kCheckpoints * checkpoint_bytes; }
+
+std::vector<Check> Examine(const Examined& all) { return Examination(all).Run(); }
 
 }  // namespace lockstep

@@ -7,6 +7,7 @@
 #include "coordinator/launch/host_facts.h"
 #include "coordinator/launch/link_test.h"
 #include "coordinator/launch/network.h"
+#include "coordinator/launch/reach.h"
 
 namespace lockstep {
 
@@ -15,9 +16,10 @@ struct Check {
   std::string host;  // empty: of this machine alone, or of all hosts together
   std::string what;  // "BLAS"
   bool ok = true;
-  std::string said;   // what it is, or what is wrong
-  std::string costs;  // if it is wrong
-  std::string mend;   // … a command or a setting
+  std::string said;     // what it is, or what is wrong
+  std::string costs;    // if it is wrong
+  std::string mend;     // … what to type; if it begins with "--", to add to this command
+  std::string mend_on;  // … on this host; empty: here
 };
 
 // A host with what is to run on it.
@@ -25,20 +27,40 @@ struct ExaminedHost {
   std::string name;
   HostReport report;
   int workers = 0;
+  bool here = false;  // it is this machine
 };
 
 // What a run needs; 0: not known, since there is no config.
 struct RunNeeds {
   int threads = 1;           // of a worker
   int64_t shared_bytes = 0;  // of a worker in shared memory
-  int64_t memory_bytes = 0;  // of a worker
+  int64_t memory_bytes = 0;  // of a worker: its model …
+  int64_t batch_bytes = 0;   // … and its batch, of
+  int batch_size = 0;        // samples
   int64_t checkpoint_bytes = 0;
   std::string folder;  // where checkpoints go
+  // What they take, as many as are kept by default.
+  int64_t kept_bytes() const;
+};
+
+// Everything that is looked at.
+struct Examined {
+  std::vector<ExaminedHost> hosts;
+  struct Unreached {
+    std::string host, why;
+  };
+  std::vector<Unreached> unreached;
+  RunNeeds needs;
+  ClusterNetwork network;
+  std::vector<LinkFigures> links;  // of places in `hosts`; empty: not measured
+  Agent agent;                     // how commands get to hosts that are not here
+  std::string lab;                 // whose hosts these are, if they are
+  std::string program, worker_program;
+  bool has_key = true;  // this user, for ssh
 };
 
 // Pure: what the hosts say of themselves, and their links, against what a run needs. Every check is there, in a fixed
-// order, right or wrong. `links` empty: not measured.
-std::vector<Check> Examine(const std::vector<ExaminedHost>& hosts, const RunNeeds& needs, const ClusterNetwork& network,
-                           const std::vector<LinkFigures>& links);
+// order, right or wrong.
+std::vector<Check> Examine(const Examined& all);
 
 }  // namespace lockstep

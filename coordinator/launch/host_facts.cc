@@ -1,6 +1,8 @@
 #include "coordinator/launch/host_facts.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -8,6 +10,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -30,7 +33,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr absl::Duration kLook = absl::Milliseconds(200);
+constexpr absl::Duration kLook = absl::Milliseconds(200), kLongLook = absl::Seconds(1), kAnswer = absl::Seconds(10);
 constexpr int kSyncs = 3;
 
 std::string FileText(const std::string& path) {
@@ -54,6 +57,13 @@ Ticks ProcessorTicks() {
     if (i == 8) ticks.stolen = count;
   }
   return ticks;
+}
+
+double StolenSince(const Ticks& before) {
+  const Ticks now = ProcessorTicks();
+  return now.all <= before.all
+             ? 0
+             : static_cast<double>(now.stolen - before.stolen) / static_cast<double>(now.all - before.all);
 }
 
 int64_t MemoryLine(absl::string_view text, absl::string_view name) {
@@ -88,6 +98,80 @@ int64_t SoftLimit(int what) {
   rlimit limit{};
   if (getrlimit(what, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return -1;
   return static_cast<int64_t>(limit.rlim_cur);
+}
+
+// Of what a command says, which may not be there.
+std::string FirstLineOf(const std::vector<std::string>& command) {
+  ChildOptions child;
+  child.argv = command;
+  child.errors_too = true;  // what it says there is no answer
+  const absl::StatusOr<Captured> said = RunAndCapture(child, "", kAnswer);
+  if (!said.ok() || said->exit_code != 0) return "";
+  return said->output.substr(0, said->output.find('\n'));
+}
+
+// The Debian package that a file is of, with its version, as apt-get takes it.
+std::string PackageOf(const std::string& pattern) {
+  const std::string owner = FirstLineOf({"dpkg-query", "-S", pattern});  // libtorch1.13:amd64: /usr/lib/…
+  const std::string name = owner.substr(0, owner.find(':'));
+  if (name.empty()) return "";
+  return FirstLineOf({"dpkg-query", "-W", "-f", "${Package}=${Version}", name});
+}
+
+// OpenBLAS, where Debian's libblas3 was chosen over it.
+std::string OtherBlas() {
+  for (const char* folder : {"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"}) {
+    const std::string path = JoinPath(folder, "openblas-pthread/libblas.so.3");
+    if (access(path.c_str(), R_OK) == 0) return path;
+  }
+  return "";
+}
+
+struct Room {
+  int64_t bytes = -1;
+  double fsync_s = -1;
+  bool does(int64_t need) const { return bytes >= need && fsync_s >= 0 && fsync_s <= kSlowSyncSeconds; }
+};
+Room RoomIn(const std::string& folder) {
+  Room room;
+  struct statvfs space {};
+  if (statvfs(folder.c_str(), &space) != 0) return room;
+  room.bytes = static_cast<int64_t>(space.f_bavail * space.f_frsize);
+  room.fsync_s = SyncSeconds(folder);
+  return room;
+}
+
+// A folder that would do, of those that people have.
+std::string RoomierThan(const std::string& folder, int64_t need) {
+  const char* home = std::getenv("HOME");
+  std::error_code ignored;
+  for (const std::string& other :
+       {std::string(home == nullptr ? "" : home), std::filesystem::current_path(ignored).string(),
+        std::string("/scratch"), std::string("/var/tmp"), std::string("/tmp")}) {
+    if (!other.empty() && other != folder && RoomIn(other).does(need)) return other;
+  }
+  return "";
+}
+
+// Ports for connections that begin here, and those that none has now.
+void LookAtPorts(HostReport* report) {
+  const std::vector<std::string> range =
+      absl::StrSplit(FileText("/proc/sys/net/ipv4/ip_local_port_range"), absl::ByAnyChar("\t "), absl::SkipEmpty());
+  int first = 0, last = -1;
+  if (range.size() != 2 || !absl::SimpleAtoi(range[0], &first) || !absl::SimpleAtoi(range[1], &last)) return;
+  std::set<int> taken;
+  for (const char* table : {"/proc/net/tcp", "/proc/net/tcp6"}) {
+    const std::string text = FileText(table);
+    for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+      const std::vector<absl::string_view> fields = absl::StrSplit(line, ' ', absl::SkipEmpty());
+      if (fields.size() < 2) continue;
+      const std::string port(fields[1].substr(fields[1].rfind(':') + 1));  // hexadecimal
+      const int number = static_cast<int>(std::strtol(port.c_str(), nullptr, 16));
+      if (first <= number && number <= last) taken.insert(number);
+    }
+  }
+  report->ports = last - first + 1;
+  report->ports_free = report->ports - static_cast<int>(taken.size());
 }
 
 struct Found {
@@ -150,18 +234,26 @@ std::vector<Stray> FindStrays() {
 }  // namespace
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Stray, pid, program, age_s)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HostReport, machine, build, torch, blas, mpi, blas_warning, cores, physical, steal,
-                                   governor, memory_total, memory_available, shm_total, shm_free, disk_free, fsync_s,
-                                   open_files, processes, strays)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HostReport, machine, build, root, container, probed, torch, blas, mpi, trouble,
+                                   blas_warning, blas_choice, torch_package, mpi_package, cores, physical, online,
+                                   steal, governor, memory_total, memory_available, shm_total, shm_free, disk_free,
+                                   fsync_s, roomier, open_files, processes, ports, ports_free, strays)
 
-HostReport LookAtThisHost(const std::string& folder) {
+HostReport LookAtThisHost(const std::string& folder, int64_t checkpoint_bytes) {
   HostReport report;
   const Ticks before = ProcessorTicks();
   const absl::Time until = absl::Now() + kLook;
   report.machine = FileText("/proc/sys/kernel/random/boot_id");
   report.build = BuildVersion();
+  report.root = geteuid() == 0;
+  // One that may not mount; others are as good as machines.
+  report.container = (access("/.dockerenv", F_OK) == 0 || access("/run/.containerenv", F_OK) == 0) &&
+                     prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN) != 1;
+  report.mpi = FirstLineOf({"mpirun", "--version"});
+  report.blas_choice = OtherBlas();
   report.cores = UsableCores();
   report.physical = PhysicalCores();
+  report.online = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   report.governor = FileText("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
   const std::string memory = FileText("/proc/meminfo");
   report.memory_total = MemoryLine(memory, "MemTotal:");
@@ -171,19 +263,28 @@ HostReport LookAtThisHost(const std::string& folder) {
     report.shm_total = static_cast<int64_t>(space.f_blocks * space.f_frsize);
     report.shm_free = static_cast<int64_t>(space.f_bavail * space.f_frsize);
   }
-  if (!folder.empty() && statvfs(folder.c_str(), &space) == 0) {
-    report.disk_free = static_cast<int64_t>(space.f_bavail * space.f_frsize);
-    report.fsync_s = SyncSeconds(folder);
+  if (!folder.empty()) {
+    const Room room = RoomIn(folder);
+    report.disk_free = room.bytes;
+    report.fsync_s = room.fsync_s;
+    if (!room.does(checkpoint_bytes)) report.roomier = RoomierThan(folder, checkpoint_bytes);
   }
   report.open_files = SoftLimit(RLIMIT_NOFILE);
-  report.processes = SoftLimit(RLIMIT_NPROC);
+  report.processes = report.root ? -1 : SoftLimit(RLIMIT_NPROC);  // which does not hold for root
+  LookAtPorts(&report);
   report.strays = FindStrays();
   absl::SleepFor(until - absl::Now());
-  const Ticks after = ProcessorTicks();
-  if (after.all > before.all) {
-    report.steal = static_cast<double>(after.stolen - before.stolen) / static_cast<double>(after.all - before.all);
+  report.steal = StolenSince(before);
+  if (report.steal > kStolenShare) {  // perhaps for a moment: what holds for longer counts
+    absl::SleepFor(kLongLook);
+    report.steal = std::min(report.steal, StolenSince(before));
   }
   return report;
+}
+
+void AddPackages(HostReport* report) {
+  report->mpi_package = PackageOf("/usr/bin/mpirun.openmpi");
+  report->torch_package = PackageOf("*/libtorch.so.*");
 }
 
 std::string HostReportText(const HostReport& report) { return Json(report).dump(); }

@@ -22,23 +22,40 @@ struct Stray {
 struct HostReport {
   std::string machine;           // the same for several names of one
   std::string build;             // of lockstep there
+  bool root = false;             // the user is
+  bool container = false;        // of Docker's kind, without rights of its own
+  bool probed = false;           // LibTorch was asked
   std::string torch, blas, mpi;  // versions; empty: not there
-  std::string blas_warning;      // what is wrong with it, and what mends it
-  int cores = 0, physical = 0;
-  double steal = 0;      // share of the time in which another's machine had the processor
-  std::string governor;  // of the processor's frequency; empty: not said
+  std::string trouble;           // why LibTorch gave no answer
+  std::string blas_warning;      // what is wrong with it
+  std::string blas_choice;       // a good one that is there but not chosen: its path
+  std::string torch_package,
+      mpi_package;              // Debian's, as apt-get takes them: openmpi-bin=4.1.4-3; empty: not from there
+  int cores = 0, physical = 0;  // that this process may use
+  int online = 0;               // all of the machine's
+  double steal = 0;             // share of the time in which another's machine had the processor
+  std::string governor;         // of the processor's frequency; empty: not said
   int64_t memory_total = 0, memory_available = 0;
   int64_t shm_total = 0, shm_free = 0;
   int64_t disk_free = -1;  // where checkpoints go; -1: not looked at
-  double fsync_s = -1;     // of a small file there; -1: not looked at
-  int64_t open_files = 0;  // soft limits; -1: none
+  double fsync_s = -1;     // of a small file there; -1: it cannot be written
+  std::string roomier;     // a folder on another disk that would do; looked for where that one does not
+  int64_t open_files = 0;  // limits; -1: none
   int64_t processes = 0;
-  std::vector<Stray> strays;  // of this user
+  int ports = 0, ports_free = 0;  // for connections that begin here
+  std::vector<Stray> strays;      // of this user
 };
 
-// Of this machine. `folder`: where checkpoints go; empty: elsewhere. Takes a fifth of a second, to see what is stolen
-// in it. What cannot be found out is left as it is. LibTorch's and MPI's versions are not looked for.
-HostReport LookAtThisHost(const std::string& folder);
+// A slower disk makes checkpoints slow; more of the processors' time stolen makes ranks late.
+constexpr double kSlowSyncSeconds = 0.1, kStolenShare = 0.05;
+
+// Of this machine. `folder`: where checkpoints go, which take `checkpoint_bytes` there; empty: elsewhere. Takes a fifth
+// of a second, to see what is stolen in it, or six where much is. What cannot be found out is left as it is. Asks
+// neither LibTorch nor dpkg.
+HostReport LookAtThisHost(const std::string& folder, int64_t checkpoint_bytes);
+
+// The packages that LibTorch and MPI are from; a fifth of a second.
+void AddPackages(HostReport* report);
 
 // As JSON, and back. InvalidArgument: it is none.
 std::string HostReportText(const HostReport& report);

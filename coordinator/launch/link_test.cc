@@ -217,10 +217,9 @@ struct End {
   int port = 0;
 };
 
-absl::StatusOr<End> StartEnd(const LinkHost& host, const Agent& agent, const std::string& program,
-                             const std::string& word) {
+absl::StatusOr<End> StartEnd(const LinkHost& host, const Agent& agent, const std::string& word) {
   ChildOptions child;
-  child.argv = agent.CommandOn(host.host, host.here, {program, "doctor", "--link", host.address});
+  child.argv = agent.CommandOn(host.host, host.here, {host.program, "doctor", "--link", host.address});
   End end;
   ASSIGN_OR_RETURN(end.talk, Conversation::Start(child));
   RETURN_IF_ERROR(end.talk->Say(word));
@@ -230,7 +229,7 @@ absl::StatusOr<End> StartEnd(const LinkHost& host, const Agent& agent, const std
     const absl::StatusOr<std::string> line = end.talk->Hear(until);
     if (!line.ok()) {
       return absl::FailedPreconditionError(absl::StrCat("host ", host.host, ": the links' test does not start there (",
-                                                        program, " doctor --link ", host.address,
+                                                        host.program, " doctor --link ", host.address,
                                                         "): ", line.status().message()));
     }
     if (absl::StartsWith(*line, "port ") && absl::SimpleAtoi(line->substr(5), &end.port)) return end;
@@ -314,12 +313,12 @@ std::vector<std::vector<std::pair<size_t, size_t>>> RoundsOfPairs(size_t count) 
 }
 
 absl::StatusOr<std::vector<LinkFigures>> MeasureLinks(const std::vector<LinkHost>& hosts, const Agent& agent,
-                                                      const std::string& program, absl::Duration budget) {
+                                                      absl::Duration budget) {
   ASSIGN_OR_RETURN(const std::string word, MakeToken());
   std::vector<absl::StatusOr<End>> starting(hosts.size());
   std::vector<std::thread> threads;
   for (size_t i = 0; i < hosts.size(); ++i) {
-    threads.emplace_back([&, i] { starting[i] = StartEnd(hosts[i], agent, program, word); });
+    threads.emplace_back([&, i] { starting[i] = StartEnd(hosts[i], agent, word); });
   }
   for (std::thread& thread : threads) thread.join();
   std::vector<End> ends;

@@ -25,6 +25,7 @@ int ServeLinks(const std::string& address);
 struct LinkHost {
   std::string host, address;
   bool here = false;
+  std::string program;  // lockstep's path there
 };
 struct LinkFigures {
   size_t from = 0, to = 0;  // places of hosts
@@ -34,9 +35,9 @@ struct LinkFigures {
   absl::Status status;        // else the rest is 0: they do not reach each other
 };
 // Each pair once, as many at a time as do not share a host, within about `budget` in all. FailedPrecondition: an end
-// could not be started. `program`: lockstep's path, the same on every host.
+// could not be started.
 absl::StatusOr<std::vector<LinkFigures>> MeasureLinks(const std::vector<LinkHost>& hosts, const Agent& agent,
-                                                      const std::string& program, absl::Duration budget);
+                                                      absl::Duration budget);
 
 // Pairs of so many, in rounds in which nobody is twice (the circle method).
 std::vector<std::vector<std::pair<size_t, size_t>>> RoundsOfPairs(size_t count);

@@ -47,7 +47,12 @@ LOCKSTEP-END
 echo "lockstep-host machine $(cat /proc/sys/kernel/random/boot_id)"
 echo "lockstep-host cores $(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)"
 echo "lockstep-host physical $(sort -u /sys/devices/system/cpu/cpu*/topology/core_cpus_list 2>/dev/null | wc -l)"
-command -v @WORKER@ >/dev/null && echo "lockstep-host worker yes"
+quota=max
+read -r quota period 2>/dev/null </sys/fs/cgroup/cpu.max ||
+  read -r quota 2>/dev/null </sys/fs/cgroup/cpu/cpu.cfs_quota_us && read -r period </sys/fs/cgroup/cpu/cpu.cfs_period_us
+[ "${quota:-max}" = max ] || [ "$quota" -lt 1 ] || echo "lockstep-host quota $(((quota + period - 1) / period))"
+worker=$(command -v @WORKER@) && ln -s "$worker" @SCRATCH@/worker.$$ && mv -f @SCRATCH@/worker.$$ @SCRATCH@/lockstep-worker &&
+  echo "lockstep-host worker yes"
 echo "lockstep-host ready yes"
 )sh";
 
@@ -64,12 +69,17 @@ done
 rm -rf @SCRATCH@
 )sh";
 
-std::string PrepareScript(const HostNeeds& needs) {
+std::string WorkerOf(const std::string& host, const HostNeeds& needs) {
+  const auto own = needs.worker_of.find(host);
+  return own == needs.worker_of.end() ? needs.worker_program : own->second;
+}
+
+std::string PrepareScript(const std::string& host, const HostNeeds& needs) {
   return absl::StrReplaceAll(kPrepare, {{"@FOLDER@", kFolder},
                                         {"@NAME@", kName},
                                         {"@SCRATCH@", Quoted(needs.scratch)},
                                         {"@CREDENTIALS@", needs.credentials},
-                                        {"@WORKER@", Quoted(needs.worker_program)}});
+                                        {"@WORKER@", Quoted(WorkerOf(host, needs))}});
 }
 
 std::string ClearScript(const std::string& scratch) {
@@ -91,7 +101,7 @@ std::string LastLine(absl::string_view text) {
 
 absl::StatusOr<HostFacts> Prepare(const std::string& host, bool here, const Agent& agent, const HostNeeds& needs,
                                   absl::Duration timeout) {
-  const absl::StatusOr<Captured> ran = RunScript(host, here, agent, PrepareScript(needs), timeout);
+  const absl::StatusOr<Captured> ran = RunScript(host, here, agent, PrepareScript(host, needs), timeout);
   const std::string try_it = absl::StrCat("; try: ", absl::StrJoin(agent.words, " "), " ", host, " true");
   if (absl::IsDeadlineExceeded(ran.status())) {
     return absl::FailedPreconditionError(
@@ -111,15 +121,18 @@ absl::StatusOr<HostFacts> Prepare(const std::string& host, bool here, const Agen
         last.empty() ? absl::StrCat(agent.words[0], " ended with exit code ", ran->exit_code) : last, try_it));
   }
   if (said.count("worker") == 0) {
-    return absl::FailedPreconditionError(absl::StrCat("host ", host, ": ", needs.worker_program,
-                                                      " is not there; put lockstep-worker under the same path on every "
-                                                      "host, or name where it is in LOCKSTEP_WORKER"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("host ", host, ": ", WorkerOf(host, needs),
+                     " is not there; put lockstep-worker there, or say in a --hostfile "
+                     "where it is: ",
+                     host, " worker=PATH"));
   }
   HostFacts facts;
   facts.host = host;
   facts.machine = said["machine"];
   if (!absl::SimpleAtoi(said["cores"], &facts.cores)) facts.cores = 1;
   if (!absl::SimpleAtoi(said["physical"], &facts.physical)) facts.physical = 0;
+  if (!absl::SimpleAtoi(said["quota"], &facts.quota)) facts.quota = 0;
   return facts;
 }
 
@@ -165,6 +178,8 @@ void ClearHosts(const std::vector<std::string>& hosts, const std::vector<bool>& 
   ForEachHost(hosts.size(),
               [&](size_t i) { RunScript(hosts[i], here[i], agent, ClearScript(scratch), timeout).IgnoreError(); });
 }
+
+std::string HostWorkerPath(const std::string& scratch) { return JoinPath(scratch, "lockstep-worker"); }
 
 std::string HostCredentialsPath(const std::string& scratch) { return JoinPath(scratch, "credentials"); }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -21,9 +22,10 @@ struct Agent {
 
 // What a run needs on a host before its workers start there.
 struct HostNeeds {
-  std::string worker_program;  // must be there
-  std::string scratch;         // a folder that is made, for this user alone
-  std::string credentials;     // content of the file `credentials` in it
+  std::string worker_program;                    // must be there …
+  std::map<std::string, std::string> worker_of;  // … but on these hosts, which have it elsewhere
+  std::string scratch;                           // a folder that is made, for this user alone
+  std::string credentials;                       // content of the file `credentials` in it
 };
 
 struct HostFacts {
@@ -31,6 +33,7 @@ struct HostFacts {
   std::string machine;  // the same for hosts that are one machine under several names, or containers of one
   int cores = 0;        // that a process may run on there
   int physical = 0;     // of the machine; 0: not known
+  int quota = 0;        // cores that a container may use the time of, whichever they are; 0: all
 };
 
 // Gets every host ready, all at once, and says what it is like. Takes away folders that dead runs have left there.
@@ -45,7 +48,8 @@ absl::StatusOr<std::vector<HostFacts>> PrepareHosts(const std::vector<std::strin
 void ClearHosts(const std::vector<std::string>& hosts, const std::vector<bool>& here, const Agent& agent,
                 const std::string& scratch, absl::Duration timeout);
 
-// The file with the credentials in `scratch`.
+// In `scratch` on every host: what runs lockstep-worker, wherever it is there; and the file with the credentials.
+std::string HostWorkerPath(const std::string& scratch);
 std::string HostCredentialsPath(const std::string& scratch);
 
 // A folder for a run on several hosts, under the same name on each, that no other run has; nothing is made.

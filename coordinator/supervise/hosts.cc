@@ -63,8 +63,14 @@ absl::Status Add(const HostSlots& one, std::vector<HostSlots>* hosts) {
 absl::Status ReadAttribute(absl::string_view word, HostSlots* one) {
   const std::vector<absl::string_view> parts = absl::StrSplit(word, absl::MaxSplits('=', 1));
   const bool most = parts[0] == "max_slots" || parts[0] == "max-slots";
+  if (parts.size() == 2 && parts[0] == "worker") {
+    if (!absl::StartsWith(parts[1], "/"))
+      return Wrong(word, "is no path from the root, as worker=/opt/lockstep-worker is");
+    one->worker = std::string(parts[1]);
+    return absl::OkStatus();
+  }
   if (parts.size() != 2 || (parts[0] != "slots" && !most)) {
-    return Wrong(word, "is not known here; after a host stands slots=N");
+    return Wrong(word, "is not known here; after a host stands slots=N or worker=PATH");
   }
   ASSIGN_OR_RETURN(const int slots, ParseSlots(word, parts[1]));
   one->slots = most && one->slots > 0 ? std::min(one->slots, slots) : slots;

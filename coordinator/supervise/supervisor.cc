@@ -72,6 +72,7 @@ void Supervisor::StartMpirun(const std::string& address) {
   const absl::StatusOr<pid_t> pid = StartChild(options_.mpirun(address));
   if (pid.ok()) {
     mpirun_.pid = *pid;
+    if (options_.beside.has_value()) beside_.pid = StartChild(*options_.beside).value_or(0);
     view_->OnStarted();
     return;
   }
@@ -111,6 +112,9 @@ void Supervisor::Reap() {
     } else if (pid == mpirun_.pid) {
       mpirun_.status = status;
       OnMpirunExit();
+    } else if (pid == beside_.pid) {
+      beside_.status = status;
+      view_->OnBesideEnded();
     }
   }
 }

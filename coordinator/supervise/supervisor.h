@@ -24,6 +24,8 @@ class SupervisorView {
   virtual absl::Status OnReady(const std::string& address, pid_t coordinator) = 0;
   // mpirun is started; from here on nothing is forked any more, so threads may be.
   virtual void OnStarted() = 0;
+  // SupervisorOptions.beside has ended by itself.
+  virtual void OnBesideEnded() {}
   // A line for the person.
   virtual void OnNotice(const std::string& line) = 0;
   // The run is over and the coordinator still answers: the time to ask it for the last news.
@@ -36,8 +38,9 @@ class SupervisorView {
 struct SupervisorOptions {
   ChildOptions coordinator;  // `--ready-fd N --lifeline-fd N` are appended to its argv
   std::function<ChildOptions(const std::string& address)> mpirun;
-  std::string mpirun_log;                               // where mpirun's output is appended; read for who died
-  std::string coordinator_log;                          // named in messages
+  std::optional<ChildOptions> beside;  // looks on: started after mpirun, waited for by nothing, gone with the run
+  std::string mpirun_log;              // where mpirun's output is appended; read for who died
+  std::string coordinator_log;         // named in messages
   absl::Duration ready_timeout = absl::Seconds(30);     // until the coordinator answers
   absl::Duration settle_timeout = absl::Seconds(2);     // for the coordinator to notice that mpirun is gone
   absl::Duration finalize_timeout = absl::Seconds(10);  // for mpirun once the run has ended as it should
@@ -113,7 +116,7 @@ class Supervisor {
   SupervisorView* const view_;
   std::unique_ptr<LifelineReader> reports_;
   UniqueFd lifeline_;
-  Process coordinator_, mpirun_;
+  Process coordinator_, mpirun_, beside_;
   int64_t mpirun_log_begin_ = 0;
   std::optional<int64_t> mpirun_log_end_;  // when it was told to end: what it writes then says nothing of who died
   bool ready_ = false, mpirun_ended_here_ = false;

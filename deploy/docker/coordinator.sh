@@ -21,7 +21,7 @@ if [[ $# -gt 0 ]]; then
 elif [[ -e $run/journal.db ]]; then
   words=(--resume "$run")
 else
-  words=("$LOCKSTEP_CONFIG" --out "$run" --set "threads=${LOCKSTEP_THREADS:-1}" ${LOCKSTEP_DATA:+--set "data.path=$LOCKSTEP_DATA"})
+  words=("$LOCKSTEP_CONFIG" --out "$run" ${LOCKSTEP_THREADS:+--set "threads=$LOCKSTEP_THREADS"} ${LOCKSTEP_DATA:+--set "data.path=$LOCKSTEP_DATA"})
 fi
 # shellcheck disable=SC2086
 lockstep run --hosts "${list%,}" "${words[@]}" ${LOCKSTEP_OPTIONS:-} &

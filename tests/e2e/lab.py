@@ -216,7 +216,8 @@ class Doctor(Case):
 
     def complaints(self, *words, code):
         checks = json.loads(run("doctor", f"--lab={NAME}", "--workers", 3, "--out", self.folder, "--json", *words, code=None).stdout)
-        wrong = [check for check in checks if not check["ok"]]
+        # What of this machine's time goes to others is not the links' doing.
+        wrong = [check for check in checks if not check["ok"] and check["check"] != "processor"]
         self.assertEqual(bool(wrong), code != 0, wrong)
         return wrong
 
@@ -228,14 +229,21 @@ class Doctor(Case):
         wrong = self.complaints(code=1)
         self.assertEqual({check["check"] for check in wrong}, {"link"})
         self.assertTrue(all("10.77.0.3" in check["said"] for check in wrong), wrong)
-        lab("rate", "100mbit", 3)
+        self.mend(wrong)
         self.complaints(code=0)
+
+    def mend(self, wrong):
+        """By what is printed; of one host it is the same however many of its links are wrong."""
+        (mend,) = {check["mend"] for check in wrong}
+        subprocess.run(["sh", "-c", mend], check=True)
 
     def test_a_host_that_others_cannot_reach_is_named(self):
         lab("cut", 2)
         wrong = self.complaints(code=1)
         self.assertEqual({check["check"] for check in wrong}, {"link"})
         self.assertTrue(all("10.77.0.2" in check["said"] for check in wrong), wrong)
+        self.mend(wrong)
+        self.complaints(code=0)
 
 
 def main():

@@ -79,6 +79,18 @@ TEST_F(RunTest, AFolderThatIsNotEmptyIsRefused) {
   EXPECT_EQ(outcome.err, "lockstep: digits: is not empty; name a new or empty folder with --out\n");
 }
 
+TEST_F(RunTest, WhatALaunchLeftThatWasCutOffBeforeItBeganIsTakenUp) {
+  program_.SetVariable("FAKE_MPIRUN", "exit-5");
+  program_.Write("r/config.yaml", "cut off in the mid");
+  program_.Write("r/log/coordinator.log", "");
+  EXPECT_EQ(program_.Run({"run", "c.yaml", "--out", "r"}).exit_code, 1) << "it began";
+  EXPECT_THAT(program_.List("r"), ::testing::IsSupersetOf({"config.yaml", "journal.db"}));
+  program_.Write("s/config.yaml", "");
+  program_.Write("s/notes", "mine");
+  EXPECT_EQ(program_.Run({"run", "c.yaml", "--out", "s"}).exit_code, 2);
+  EXPECT_EQ(program_.Read("s/notes"), "mine");
+}
+
 TEST_F(RunTest, AWrongSettingStartsNothing) {
   const Outcome outcome = program_.Run({"run", "c.yaml", "--set", "optimizer.lrr=1"});
   EXPECT_EQ(outcome.exit_code, 2);

@@ -61,6 +61,22 @@ TEST(PlaceWorkersTest, ThreadsThatAreNotSaidAreThoseThatEveryHostHasCoresFor) {
   EXPECT_EQ(PlaceWorkers(Of({{"a", 4}, {"b", 4}}), {Facts("a", "1", 4), Facts("b", "1", 4)}, 0, 0)->threads, 1);
 }
 
+TEST(PlaceWorkersTest, ContainersOfOneMachineEachHaveTheirQuota) {
+  HostFacts a = Facts("a", "1", 8), b = Facts("b", "1", 8);
+  a.quota = b.quota = 3;
+  auto placement = PlaceWorkers(Of({{"a", 1}, {"b", 1}}), {a, b}, 0, 0);
+  ASSERT_TRUE(placement.ok()) << placement.status();
+  EXPECT_EQ(placement->threads, 3);
+  EXPECT_FALSE(placement->bind);
+  EXPECT_FALSE(placement->yield);
+  EXPECT_EQ(PlaceWorkers(Of({{"a", 0}, {"b", 0}}), {a, b}, 0, 1)->workers(), 6);
+  a.cores = b.cores = 4;  // less than what both may use
+  placement = PlaceWorkers(Of({{"a", 1}, {"b", 1}}), {a, b}, 0, 3);
+  EXPECT_TRUE(placement->yield);
+  // One alone is not bound either: what else there is on its machine is not known.
+  EXPECT_FALSE(PlaceWorkers(Of({{"a", 1}}), {a}, 0, 1)->bind);
+}
+
 TEST(PlaceWorkersTest, MoreWorkersThanSlotsAreRefused) {
   const auto placement = PlaceWorkers(Of({{"a", 1}, {"b", 1}}), {Facts("a", "1", 8), Facts("b", "2", 8)}, 3, 1);
   EXPECT_EQ(placement.status().code(), absl::StatusCode::kFailedPrecondition);

@@ -17,10 +17,14 @@ HostReport Healthy(const std::string& machine) {
   HostReport report;
   report.machine = machine;
   report.build = "1.0";
+  report.root = report.probed = true;
   report.torch = "1.13";
+  report.torch_package = "libtorch1.13=1.13.1-4";
+  report.mpi_package = "openmpi-bin=4.1.4-3";
   report.blas = "openblas";
   report.mpi = "mpirun (Open MPI) 4.1.4";
-  report.cores = report.physical = 4;
+  report.cores = report.physical = report.online = 4;
+  report.ports = report.ports_free = 28232;
   report.governor = "performance";
   report.memory_total = report.memory_available = int64_t{8} << 30;
   report.shm_total = report.shm_free = int64_t{1} << 30;
@@ -34,19 +38,21 @@ HostReport Healthy(const std::string& machine) {
 class DoctorTest : public testing::Test {
  protected:
   DoctorTest() {
-    for (const char* name : {"a", "b", "c"}) hosts_.push_back({name, Healthy(name), 4});
-    needs_.memory_bytes = 100 << 20;
-    needs_.checkpoint_bytes = 100 << 20;
-    needs_.shared_bytes = 10 << 20;
-    network_.networks = {"10.1.0.0/24"};
-    network_.remote = true;
+    for (const char* name : {"a", "b", "c"}) all_.hosts.push_back({name, Healthy(name), 4, name[0] == 'a'});
+    all_.needs.memory_bytes = 100 << 20;
+    all_.needs.checkpoint_bytes = 100 << 20;
+    all_.needs.shared_bytes = 10 << 20;
+    all_.network.networks = {"10.1.0.0/24"};
+    all_.network.remote = true;
+    all_.program = "/opt/lockstep";
+    all_.worker_program = "/opt/lockstep-worker";
     for (const auto& [from, to] : {std::pair<size_t, size_t>{0, 1}, {0, 2}, {1, 2}}) {
-      links_.push_back({from, to, 50e-6, 117e6, 0.001, absl::OkStatus()});
+      all_.links.push_back({from, to, 50e-6, 117e6, 0.001, absl::OkStatus()});
     }
   }
   std::vector<Check> Complaints() const {
     std::vector<Check> wrong;
-    for (const Check& check : Examine(hosts_, needs_, network_, links_)) {
+    for (const Check& check : Examine(all_)) {
       if (!check.ok) wrong.push_back(check);
     }
     return wrong;
@@ -60,34 +66,66 @@ class DoctorTest : public testing::Test {
     return wrong[0];
   }
 
-  std::vector<ExaminedHost> hosts_;
-  RunNeeds needs_;
-  ClusterNetwork network_;
-  std::vector<LinkFigures> links_;
+  Examined all_;
 };
 
 TEST_F(DoctorTest, HealthyHostsGetNoComplaintAndEveryCheckIsShown) {
   EXPECT_THAT(Complaints(), IsEmpty());
   std::set<std::string> what;
-  for (const Check& check : Examine(hosts_, needs_, network_, links_)) what.insert(check.what);
+  for (const Check& check : Examine(all_)) what.insert(check.what);
   EXPECT_EQ(what, (std::set<std::string>{"/dev/shm", "BLAS", "LibTorch", "MPI", "clocks", "cores", "disk", "limits",
-                                         "link", "lockstep", "memory", "network", "processor", "strays"}));
+                                         "link", "lockstep", "memory", "network", "ports", "processor", "strays"}));
 }
 
 TEST_F(DoctorTest, WhatIsWrongWithAHostIsNamedWithItsHostAndWhatMendsIt) {
   const std::vector<std::tuple<std::string, std::function<void(HostReport*)>, std::string>> faults = {
-      {"BLAS", [](HostReport* host) { host->blas_warning = "the reference BLAS is loaded"; }, "libopenblas0-pthread"},
-      {"BLAS", [](HostReport* host) { host->torch = ""; }, "--probe"},
-      {"cores", [](HostReport* host) { host->cores = 2; }, "--workers 6"},
-      {"processor", [](HostReport* host) { host->steal = 0.2; }, "leave the host out"},
-      {"processor", [](HostReport* host) { host->governor = "powersave"; }, "frequency-set -g performance"},
-      {"memory", [](HostReport* host) { host->memory_available = 300 << 20; }, "fewer workers"},
-      {"/dev/shm", [](HostReport* host) { host->shm_free = 60 << 20; }, "mount -o remount,size="},
-      {"disk", [](HostReport* host) { host->disk_free = 200 << 20; }, "--out"},
-      {"disk", [](HostReport* host) { host->fsync_s = 0.5; }, "local disk"},
-      {"disk", [](HostReport* host) { host->fsync_s = -1; }, "--out"},
-      {"limits", [](HostReport* host) { host->open_files = 256; }, "ulimit -n"},
-      {"limits", [](HostReport* host) { host->processes = 64; }, "ulimit -u"},
+      {"BLAS", [](HostReport* host) { host->blas_warning = "the reference BLAS is loaded"; },
+       "apt-get install -y libopenblas0-pthread"},
+      {"BLAS",
+       [](HostReport* host) {
+         host->blas_warning = "the reference BLAS is loaded";
+         host->blas_choice = "/usr/lib/x86_64-linux-gnu/openblas-pthread/libblas.so.3";
+       },
+       "update-alternatives --set libblas.so.3-x86_64-linux-gnu "
+       "/usr/lib/x86_64-linux-gnu/openblas-pthread/libblas.so.3"},
+      {"BLAS",
+       [](HostReport* host) {
+         host->blas_warning = "the reference BLAS is loaded";
+         host->root = false;
+       },
+       "sudo apt-get install -y libopenblas0-pthread"},
+      {"cores", [](HostReport* host) { host->cores = host->online = 2; }, "--workers 6"},
+      {"cores", [](HostReport* host) { host->cores = 2; }, "taskset -apc 0-3 $(pgrep -o -x sshd)"},
+      {"processor", [](HostReport* host) { host->steal = 0.2; }, "--hosts a:4,c:4"},
+      {"processor", [](HostReport* host) { host->governor = "powersave"; },
+       "echo performance | tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"},
+      {"memory", [](HostReport* host) { host->memory_available = 300 << 20; }, "--workers 9"},
+      {"memory", [](HostReport* host) { host->memory_available = 50 << 20; }, "--hosts a:4,c:4"},
+      {"/dev/shm", [](HostReport* host) { host->shm_free = 60 << 20; }, "mount -o remount,size=1145044992 /dev/shm"},
+      {"/dev/shm",
+       [](HostReport* host) {
+         host->shm_total = host->shm_free = 60 << 20;
+         host->container = true;
+       },
+       "docker run --shm-size=134217728 ..."},
+      {"disk",
+       [](HostReport* host) {
+         host->disk_free = 200 << 20;
+         host->roomier = "/scratch";
+       },
+       "--out /scratch/lockstep-runs"},
+      {"disk", [](HostReport* host) { host->fsync_s = 0.5; }, "--out DIR, in a folder on a larger or faster disk"},
+      {"disk", [](HostReport* host) { host->fsync_s = -1; }, "--out DIR, in a folder on a larger or faster disk"},
+      {"limits", [](HostReport* host) { host->open_files = 256; },
+       "prlimit --pid $(pgrep -o -x sshd) --nofile=65536:65536"},
+      {"limits",
+       [](HostReport* host) {
+         host->processes = 64;
+         host->root = false;
+       },
+       "sudo prlimit --pid $(pgrep -o -x sshd) --nproc=65536:65536"},
+      {"ports", [](HostReport* host) { host->ports_free = 40; },
+       "sysctl -w net.ipv4.ip_local_port_range='15000 60999'"},
       {"strays",
        [](HostReport* host) {
          host->strays = {{77, "lockstep-worker", 3600}};
@@ -95,55 +133,93 @@ TEST_F(DoctorTest, WhatIsWrongWithAHostIsNamedWithItsHostAndWhatMendsIt) {
        "kill -KILL 77"},
   };
   for (const auto& [what, breaks, mend] : faults) {
-    const HostReport before = hosts_[1].report;
-    breaks(&hosts_[1].report);
+    const HostReport before = all_.hosts[1].report;
+    breaks(&all_.hosts[1].report);
     const Check check = Complaint();
     EXPECT_EQ(check.what, what);
     EXPECT_EQ(check.host, "b") << what;
-    EXPECT_THAT(check.mend, HasSubstr(mend));
-    hosts_[1].report = before;
+    EXPECT_EQ(check.mend, mend);
+    EXPECT_EQ(check.mend_on, mend.rfind("--", 0) == 0 ? "" : "b") << mend;
+    all_.hosts[1].report = before;
   }
 }
 
 TEST_F(DoctorTest, VersionsThatDifferAreNamedWithTheirHosts) {
-  hosts_[2].report.mpi = "mpirun (Open MPI) 4.0.3";
+  all_.hosts[2].report.mpi = "mpirun (Open MPI) 4.0.3";
   EXPECT_EQ(Complaint().what, "MPI");
   EXPECT_EQ(Complaint().said, "mpirun (Open MPI) 4.0.3 on c; mpirun (Open MPI) 4.1.4 on a, b");
-  hosts_[2].report = hosts_[1].report;
-  hosts_[0].report.build = "1.1";
+  EXPECT_EQ(Complaint().mend, "ssh c apt-get install -y --allow-downgrades openmpi-bin=4.1.4-3");
+  all_.hosts[2].report.mpi = "";
+  EXPECT_EQ(Complaint().said, "none on c; mpirun (Open MPI) 4.1.4 on a, b");
+  all_.hosts[2].report = all_.hosts[1].report;
+  all_.hosts[2].report.build = "1.1";
+  all_.agent.words = {"ssh", "-F", "config", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"};
   EXPECT_EQ(Complaint().what, "lockstep");
+  EXPECT_EQ(Complaint().mend,
+            "ssh -F config c mkdir -p /opt && scp -F config /opt/lockstep /opt/lockstep-worker c:/opt/");
 }
 
 TEST_F(DoctorTest, TooManyThreadsAreTheThreadsFaultWhereTheWorkersFit) {
-  needs_.threads = 2;
-  for (ExaminedHost& host : hosts_) host.workers = 1;
+  all_.needs.threads = 2;
+  for (ExaminedHost& host : all_.hosts) host.workers = 1;
   EXPECT_THAT(Complaints(), IsEmpty());
-  hosts_[0].report.cores = 1;
+  all_.hosts[0].report.cores = all_.hosts[0].report.online = 1;
   EXPECT_EQ(Complaint().mend, "--set threads=1");
 }
 
 TEST_F(DoctorTest, ALinkThatIsUnlikeTheOthersIsNamedWithBothEnds) {
-  links_[2].bytes_per_s = 12e6;
+  all_.links[2].bytes_per_s = 12e6;
   EXPECT_THAT(Complaint().said, HasSubstr("b to c: 12 MB/s, 50 us; others have 117 MB/s"));
-  links_[2].bytes_per_s = 117e6;
-  links_[1].latency_s = 5e-3;
+  all_.links[2].bytes_per_s = 117e6;
+  all_.links[1].latency_s = 5e-3;
   EXPECT_THAT(Complaint().said, HasSubstr("a to c: 117 MB/s, 5000 us; others have 50 us"));
-  links_[1].status = absl::UnavailableError("No route to host");
+  all_.links[1].status = absl::UnavailableError("No route to host");
   EXPECT_THAT(Complaint().said, HasSubstr("a to c: No route to host"));
   EXPECT_THAT(Complaint().mend, HasSubstr("iptables -I INPUT -p tcp -s 10.1.0.0/24"));
 }
 
 TEST_F(DoctorTest, OfSlowLinksTheHostThatHasAPartInAllIsTheOneToLookAt) {
-  links_[0].bytes_per_s = links_[2].bytes_per_s = 12e6;  // a to b, b to c
+  all_.links[0].bytes_per_s = all_.links[2].bytes_per_s = 12e6;  // a to b, b to c
   const std::vector<Check> wrong = Complaints();
   ASSERT_EQ(wrong.size(), 2u);
-  for (const Check& check : wrong) EXPECT_EQ(check.mend, "see ethtool and tc qdisc on b, or leave it out of --hosts");
+  for (const Check& check : wrong) {
+    EXPECT_EQ(check.host, "b");
+    EXPECT_EQ(check.mend, "--hosts a:4,c:4");
+  }
+  all_.lab = "net";
+  all_.hosts[1].name = "10.77.0.2";
+  EXPECT_EQ(Complaints()[0].mend, "/opt/lockstep lab rate --name net 990mbit 2");
+}
+
+TEST_F(DoctorTest, AHostThatCannotBeReachedIsNamedWithWhatLetsItBe) {
+  all_.agent.words = {"ssh", "-p", "2222", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"};
+  all_.unreached = {{"d", "root@d: Permission denied (publickey,password)."}};
+  EXPECT_EQ(Complaint().mend, "ssh-copy-id -p 2222 d");
+  EXPECT_EQ(Complaint().mend_on, "") << "here";
+  all_.has_key = false;
+  EXPECT_EQ(Complaint().mend, "ssh-keygen -t ed25519 && ssh-copy-id -p 2222 d");
+  all_.unreached = {{"d", "sh: 1: /opt/lockstep: not found"}};
+  EXPECT_EQ(Complaint().what, "lockstep");
+  all_.unreached = {{"d", "ssh: connect to host d port 22: No route to host"}};
+  EXPECT_EQ(Complaint().mend, "--hosts a:4,b:4,c:4");
+}
+
+TEST_F(DoctorTest, ABatchThatIsTooLargeGetsOneThatFits) {
+  all_.needs.memory_bytes = 10 << 20;
+  all_.needs.batch_bytes = 400 << 20;
+  all_.needs.batch_size = 1000;
+  all_.hosts[1].report.memory_available = 440 << 20;
+  EXPECT_EQ(Complaint().mend, "--workers 3");
+  all_.hosts[1].report.memory_available = 240 << 20;
+  EXPECT_EQ(Complaint().mend, "--set data.batch_size=125");
 }
 
 TEST_F(DoctorTest, AClockThatIsFarOffIsNamed) {
-  links_[0].clock_offset_s = -3;
+  all_.links[0].clock_offset_s = -3;
   EXPECT_EQ(Complaint().host, "b");
-  EXPECT_THAT(Complaint().said, HasSubstr("is 3.0 s behind that of a"));
+  EXPECT_THAT(Complaint().said, HasSubstr("is 3.0 s behind the others'"));
+  for (LinkFigures& link : all_.links) link.clock_offset_s = link.from == 0 ? 3 : 0;
+  EXPECT_EQ(Complaint().host, "a") << "it is the one that is behind";
 }
 
 TEST(HostReportTest, TextAndBack) {
@@ -156,7 +232,7 @@ TEST(HostReportTest, TextAndBack) {
 }
 
 TEST(HostReportTest, ThisHostSaysWhatItIs) {
-  const HostReport report = LookAtThisHost(testing::TempDir());
+  const HostReport report = LookAtThisHost(testing::TempDir(), 0);
   EXPECT_GE(report.cores, 1);
   EXPECT_GE(report.cores, report.physical);
   EXPECT_GT(report.memory_total, report.memory_available);
@@ -182,8 +258,9 @@ TEST(RoundsOfPairsTest, EveryPairOnceAndNobodyTwiceInARound) {
 
 // Two ends on this machine, as they would be on two.
 TEST(MeasureLinksTest, WhatDoesNotStartIsSaid) {
-  const auto links = MeasureLinks({{"a", "127.0.0.1", true}, {"b", "127.0.0.1", true}}, Agent(), "/no/such/lockstep",
-                                  absl::Seconds(1));
+  const auto links =
+      MeasureLinks({{"a", "127.0.0.1", true, "/no/such/lockstep"}, {"b", "127.0.0.1", true, "/no/such/lockstep"}},
+                   Agent(), absl::Seconds(1));
   EXPECT_FALSE(links.ok());
 }
 

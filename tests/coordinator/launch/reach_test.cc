@@ -24,7 +24,13 @@ class ReachTest : public testing::Test {
  protected:
   ReachTest() : scratch_(*HostScratchPath()) {}
   ~ReachTest() override { std::filesystem::remove_all(scratch_); }
-  HostNeeds Needs(const std::string& program = "sh") { return {program, scratch_, "{\"token\": \"it's $HOME `x`\"}"}; }
+  HostNeeds Needs(const std::string& program = "sh") {
+    HostNeeds needs;
+    needs.worker_program = program;
+    needs.scratch = scratch_;
+    needs.credentials = "{\"token\": \"it's $HOME `x`\"}";
+    return needs;
+  }
 
   const std::string scratch_;
 };
@@ -68,6 +74,16 @@ TEST_F(ReachTest, AFolderOfADeadRunIsTakenAwayAndThatOfALiveOneStays) {
   EXPECT_TRUE(std::filesystem::exists(live));
   EXPECT_TRUE(std::filesystem::exists(young));
   for (const std::string& folder : {live, young}) ClearHosts({"a"}, {true}, kHere, folder, kTimeout);
+}
+
+TEST_F(ReachTest, TheWorkerIsUnderOnePathWhereverItIs) {
+  HostNeeds needs = Needs("cat");
+  ASSERT_TRUE(PrepareHosts({"a"}, {true}, kHere, needs, kTimeout).ok());
+  EXPECT_EQ(std::filesystem::canonical(HostWorkerPath(scratch_)).filename(), "cat");
+  needs.worker_of = {{"a", "/bin/false"}};
+  ASSERT_TRUE(PrepareHosts({"a"}, {true}, kHere, needs, kTimeout).ok());
+  EXPECT_EQ(std::filesystem::canonical(HostWorkerPath(scratch_)).filename(), "false");
+  ClearHosts({"a"}, {true}, kHere, scratch_, kTimeout);
 }
 
 TEST_F(ReachTest, WhatAHostLacksIsSaidWithItsName) {

@@ -28,11 +28,14 @@ TEST(HostsTest, AHostfileAsOpenMpiReadsIt) {
   EXPECT_THAT(
       *ParseHostfile("f", "# the rack\n\na slots=4   # first\n  b\tslots=8 max_slots=6\r\nc max_slots=2\nd:3\n"),
       ElementsAre(HostSlots{"a", 4}, HostSlots{"b", 6}, HostSlots{"c", 2}, HostSlots{"d", 3}));
+  EXPECT_THAT(*ParseHostfile("f", "a\nb slots=2 worker=/opt/x/lockstep-worker\n"),
+              ElementsAre(HostSlots{"a", 0}, HostSlots{"b", 2, "/opt/x/lockstep-worker"}));
+  EXPECT_THAT(ParseHostfile("f", "a worker=here\n").status().message(), HasSubstr("f:1: 'worker=here' is no path"));
 }
 
 TEST(HostsTest, ErrorsOfAHostfileHaveTheirLine) {
   EXPECT_EQ(ParseHostfile("hosts.txt", "a\nb slot=2\n").status().message(),
-            "hosts.txt:2: 'slot=2' is not known here; after a host stands slots=N");
+            "hosts.txt:2: 'slot=2' is not known here; after a host stands slots=N or worker=PATH");
   EXPECT_EQ(ParseHostfile("hosts.txt", "# none\n").status().message(), "hosts.txt: names no host; write one a line");
   EXPECT_THAT(ParseHostfile("hosts.txt", "a\n\na\n").status().message(), HasSubstr("hosts.txt:3: 'a' is named twice"));
 }
