@@ -57,7 +57,10 @@ HostReport ReportOfThisHost(const std::string& folder, int64_t checkpoint_bytes,
     report.trouble = said.ok() ? said->output.substr(0, said->output.find('\n')) : std::string(said.status().message());
     return report;
   }
+  // The headers' version, and which build of the library it meets here.
   report.torch = probe.value("torch", "");
+  const size_t version = report.torch_package.find('=');
+  if (version != std::string::npos) absl::StrAppend(&report.torch, " (", report.torch_package.substr(version + 1), ")");
   report.blas = probe.value("blas", "");
   report.blas_warning = probe.value("warning", "");
   return report;

@@ -11,11 +11,10 @@ import tarfile
 import tempfile
 import unittest
 
-import numpy
-
-from support import BIN, ROOT, Case, checkpoint, run, tensors, wait_for
+from support import BIN, ROOT, Case, checkpoint, run, wait_for
 
 BASE, BINARIES, IMAGE, PROJECT = "lockstep-test-base", "lockstep-test-binaries", "lockstep", "lockstep-e2e"
+PAYLOAD = 1448 / 1514  # of an Ethernet frame's bytes, which tc counts
 COMPOSE = ["docker-compose", "-p", PROJECT, "-f", str(ROOT / "deploy" / "docker-compose.yml")]
 
 
@@ -83,9 +82,9 @@ class Containers(Case):
     def environment(self, options, **more):
         return {**os.environ, "LOCKSTEP_OPTIONS": options, "LOCKSTEP_CPUS": "0.9", **more}
 
-    def compose(self, *words, options="", code=0, timeout=300):
-        done = subprocess.run([*COMPOSE, *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout,
-                              env=self.environment(options))
+    def compose(self, *words, options="", code=0, timeout=300, files=(), **environment):
+        done = subprocess.run([*COMPOSE, *files, *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout,
+                              env=self.environment(options, **environment))
         if code is not None:
             self.assertEqual(done.returncode, code, done.stdout)
         return done.stdout
@@ -113,7 +112,7 @@ class Containers(Case):
         return json.loads(done.stdout)["step"] if done.returncode == 0 else 0
 
     def test_four_workers_train_to_the_same_parameters_and_leave_by_themselves(self):
-        options = "--set convergence.max_steps=20 --set threads=1"
+        options = "--set convergence.max_epochs=1 --set checkpoint.every_steps=20 --set checkpoint.keep_last=0"
         said = self.compose("up", "--scale", "worker=4", options=options)
         self.assertRegex(said, r"4 workers")
         self.assertRegex(said, r"accuracy")
@@ -121,9 +120,7 @@ class Containers(Case):
         run("dataset", "make", "digits", "--out", self.folder / "digits")
         run("run", ROOT / "deploy/examples/digits-cnn.yaml", "--workers", 4, "--out", self.folder / "here", "--set", f"data.path={self.folder}/digits",
             *options.split())
-        one, other = (tensors(checkpoint(folder) / "model.safetensors") for folder in (self.folder / "here", self.run_folder()))
-        for name in one:
-            self.assertLessEqual(float(numpy.abs(one[name] - other[name]).max()), 1e-5, name)
+        self.expect_same_training(self.folder / "here", self.run_folder())
         self.secrets()
 
     def secrets(self):
@@ -138,7 +135,7 @@ class Containers(Case):
         self.assertNotIn("id", found.split())
 
     def test_a_killed_worker_ends_the_run_and_the_same_command_goes_on(self):
-        long = "--set convergence.max_epochs=1000 --set checkpoint.every_steps=20 --set threads=1"
+        long = "--set convergence.max_epochs=1000 --set checkpoint.every_steps=20"
         up = subprocess.Popen([*COMPOSE, "up", "--scale", "worker=4"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               env=self.environment(long))
         self.started.append(up)
@@ -150,11 +147,24 @@ class Containers(Case):
         self.assertIn("goes on with it", said)
         said = self.compose("up", "--scale", "worker=4", options="--set convergence.max_steps=200")
         self.assertEqual(self.exit_code("coordinator"), 0, said)
+        run("dataset", "make", "digits", "--out", self.folder / "digits")
+        run("run", ROOT / "deploy/examples/digits-cnn.yaml", "--workers", 4, "--out", self.folder / "whole", "--set", f"data.path={self.folder}/digits",
+            "--set", "convergence.max_steps=200", "--set", "convergence.max_epochs=1000")
+        self.expect_same_accuracy(self.folder / "whole", self.run_folder())
         self.assertRegex(said, r"accuracy")
+
+    def test_links_of_a_rate(self):
+        """As the run itself finds them to be."""
+        options = "--set model.name=mlp --set model.hidden=[1024] --set convergence.max_steps=30 --set profile.sample_every=2 --set communication.algorithm=ring"
+        self.compose("up", "--scale", "worker=2", options=options, files=["-f", str(ROOT / "deploy/docker-compose.shaped.yml")], LOCKSTEP_RATE="100mbit")
+        links = json.loads(run("report", self.run_folder(), "--json").stdout)["links"]
+        self.assertEqual(len(links), 2, links)
+        for link in links:
+            self.assertLessEqual(abs(link["bandwidth_bytes_per_s"] * 8e-6 / PAYLOAD - 100), 15, link)
 
     def test_down_takes_a_checkpoint_first(self):
         up = subprocess.Popen([*COMPOSE, "up", "--scale", "worker=2"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              env=self.environment("--set convergence.max_epochs=1000 --set threads=1"))
+                              env=self.environment("--set convergence.max_epochs=1000"))
         self.started.append(up)
         wait_for(lambda: self.step() > 20, "steps", timeout=240, every=0.5)
         self.compose("stop")

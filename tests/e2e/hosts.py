@@ -3,10 +3,8 @@ import os
 import subprocess
 import unittest
 
-import numpy
-
 from sshd_hosts import MachineHosts, SshdHosts, on, why_not
-from support import BIN, LOCKSTEP, checkpoint, processes, run, step_now, tensors, traces, wait_for
+from support import BIN, LOCKSTEP, processes, run, step_now, traces, wait_for
 
 
 @unittest.skipIf(why_not(), why_not())
@@ -24,12 +22,10 @@ class ByHostfile(SshdHosts):
                     subprocess.run(on(host, "ip", *words), check=True)
 
     def test_the_same_parameters_as_on_one_machine_and_nothing_left(self):
-        config = self.small(convergence__max_steps=20)
+        config = self.small(checkpoint__every_steps=20)
         run("run", config, "--workers", 2, "--out", self.folder / "here")
         self.ours("run", config, "--hostfile", self.hostfile, "--ssh", self.ssh, "--out", self.folder / "there")
-        one, other = (tensors(checkpoint(self.folder / name) / "model.safetensors") for name in ("here", "there"))
-        for name in one:
-            self.assertLessEqual(float(numpy.abs(one[name] - other[name]).max()), 1e-5, name)
+        self.expect_same_training(self.folder / "here", self.folder / "there")
         self.assertEqual(traces(), self.before)
 
     def test_a_dry_run_says_where_the_workers_would_be_and_starts_none(self):

@@ -9,9 +9,7 @@ import sys
 import time
 import unittest
 
-import numpy
-
-from support import LOCKSTEP, ROOT, Case, checkpoint, family, listening, run, start, status, step_now, tensors, traces, wait_for
+from support import LOCKSTEP, ROOT, Case, checkpoint, family, listening, run, start, status, step_now, traces, wait_for
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
@@ -158,12 +156,10 @@ class TrainingOnALab(Case):
         self.before = traces()
 
     def test_the_same_parameters_as_on_one_machine(self):
-        config = self.small(convergence__max_steps=20)
+        config = self.small(checkpoint__every_steps=20)
         run("run", config, "--workers", 2, "--out", self.folder / "here")
         run("run", config, "--workers", 2, f"--lab={NAME}", "--out", self.folder / "there")
-        one, other = (tensors(checkpoint(self.folder / name) / "model.safetensors") for name in ("here", "there"))
-        for name in one:
-            self.assertLessEqual(float(numpy.abs(one[name] - other[name]).max()), 1e-5, name)
+        self.expect_same_training(self.folder / "here", self.folder / "there")
         self.assertEqual(traces(), self.before)
 
     def test_a_live_run_answers_from_outside_and_no_secret_lies_about(self):
@@ -202,8 +198,11 @@ class TrainingOnALab(Case):
         self.assertRegex(said[0], r"rank 1|worker 1|host2", said)
         lab("mend", 2)
         wait_for(lambda: traces() == self.before, "nothing left", timeout=10)
-        done = run("run", "--resume", out, "--set", "convergence.max_steps=60")
+        whole = step_now(out) + 20
+        done = run("run", "--resume", out, "--set", f"convergence.max_steps={whole}")
         self.assertIn("2 workers", done.stdout)
+        run("run", config, "--workers", 2, "--out", self.folder / "whole", "--set", f"convergence.max_steps={whole}")
+        self.expect_same_accuracy(self.folder / "whole", out)
 
 
 @unittest.skipIf(why_not(), why_not())

@@ -102,6 +102,11 @@ def checkpoint(folder, which="latest"):
     return pathlib.Path(folder) / "checkpoints" / which
 
 
+def accuracy(folder):
+    """At the end."""
+    return rows(folder, "select value from evaluation where survived and metric = 'accuracy' order by step desc limit 1")[0]["value"]
+
+
 def same_checkpoint(one, other):
     """None, or what differs between the tensors of two checkpoint folders."""
     for name in ("model.safetensors", "optimizer.safetensors"):
@@ -197,6 +202,23 @@ class Case(unittest.TestCase):
     def start(self, *args, **kwargs):
         self.started.append(start(*args, **kwargs))
         return self.started[-1]
+
+    def expect_same_parameters(self, one, other, which="latest"):
+        """Of two runs' checkpoints, within what another order of additions makes of 20 steps."""
+        import numpy
+        left, right = (tensors(checkpoint(folder, which) / "model.safetensors") for folder in (one, other))
+        self.assertEqual(left.keys(), right.keys())
+        for name in left:
+            self.assertLessEqual(float(numpy.abs(left[name] - right[name]).max()), 1e-5, name)
+
+    def expect_same_accuracy(self, one, other):
+        """At the end of two runs; a sample in a thousand may lie on the border."""
+        self.assertAlmostEqual(accuracy(one), accuracy(other), delta=0.001)
+
+    def expect_same_training(self, here, there):
+        """After 20 steps, of which both have a checkpoint, and at the end."""
+        self.expect_same_parameters(here, there, "step-00000020")
+        self.expect_same_accuracy(here, there)
 
     def config(self, text, name="config.yaml"):
         path = self.folder / name

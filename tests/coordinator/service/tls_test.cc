@@ -1,6 +1,7 @@
 // Beyond loopback: who gets in, at the addresses that are really bound.
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <malloc.h>
@@ -149,6 +150,106 @@ TEST_F(TlsTest, GarbageIsNoCall) {
     }
     close(fd);
   }
+  ExpectItAnswers();
+}
+
+// One who has all credentials, as a worker that went mad: every call with messages that are none, or nearly some.
+class MadWorker {
+ public:
+  MadWorker(const std::string& address, const Credentials& own) {
+    grpc::SslCredentialsOptions tls;
+    tls.pem_root_certs = own.authority;
+    tls.pem_cert_chain = own.certificate;
+    tls.pem_private_key = own.key;
+    grpc::ChannelArguments arguments;
+    arguments.SetSslTargetNameOverride(own.coordinator_name);
+    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    arguments.SetMaxSendMessageSize(-1);
+    stub_ = std::make_unique<grpc::GenericStub>(
+        grpc::CreateCustomChannel(address, grpc::SslCredentials(tls), arguments));
+  }
+
+  // Its end: within 20 seconds, or DEADLINE_EXCEEDED.
+  grpc::Status Call(const std::string& method, const std::vector<std::string>& messages) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    context.AddMetadata("authorization", absl::StrCat("Bearer ", kToken));
+    const auto call = stub_->PrepareCall(&context, absl::StrCat("/lockstep.Coordinator/", method), &queue_);
+    call->StartCall(this);
+    bool goes_on = Next();
+    for (size_t i = 0; goes_on && i < messages.size(); ++i) {
+      const grpc::Slice slice(messages[i]);
+      call->Write(grpc::ByteBuffer(&slice, 1), this);
+      goes_on = Next();
+    }
+    if (goes_on) {
+      call->WritesDone(this);
+      Next();
+    }
+    grpc::ByteBuffer answer;
+    do call->Read(&answer, this);
+    while (Next());
+    grpc::Status status;
+    call->Finish(&status, this);
+    Next();
+    return status;
+  }
+
+ private:
+  bool Next() {
+    void* tag = nullptr;
+    bool ok = false;
+    return queue_.Next(&tag, &ok) && ok;
+  }
+
+  std::unique_ptr<grpc::GenericStub> stub_;
+  grpc::CompletionQueue queue_;
+};
+
+// What each call takes, as it should be; to be changed here and there.
+std::string WellFormed(const std::string& method) {
+  if (method == "Join") return GoodJoin(0, 2).SerializeAsString();
+  if (method == "Attend") {
+    WorkerMessage message;
+    message.set_rank(1);
+    message.set_incarnation(1);
+    *message.mutable_reports()->add_steps() = SmallRecord(3);
+    return message.SerializeAsString();
+  }
+  CheckpointChunk chunk;
+  chunk.mutable_header()->set_incarnation(1);
+  chunk.mutable_header()->add_files()->set_name("model.safetensors");
+  return chunk.SerializeAsString();
+}
+
+TEST_F(TlsTest, MessagesThatAreNoneHarmNothing) {
+  StableRandom random(12);
+  MadWorker mad(server_->address(), run_.worker);
+  const auto garbage = [&](std::string bytes, int changes) {
+    for (int i = 0; i < changes && !bytes.empty(); ++i) {
+      bytes[random.Below(bytes.size())] = static_cast<char>(random.Below(256));
+    }
+    bytes.resize(bytes.size() - random.Below(bytes.size() / 4 + 1));
+    return bytes;
+  };
+  int refused = 0, calls = 0;
+  for (int turn = 0; turn < 100; ++turn) {
+    for (const char* method : {"GetRun", "Join", "Attend", "UploadCheckpoint", "DownloadCheckpoint", "GetStatus"}) {
+      std::vector<std::string> messages;
+      for (uint64_t i = 0; i <= random.Below(4); ++i) {
+        messages.push_back(turn % 2 == 0 ? garbage(std::string(1 + random.Below(500), 'x'), 500)
+                                         : garbage(WellFormed(method), 1 + static_cast<int>(random.Below(4))));
+      }
+      const grpc::Status status = mad.Call(method, messages);
+      EXPECT_NE(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED) << method;
+      EXPECT_NE(status.error_code(), grpc::StatusCode::UNAVAILABLE) << method << ": " << status.error_message();
+      refused += status.ok() ? 0 : 1;
+      ++calls;
+    }
+  }
+  EXPECT_GT(refused, calls / 3);
+  EXPECT_EQ(mad.Call("Join", {std::string((4 << 20) + 1000, 'x')}).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(mad.Call("NoSuchCall", {""}).error_code(), grpc::StatusCode::UNIMPLEMENTED);
   ExpectItAnswers();
 }
 
