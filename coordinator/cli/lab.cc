@@ -59,7 +59,7 @@ absl::Status Up(const std::string& name, const UpArguments& arguments) {
             << (plan.hosts > 1 ? absl::StrCat(" to ", Lab::AddressOf(plan.hosts)) : "") << ", links "
             << LinkText(plan.link);
   for (const auto& [host, link] : plan.of_hosts) std::cout << "; of host " << host << " " << LinkText(link);
-  std::cout << "\ntrain on it: lockstep run CONFIG --lab" << (name == kDefaultLab ? "" : absl::StrCat(" ", name))
+  std::cout << "\ntrain on it: lockstep run CONFIG --lab" << (name == kDefaultLab ? "" : absl::StrCat("=", name))
             << std::endl;
   return absl::OkStatus();
 }

@@ -18,6 +18,7 @@
 #include "coordinator/cli/run_folder.h"
 #include "coordinator/cli/serve_loop.h"
 #include "coordinator/cli/worker_program.h"
+#include "coordinator/launch/reach.h"
 #include "coordinator/observe/text.h"
 #include "coordinator/service/server.h"
 #include "coordinator/supervise/aftermath.h"
@@ -30,7 +31,7 @@ namespace {
 
 // By hand, people need time to type the workers' command.
 constexpr absl::Duration kJoinByHand = absl::Minutes(10);
-constexpr absl::Duration kAftermathPatience = absl::Milliseconds(1500);
+constexpr absl::Duration kAftermathPatience = absl::Milliseconds(1500), kClearTimeout = absl::Seconds(2);
 // A coordinator without a supervisor is gone by then, whatever hangs.
 constexpr unsigned kOrphanSeconds = 5;
 constexpr int64_t kMaxCredentials = 256 << 10;
@@ -89,6 +90,15 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartSupervised(const ServeAr
   return CoordinatorServer::Start(std::move(options));
 }
 
+// Where a run was on several. As far as they can be reached; else the next run there does it.
+void ClearOtherHosts(const ServeArguments& arguments) {
+  const absl::StatusOr<ClusterRequest> request = ReadClusterRequest(arguments.run_folder);
+  if (!request.ok() || arguments.scratch.empty()) return;
+  const absl::StatusOr<Cluster> cluster = FindCluster(*request);
+  if (!cluster.ok()) return;
+  ClearHosts(cluster->Names(), cluster->here, cluster->agent, arguments.scratch, kClearTimeout);
+}
+
 // With its supervisor dead, this process answers for what the run leaves behind.
 int EndAsOrphan(const ServeArguments& arguments) {
   alarm(kOrphanSeconds);
@@ -99,6 +109,7 @@ int EndAsOrphan(const ServeArguments& arguments) {
                                ? ProcessMark{kTokenVariable, token == nullptr ? "" : token}
                                : ProcessMark{kCredentialsVariable, HostCredentialsPath(arguments.scratch)};
   CleanUpAfterSupervisor(mark, arguments.scratch, arguments.run_folder, *records, kAftermathPatience);
+  ClearOtherHosts(arguments);
   return kExitFailed;
 }
 

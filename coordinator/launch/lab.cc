@@ -265,7 +265,10 @@ absl::StatusOr<std::vector<int>> Lab::Hosts() const {
   return hosts;
 }
 
-std::vector<std::string> Lab::AgentWords() const { return {OwnProgram(), "lab", "rsh", "--name", name_}; }
+// In one word: Open MPI 4.1 loses a last one of a single letter.
+std::vector<std::string> Lab::AgentWords() const {
+  return {OwnProgram(), "lab", "rsh", absl::StrCat("--name=", name_)};
+}
 
 ClusterNetwork Lab::Network() {
   ClusterNetwork network;

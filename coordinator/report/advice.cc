@@ -45,11 +45,21 @@ class Writer {
     } else {
       *report_->mutable_verdict() = report_->causes(0);
     }
-    for (const Finding& cause : report_->causes()) Advise(cause);
+    for (const Finding& cause : report_->causes()) {
+      if (!cause.after_others()) Advise(cause);
+    }
     AdviseThreads();
     AdviseMoreWorkers();
     std::stable_sort(report_->mutable_advice()->begin(), report_->mutable_advice()->end(),
                      [](const Advice& a, const Advice& b) { return a.gain() > b.gain(); });
+    // These gain only after the others.
+    for (const Finding& cause : report_->causes()) {
+      const int before = report_->advice_size();
+      if (cause.after_others()) Advise(cause);
+      for (int i = before; i < report_->advice_size(); ++i) {
+        report_->mutable_advice(i)->mutable_text()->append("; once the cause before it is gone");
+      }
+    }
   }
 
  private:
@@ -57,9 +67,12 @@ class Writer {
   bool AreWholeHosts(const Finding& finding) const;
   void Describe(Finding* finding) const {
     if (absl::StartsWith(finding->cause(), "communication")) finding->set_kind(IsLatency() ? "latency" : "bandwidth");
-    finding->set_text(TextOf(*finding));
+    finding->set_text(
+        absl::StrCat(TextOf(*finding), finding->after_others() ? "; once the cause before it is gone" : ""));
   }
   std::string TextOf(const Finding& finding) const;
+  // Whether what looks like communication is waiting for a core: on one host, whose memory is no bottleneck then.
+  bool IsForCores() const { return report_->run().crowded() && report_->run().hosts_size() <= 1; }
   bool IsLatency() const;
   int Buckets() const;  // that a step's gradients travel in
   void Advise(const Finding& cause);
@@ -110,7 +123,8 @@ std::string Writer::TextOf(const Finding& finding) const {
   const std::string cost = absl::StrCat(Milliseconds(saving_s), " a step (", ShareText(saving_s, step_s_), ")");
   if (finding.cause() == "communication-bound") {
     return absl::StrCat("Communication that no computing hides takes ", cost, ": ",
-                        finding.kind() == "latency"       ? "many small messages, whose latency counts"
+                        IsForCores()                      ? "more threads than cores, so ranks wait for one"
+                        : finding.kind() == "latency"     ? "many small messages, whose latency counts"
                         : report_->run().hosts_size() > 1 ? "the bandwidth of the links counts"
                                                           : "the bandwidth of the memory counts");
   }
@@ -184,6 +198,7 @@ void Writer::Advise(const Finding& cause) {
 }
 
 void Writer::AdviseOnCommunication() {
+  if (IsForCores()) return;
   const double transfer_s = anatomy_.transfer_s;
   const Communication& communication = config_.communication();
   const bool between_hosts = report_->run().hosts_size() > 1;
@@ -258,8 +273,13 @@ void Writer::AdviseMoreWorkers() {
   const auto workers = static_cast<double>(report_->run().workers());
   const auto ring = [](double n) { return (n - 1) / n; };
   const double more_s = workers > 1 ? anatomy_.transfer_s * (ring(workers + 2) / ring(workers) - 1) : 0;
-  Add("--workers", absl::StrCat(report_->run().workers() + 2), -more_s,
-      absl::StrCat("2 more workers, if they have processors of their own",
+  const int cores = report_->run().cores_per_worker(), threads = config_.threads();
+  const bool has_room = cores > 0 && workers * (cores - threads) >= 2 * threads;
+  const bool is_full = report_->run().crowded() || (cores > 0 && !has_room);
+  Add(is_full ? "" : "--workers", is_full ? "" : absl::StrCat(report_->run().workers() + 2), -more_s,
+      absl::StrCat(is_full    ? "2 more workers on another host: the cores of this one are in use"
+                   : has_room ? "2 more workers, which have cores of their own here"
+                              : "2 more workers, if they have cores of their own",
                    workers > 1 ? "" : ", less what they communicate, which one worker cannot show"),
       (workers + 2) / workers);
 }

@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/base/stable_random.h"
 #include "common/base/statistics.h"
 #include "coordinator/report/late_ranks.h"
@@ -28,6 +31,9 @@ constexpr size_t kEnoughOthers = 20;  // steps, to compare with
 // A cause is noticeable if it costs this share of a step; less, of late ranks, which have been told from chance, and of
 // waiting for data, which is seen as such.
 constexpr double kNoticeable = 0.1, kNoticeableLate = 0.08, kNoticeableInput = 0.05;
+
+// Of what a cause saves once others are gone: as much has it to save alone, or it hides behind them.
+constexpr double kByItself = 0.8;
 
 constexpr char kCompute[] = "compute-bound";
 constexpr char kCommunication[] = "communication-bound";
@@ -53,6 +59,8 @@ std::array<double, 2> TopTwo(const std::vector<double>& values) {
 struct Candidate {
   Finding finding;
   std::vector<double> saving;  // by step
+  // Of causes that hide behind each other: those that have to go before it for that. Unset: it saves that by itself.
+  std::optional<int> place;
 
   double noticeable() const {
     if (finding.cause() == kInput) return kNoticeableInput;
@@ -129,9 +137,12 @@ Candidate TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelSte
   return cause;
 }
 
+// What takes a cause out of the model, and says what that saved.
+using Removal = std::function<Candidate(std::vector<ModelStep>*)>;
+
 // Late ranks one by one, the latest first; together with those that are late in the same steps where one alone saves
 // too little, as of a slow host. `seconds`: of all steps.
-void TakeStragglers(double seconds, std::vector<ModelStep>* model, std::vector<Candidate>* causes) {
+void TakeStragglers(double seconds, std::vector<ModelStep>* model, std::vector<Removal>* removals) {
   std::vector<LateRank> late = FindLateRanks(*model), group;
   while (!late.empty()) {
     const auto next = std::find_if(late.begin(), late.end(), [&](const LateRank& rank) {
@@ -144,12 +155,77 @@ void TakeStragglers(double seconds, std::vector<ModelStep>* model, std::vector<C
     group.push_back(std::move(*next));
     late.erase(next);
     std::vector<ModelStep> without = *model;
-    Candidate cause = TakeLateRanks(group, &without);
+    const Candidate cause = TakeLateRanks(group, &without);
     if (TotalOf(cause) < cause.noticeable() * seconds) continue;
-    causes->push_back(std::move(cause));
+    removals->push_back([group](std::vector<ModelStep>* steps) { return TakeLateRanks(group, steps); });
     *model = std::move(without);
     group.clear();
   }
+}
+
+// Two that are a cause only together.
+Candidate Joined(const Candidate& one, Candidate other) {
+  std::set<int> ranks;
+  std::set<std::string> hosts, kinds;
+  for (const Candidate* each : {&one, const_cast<const Candidate*>(&other)}) {
+    ranks.insert(each->finding.ranks().begin(), each->finding.ranks().end());
+    hosts.insert(each->finding.hosts().begin(), each->finding.hosts().end());
+    kinds.insert(each->finding.cause() == kInput ? PartName(kDataWait) : each->finding.kind());
+  }
+  Finding& finding = other.finding;
+  if (one.finding.cause() != kInput) finding.set_cause(kStraggler);
+  if (finding.cause() == kStraggler) finding.set_kind(absl::StrJoin(kinds, ", "));
+  finding.set_persistence(finding.cause() == kStraggler ? kPersistent : finding.persistence());
+  finding.clear_ranks();
+  finding.clear_hosts();
+  for (const int rank : ranks) finding.add_ranks(rank);
+  for (const std::string& host : hosts) finding.add_hosts(host);
+  finding.set_steps_share(std::max(one.finding.steps_share(), finding.steps_share()));
+  std::transform(one.saving.begin(), one.saving.end(), other.saving.begin(), other.saving.begin(), std::plus<>());
+  return other;
+}
+
+// The one that saves most of `model`; with `without`, what is left then.
+struct Choice {
+  size_t place = 0;
+  Candidate cause;
+  std::vector<ModelStep> without;
+};
+Choice Best(const std::vector<Removal>& removals, const std::vector<ModelStep>& model) {
+  Choice best;
+  for (size_t i = 0; i < removals.size(); ++i) {
+    std::vector<ModelStep> left = model;
+    Candidate cause = removals[i](&left);
+    if (i == 0 || TotalOf(cause) > TotalOf(best.cause)) best = {i, std::move(cause), std::move(left)};
+  }
+  return best;
+}
+
+// Of causes in the same steps one may hide another: what each saves depends on what is gone already. So they go one
+// after the other, each time the one that saves most of what is left, or two together where none alone saves enough;
+// `model` is then without them. `seconds`: of all steps.
+std::vector<Candidate> InOrder(double seconds, std::vector<Removal> removals, std::vector<ModelStep>* model) {
+  const std::vector<ModelStep> whole = *model;
+  std::vector<Candidate> ordered;
+  while (!removals.empty()) {
+    Choice best = Best(removals, *model);
+    const Removal removal = removals[best.place];
+    removals.erase(removals.begin() + static_cast<std::ptrdiff_t>(best.place));
+    if (TotalOf(best.cause) < best.cause.noticeable() * seconds && !removals.empty()) {
+      Removal& next = removals[Best(removals, best.without).place];
+      next = [removal, next](std::vector<ModelStep>* steps) {
+        const Candidate one = removal(steps);
+        return Joined(one, next(steps));
+      };
+      continue;
+    }
+    std::vector<ModelStep> alone = whole;
+    best.cause.finding.set_after_others(TotalOf(removal(&alone)) < kByItself * TotalOf(best.cause));
+    best.cause.place = static_cast<int>(ordered.size());
+    ordered.push_back(std::move(best.cause));
+    *model = std::move(best.without);
+  }
+  return ordered;
 }
 
 // Another rank each time: the last of a step brought forward by what a last one is late, typically, against the median
@@ -200,6 +276,19 @@ Candidate TakeInput(std::vector<ModelStep>* model) {
   for (const int rank : ranks) cause.finding.add_ranks(rank);
   AddHosts(hosts, &cause.finding);
   return cause;
+}
+
+// To a cause of its kind on the same ranks, if there is one.
+void AddTo(const Candidate& more, std::vector<Candidate>* causes) {
+  const auto ranks = [](const Candidate& one) {
+    return std::vector<int>(one.finding.ranks().begin(), one.finding.ranks().end());
+  };
+  for (Candidate& cause : *causes) {
+    if (cause.finding.cause() != more.finding.cause() || ranks(cause) != ranks(more)) continue;
+    std::transform(cause.saving.begin(), cause.saving.end(), more.saving.begin(), cause.saving.begin(), std::plus<>());
+    return;
+  }
+  causes->push_back(more);
 }
 
 Candidate CommunicationOf(const std::vector<ModelStep>& model) {
@@ -304,7 +393,8 @@ double Weigh(double step_s, std::vector<Candidate>* causes) {
     bool any = false;
     for (size_t c = 0; c < causes->size(); ++c) {
       means[c].push_back(std::inner_product(times.begin(), times.end(), sums[c].begin(), 0.0) / steps);
-      if (means[c].back() > means[best].back()) best = c;
+      const bool hidden = (*causes)[c].finding.after_others();
+      if (!hidden && means[c].back() > means[best].back()) best = c;
       any = any || means[c].back() >= (*causes)[c].noticeable() * step_s;
     }
     ++wins[best];
@@ -324,6 +414,17 @@ double Weigh(double step_s, std::vector<Candidate>* causes) {
   std::stable_sort(noticeable.begin(), noticeable.end(), [](const Candidate& a, const Candidate& b) {
     return a.finding.saving_s_per_step() > b.finding.saving_s_per_step();
   });
+  // Those that hide behind each other stand in their order, where any of them stands.
+  std::vector<size_t> at;
+  std::vector<Candidate> in_order;
+  for (size_t i = 0; i < noticeable.size(); ++i) {
+    if (!noticeable[i].place.has_value()) continue;
+    at.push_back(i);
+    in_order.push_back(std::move(noticeable[i]));
+  }
+  std::sort(in_order.begin(), in_order.end(),
+            [](const Candidate& a, const Candidate& b) { return *a.place < *b.place; });
+  for (size_t i = 0; i < at.size(); ++i) noticeable[at[i]] = std::move(in_order[i]);
   *causes = std::move(noticeable);
   return static_cast<double>(none) / kResamplings;
 }
@@ -392,22 +493,27 @@ Anatomy Analyze(const std::vector<StepTimes>& steps, const std::vector<StepTimes
   std::vector<Candidate> causes = {SlowerComputing(model, steps, others)};
   // What is seen first, then what is inferred; of the rest of the waiting some may be a part of lateness.
   std::vector<ModelStep> without = model;
-  Candidate input = TakeInput(&without);
-  const bool is_input = TotalOf(input) >= input.noticeable() * anatomy.step_s * count;
-  if (is_input) {
-    causes.push_back(std::move(input));
-    model = std::move(without);
+  const double seconds = anatomy.step_s * count;
+  const Candidate input = TakeInput(&without);
+  std::vector<Removal> removals;
+  if (TotalOf(input) >= input.noticeable() * seconds) {
+    removals.emplace_back(TakeInput);
+  } else {
+    without = model;
   }
   if (!alone) {
     causes.push_back(CommunicationOf(model));
-    TakeStragglers(anatomy.step_s * count, &model, &causes);
+    TakeStragglers(seconds, &without, &removals);
+  }
+  for (Candidate& cause : InOrder(seconds, std::move(removals), &model)) causes.push_back(std::move(cause));
+  if (!alone) {
     Candidate rotating = RotatingStraggler(model);
     // In a few steps, however late, it is an accident: half of them have to have one.
-    if (Median(rotating.saving) >=
-        kNoticeable * (anatomy.work_s + anatomy.transfer_s) * count / static_cast<double>(model.size()))
+    if (Median(rotating.saving) >= kNoticeable * seconds / static_cast<double>(model.size())) {
       causes.push_back(std::move(rotating));
+    }
   }
-  if (!is_input) causes.push_back(TakeInput(&model));
+  AddTo(TakeInput(&model), &causes);
   for (Candidate& cause : causes) {
     for (size_t i = 0; i < model.size(); ++i) cause.saving[i] /= static_cast<double>(model[i].times->count);
   }

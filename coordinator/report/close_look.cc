@@ -84,7 +84,7 @@ std::vector<RunRecord::Sampled> Some(const std::vector<RunRecord::Sampled>& samp
 void AddLink(const std::string& from, const std::string& to, const std::vector<LinkSample>& samples,
              double clock_error_s, Report* report) {
   const std::optional<LinkFit> fit = FitLink(samples);
-  if (!fit.has_value()) return;
+  if (!fit.has_value() || fit->bandwidth_error > fit->bandwidth) return;  // messages that are too few, or too small
   ReportLink& link = *report->add_links();
   link.set_from(from);
   link.set_to(to);
@@ -118,9 +118,6 @@ absl::Status AddLinkOfWholes(const std::vector<RunRecord::Sampled>& sampled, con
   return absl::OkStatus();
 }
 
-// From host to host, by their places in the report's list.
-using HostPair = std::pair<int, int>;
-
 absl::Status AddLinks(const std::vector<RunRecord::Sampled>& sampled, const RunSteps& steps,
                       const RunRecord::Places& places, RunRecord* record, Report* report) {
   const std::vector<std::string> hosts(report->run().hosts().begin(), report->run().hosts().end());
@@ -142,9 +139,11 @@ absl::Status AddLinks(const std::vector<RunRecord::Sampled>& sampled, const RunS
     std::map<int, double> ends;
     RETURN_IF_ERROR(record->EachCollective(one.incarnation, one.step, one.step,
                                            [&](const CollectiveRow& row) { ends[row.seq] = row.end; }));
-    for (auto& [pair, rows] : messages) {
-      const std::vector<LinkSample> of_step = QueueOf(std::move(rows), ends);
-      samples[pair].insert(samples[pair].end(), of_step.begin(), of_step.end());
+    std::map<HostPair, std::vector<LinkSample>> of_step;  // hosts by their places in the report's list
+    for (auto& [pair, rows] : messages) of_step[pair] = QueueOf(std::move(rows), ends);
+    AddOthersBytes(&of_step);
+    for (const auto& [pair, of_pair] : of_step) {
+      samples[pair].insert(samples[pair].end(), of_pair.begin(), of_pair.end());
     }
     const StepFacts* const step = steps.Find(one.step);
     if (step != nullptr) clock_error_s += step->clock_error_s / static_cast<double>(sampled.size());

@@ -32,6 +32,12 @@ Figure Over(const google::protobuf::RepeatedField<double>& bins) {
   return {mean.value, mean.half};
 }
 
+// A rate is all that was done by the time it took, and its spread that of the time.
+Figure RateOver(double rate, const google::protobuf::RepeatedField<double>& bins) {
+  const Figure of_bins = Over(bins);
+  return {rate, of_bins.value > 0 ? rate * of_bins.error / of_bins.value : 0};
+}
+
 Figure One(double value) { return {value, 0}; }
 
 double LastOf(const Report& report, const std::string& metric) {
@@ -103,7 +109,8 @@ void AddScaling(const std::vector<Report>& reports, std::vector<Row>* rows) {
 
 std::vector<Row> RowsOf(const std::vector<Report>& reports, double target) {
   std::vector<Row> rows = {
-      {"samples/s", "", 1, [](const Report& r) { return Over(r.series().samples_per_s()); }},
+      {"samples/s", "", 1,
+       [](const Report& r) { return RateOver(r.run().samples_per_s(), r.series().samples_per_s()); }},
       {"step, slowest rank", "ms", 1e3, [](const Report& r) { return Over(r.series().step_max_s()); }},
       {"data_wait", "ms", 1e3, [](const Report& r) { return Over(r.series().data_wait_s()); }},
       {"forward", "ms", 1e3, [](const Report& r) { return Over(r.series().forward_s()); }},

@@ -106,11 +106,36 @@ std::vector<LinkSample> QueueOf(std::vector<MessageRow> messages, const std::map
     const bool alone = one.sent > before;
     const double begin = std::max(one.sent, before);
     if (one.sent > 0 && one.ready <= begin && one.bytes > 0 && !(alone && is_unknown(one.seq, begin))) {
-      samples.push_back({one.step, alone, static_cast<double>(one.bytes), one.came - begin});
+      samples.push_back({one.step, alone, static_cast<double>(one.bytes), one.came - begin, begin});
     }
     before = one.came;
   }
   return samples;
+}
+
+void AddOthersBytes(std::map<HostPair, std::vector<LinkSample>>* samples) {
+  // Of `others`, what lies within the time of `one`.
+  const auto within = [](const LinkSample& one, const std::vector<LinkSample>& others) {
+    double bytes = 0;
+    for (const LinkSample& other : others) {
+      const double shared =
+          std::min(one.begin + one.seconds, other.begin + other.seconds) - std::max(one.begin, other.begin);
+      if (shared > 0 && other.seconds > 0) bytes += other.bytes * std::min(1.0, shared / other.seconds);
+    }
+    return bytes;
+  };
+  const std::map<HostPair, std::vector<LinkSample>> own = *samples;
+  for (auto& [pair, of_pair] : *samples) {
+    for (LinkSample& one : of_pair) {
+      double leaving = 0, coming = 0;
+      for (const auto& [other, of_other] : own) {
+        if (other == pair) continue;
+        if (other.first == pair.first) leaving += within(one, of_other);
+        if (other.second == pair.second) coming += within(one, of_other);
+      }
+      one.bytes += std::min(leaving, coming);
+    }
+  }
 }
 
 std::optional<LinkFit> FitLink(const std::vector<LinkSample>& samples) {

@@ -179,6 +179,10 @@ void Maker::SetHosts(ReportRun* run) {
     int fewest = INT_MAX;
     for (const auto& [rank, place] : ranks) fewest = std::min(fewest, place.cores / on_host[place.host]);
     run->set_cores_per_worker(ranks.empty() ? 0 : fewest);
+    run->set_crowded(std::any_of(ranks.begin(), ranks.end(), [&](const auto& one) {
+      const RunRecord::Place& place = one.second;
+      return place.cores > 0 && place.cores < on_host[place.host] * config_.threads();
+    }));
   }
 }
 

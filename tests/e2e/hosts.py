@@ -88,6 +88,20 @@ class TwoMachines(MachineHosts):
         run("stop", out)
         self.assertEqual(job.wait(60), 0, job.stderr.read())
 
+    def test_a_killed_supervisor_leaves_nothing_on_any_host(self):
+        before, out = traces(), self.folder / "out"
+        words = ["run", self.small(convergence__max_epochs=100000), "--hosts", "10.77.0.1:1,10.77.0.2:1", "--ssh", self.ssh, "--out", out]
+        job = subprocess.Popen(on(1, LOCKSTEP, *words), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.started.append(job)
+        wait_for(lambda: step_now(out) > 3, "steps")
+        scratch = self.machines[2].sh("ls -d /dev/shm/lockstep-run-*").split()
+        self.assertEqual(len(scratch), 1)
+        job.kill()
+        job.wait()
+        wait_for(lambda: not processes(), "no process of it", timeout=15)
+        wait_for(lambda: traces() == before, "no file of it here", timeout=15)
+        wait_for(lambda: not self.machines[2].sh("ls -A /dev/shm").split(), "no file of it there", timeout=15)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -1,33 +1,26 @@
-"""A cluster on this machine, for tests and benchmarks: each host is a network namespace with a host name of its own, joined to a
-switch by a link that is shaped to a rate in each direction.
+"""A cluster on this machine, for tests and benchmarks: `lockstep lab` (network namespaces with links of a rate) as an object.
 
     with Lab(hosts=4, rate="1gbit") as lab:
         lab.run(2, "hostname")                                # on host 2 of 1 … 4
         subprocess.run(lab.mpirun(4, "lockstep-worker", …))   # one rank a host in turn
         lab.cut(3), lab.mend(3), lab.set_rate("200mbit"), lab.goodput()
 
-All of it, the switch too, lies in namespaces named lockstep-<lab>-<host>: labs stand side by side with the same addresses, and
-nothing is put into the machine's own network. A lab of a program carries that program's process in its name, so that one whose
-program has died is found and taken away by the next one and by `tests/bench/lab down`.
-
-Needs root and Debian's iproute2, util-linux (nsenter, unshare) and openmpi-bin.
+It carries this program's process in its name, so that one whose program has died is found and taken away by the next one.
 """
 import os
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
-PREFIX = "lockstep-"
+BIN = pathlib.Path(os.environ.get("LOCKSTEP_BIN", pathlib.Path(__file__).resolve().parents[2] / "build" / "bin"))
+LOCKSTEP = str(BIN / "lockstep")
 NETWORK = "10.77.0"
 SWITCH = 0  # the namespace of the bridge
-PORT = 47077  # of goodput's listener, in a namespace of its own
-CONGESTION_CONTROL = "cubic"  # Linux's own choice
+PORT = 47077  # of goodput's listener
 DEADLINE = 10  # s, for what takes milliseconds
-PROGRAM = pathlib.Path(__file__).resolve().parents[1] / "bench" / "lab"
 
 
 class LabError(Exception):
@@ -42,31 +35,17 @@ def process_start(pid):
         return None
 
 
-def own_name():
-    return f"of.{os.getpid()}.{process_start(os.getpid())}"
-
-
 def owner_is_gone(name):
     """False for a lab that no program owns: it stands until it is told to go."""
     owner = re.fullmatch(r"of\.(\d+)\.(\d+)", name)
     return owner is not None and process_start(int(owner[1])) != int(owner[2])
 
 
-def _ip(*arguments):
-    done = subprocess.run(["ip", *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def call(*words):
+    done = subprocess.run([LOCKSTEP, "lab", *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
-        raise LabError(f"ip {' '.join(map(str, arguments))}: {done.stderr.strip()}")
+        raise LabError(done.stderr.strip().removeprefix("lockstep: "))
     return done.stdout
-
-
-def labs():
-    """Name to its hosts, the switch left out."""
-    found = {}
-    for line in _ip("netns", "list").splitlines():
-        space = re.match(rf"{PREFIX}(\S+)-(\d+)\b", line)
-        if space:
-            found.setdefault(space[1], set()).add(int(space[2]))
-    return {name: sorted(hosts - {SWITCH}) for name, hosts in found.items()}
 
 
 def why_not():
@@ -81,6 +60,12 @@ def why_not():
     return None
 
 
+def labs():
+    """Their names."""
+    spaces = pathlib.Path("/run/netns")
+    return {space.name.removeprefix("lockstep-").rsplit("-", 1)[0] for space in spaces.glob("lockstep-*")} if spaces.is_dir() else set()
+
+
 def sweep():
     """Takes away the labs of programs that have died."""
     for name in labs():
@@ -92,12 +77,9 @@ class Lab:
     """One cluster. Made by up() or `with`; an existing one is used by its name."""
 
     def __init__(self, hosts=0, rate="none", name=None):
-        self.name = name or own_name()
-        if not re.fullmatch(r"[A-Za-z0-9_.]{1,40}", self.name):
-            raise LabError(f"'{self.name}' is no name for a lab: up to 40 letters, digits, '_' and '.'")
+        self.name = name or f"of.{os.getpid()}.{process_start(os.getpid())}"
         self.hosts, self.rate = hosts, rate
-        shm = pathlib.Path("/dev/shm")
-        self.scratch = (shm if shm.is_dir() else pathlib.Path("/tmp")) / f"{PREFIX}lab-{self.name}"  # Open MPI's files
+        self.scratch = pathlib.Path("/dev/shm") / f"lockstep-lab-{self.name}"  # Open MPI's files
 
     def __enter__(self):
         self.up()
@@ -106,127 +88,51 @@ class Lab:
     def __exit__(self, *_):
         self.down()
 
-    # --- the cluster
-
     def up(self):
         if reason := why_not():
             raise LabError(reason)
-        if not 1 <= self.hosts <= 200:
-            raise LabError(f"a lab has 1 to 200 hosts, not {self.hosts}")
         sweep()
-        if self.name in labs():
-            raise LabError(f"there is a lab '{self.name}' already: take it down first, or give this one another name")
-        try:
-            self.scratch.mkdir(mode=0o700)
-            _ip("netns", "add", self.space(SWITCH))
-            _ip("-n", self.space(SWITCH), "link", "add", "switch", "type", "bridge")
-            _ip("-n", self.space(SWITCH), "link", "set", "switch", "up")
-            for host in range(1, self.hosts + 1):
-                self._add(host)
-            self.set_rate(self.rate)
-        except BaseException:
-            self.down()
-            raise
-
-    def _add(self, host):
-        space, switch, port = self.space(host), self.space(SWITCH), self.port(host)
-        _ip("netns", "add", space)
-        _ip("-n", switch, "link", "add", port, "type", "veth", "peer", "name", "e0", "netns", space)
-        _ip("-n", switch, "link", "set", port, "master", "switch", "up")
-        _ip("-n", space, "addr", "add", f"{self.address(host)}/24", "dev", "e0")
-        _ip("-n", space, "link", "set", "e0", "up")
-        _ip("-n", space, "link", "set", "lo", "up")
-        # Not what this machine happens to use among the internet's hosts: bbr gets half of a shaped link that is busy both ways.
-        _ip("-n", space, "route", "replace", f"{NETWORK}.0/24", "dev", "e0", "scope", "link", "src", self.address(host), "congctl", CONGESTION_CONTROL)
+        call("up", "--name", self.name, "--hosts", self.hosts, "--rate", self.rate)
+        self.scratch.mkdir(mode=0o700)
 
     def down(self):
         """With every process that runs in it, however it was started, and the files of Open MPI. Fine if there is none."""
-        spaces = [self.space(host) for host in [*labs().get(self.name, []), SWITCH]]
-        spaces = [space for space in spaces if pathlib.Path("/run/netns", space).exists()]
-        until = time.monotonic() + DEADLINE
-        while pids := {pid for space in spaces for pid in self._processes(space)}:
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass  # it has ended
-            if time.monotonic() > until:
-                raise LabError(f"lab '{self.name}': processes {sorted(pids)} do not end")
-            time.sleep(0.01)  # between two looks at a condition that has a deadline
-        for space in spaces:
-            _ip("netns", "del", space)
+        call("down", "--name", self.name)
         shutil.rmtree(self.scratch, True)
 
-    @staticmethod
-    def _processes(space):
-        """Of a namespace; those that have ended and wait for their parents left out."""
+    def processes(self, host=None):
+        """Process numbers of what runs on a host, or on all, but for those that have ended and wait for their parents."""
         def lives(pid):
             try:
                 return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
             except OSError:
                 return False
-        return [int(pid) for pid in _ip("netns", "pids", space).split() if int(pid) != os.getpid() and lives(pid)]
-
-    def processes(self, host=None):
-        """Process numbers of what runs on a host, or on all."""
-        hosts = self.all_hosts() if host is None else [host]
-        return [pid for one in hosts for pid in self._processes(self.space(one))]
+        pids = []
+        for one in self.all_hosts() if host is None else [host]:
+            listed = subprocess.run(["ip", "netns", "pids", f"lockstep-{self.name}-{one}"], check=True, stdout=subprocess.PIPE, text=True)
+            pids += [int(pid) for pid in listed.stdout.split() if lives(pid)]
+        return pids
 
     def set_rate(self, rate, host=None):
-        """Shapes the links, both directions: as tc takes it (1gbit, 200mbit), or none."""
-        for one in self.all_hosts() if host is None else [self._check(host)]:
-            for space, device in ((self.space(one), "e0"), (self.space(SWITCH), self.port(one))):
-                self._shape(space, device, rate)
-
-    @staticmethod
-    def _shape(space, device, rate):
-        show = ["tc", "-n", space, "qdisc", "show", "dev", device]
-        shaped = "tbf" in subprocess.run(show, check=True, stdout=subprocess.PIPE, text=True).stdout
-        if rate == "none" and not shaped:
-            return
-        change = ["replace", "dev", device, "root", "tbf", "rate", rate, "burst", "256kb", "latency", "50ms"]
-        if rate == "none":
-            change = ["del", "dev", device, "root"]
-        done = subprocess.run(["tc", "-n", space, "qdisc", *change], stderr=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            raise LabError(f"rate {rate}: {' '.join(done.stderr.split())}; write it as 1gbit, 200mbit or none")
+        """Of the links, both directions: as tc takes it (1gbit, 200mbit), or none."""
+        call("rate", "--name", self.name, rate, *([] if host is None else [host]))
 
     def cut(self, host):
         """Takes the host's link down: nothing passes any more, and no connection is ended by it."""
-        _ip("-n", self.space(SWITCH), "link", "set", self.port(self._check(host)), "down")
+        call("cut", "--name", self.name, host)
 
     def mend(self, host):
-        _ip("-n", self.space(SWITCH), "link", "set", self.port(self._check(host)), "up")
-
-    # --- where things are
-
-    def space(self, host):
-        return f"{PREFIX}{self.name}-{host}"
+        call("mend", "--name", self.name, host)
 
     def address(self, host):
         return f"{NETWORK}.{host}"
 
-    @staticmethod
-    def port(host):
-        return f"p{host}"
-
     def all_hosts(self):
-        hosts = list(range(1, self.hosts + 1)) if self.hosts else labs().get(self.name, [])
-        if not hosts:
-            raise LabError(f"there is no lab '{self.name}': tests/bench/lab --name {self.name} up HOSTS RATE")
-        return hosts
-
-    def _check(self, host):
-        if int(host) not in self.all_hosts():
-            raise LabError(f"lab '{self.name}' has hosts {', '.join(map(str, self.all_hosts()))}, no {host}")
-        return int(host)
-
-    # --- commands on the hosts
+        return range(1, self.hosts + 1)
 
     def command(self, host, *words):
         """What runs `words` on a host: for subprocess."""
-        enter = ["nsenter", f"--net=/run/netns/{self.space(self._check(host))}", "unshare", "-u"]
-        return [*enter, "sh", "-c", 'hostname "$0" && exec "$@"', f"host{host}", *map(str, words)]
+        return [LOCKSTEP, "lab", "on", "--name", self.name, str(host), *map(str, words)]
 
     def run(self, host, *words, **options):
         return subprocess.run(self.command(host, *words), **{"check": True, **options})
@@ -235,14 +141,15 @@ class Lab:
         return subprocess.Popen(self.command(host, *words), **options)
 
     def mpirun(self, ranks, *words):
-        """What runs mpirun on host 1, with one rank a host in turn; the environment as of mpirun_environment(). What it took:
+        """What runs mpirun on host 1, with one rank a host in turn, for what `lockstep run --lab` does not start; the environment as of
+        mpirun_environment(). What it took:
 
         --bind-to none   the hosts share this machine's cores, and each one's first rank would be bound to the first of them
         host names       ranks on hosts of one name would be taken for neighbours that share memory
         *_if_include     Open MPI tries every interface that is up, and hangs on the wrong one
         """
         net = f"{NETWORK}.0/24"
-        mca = {"plm_rsh_agent": f"{PROGRAM} --name {self.name} rsh", "oob_tcp_if_include": net, "btl_tcp_if_include": net,
+        mca = {"plm_rsh_agent": f"{LOCKSTEP} lab rsh --name {self.name}", "oob_tcp_if_include": net, "btl_tcp_if_include": net,
                "pml": "ob1", "btl": "tcp,vader,self", "mpi_yield_when_idle": 1,
                "orte_tmpdir_base": self.scratch, "btl_vader_backing_directory": self.scratch}
         hosts = ",".join(f"{self.address(host)}:{ranks}" for host in self.all_hosts())
@@ -253,7 +160,6 @@ class Lab:
     def mpirun_environment(**more):
         return {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **more}
 
-    # --- the link
 
     def goodput(self, seconds=2.0, both_ways=False, one=1, other=2):
         """Bytes per second of one TCP stream between two hosts; with both_ways of the slower of two, one each way at once. The

@@ -261,16 +261,49 @@ TEST(AnatomyTest, RanksThatAreLateAlikeAreOneCause) {
   }
 }
 
-TEST(AnatomyTest, ALaterRankIsACauseOfItsOwnIfMendingItAloneSaves) {
-  const Anatomy anatomy = Analyze(Steps(8, 500, [](int64_t step, RankTimes* times) {
-    Late(2, kBackward, 20)(step, times);
-    Late(5, kForward, 12)(step, times);
+TEST(AnatomyTest, OfCausesThatHideBehindEachOtherTheFirstSavesByItselfAndTheNextAfterIt) {
+  const Fault later = Late(2, kBackward, 20), late = Late(5, kForward, 12);
+  const auto with = [](const std::vector<Fault>& faults) {
+    return Steps(8, 500, [&](int64_t step, RankTimes* times) {
+      for (const Fault& fault : faults) fault(step, times);
+    });
+  };
+  const double both = MeanStep(with({later, late})), one = MeanStep(with({late})), none = MeanStep(with({}));
+  const Anatomy anatomy = Analyze(with({later, late}));
+  ASSERT_EQ(anatomy.causes.size(), 2u);
+  EXPECT_THAT(anatomy.causes[0].ranks(), ElementsAre(2));
+  EXPECT_NEAR(anatomy.causes[0].saving_s_per_step(), both - one, 0.0015);
+  EXPECT_FALSE(anatomy.causes[0].after_others());
+  EXPECT_THAT(anatomy.causes[1].ranks(), ElementsAre(5));
+  EXPECT_NEAR(anatomy.causes[1].saving_s_per_step(), one - none, 0.0015);
+  EXPECT_TRUE(anatomy.causes[1].after_others());
+  EXPECT_GT(anatomy.verdict.confidence(), 0.9);
+}
+
+TEST(AnatomyTest, SlowInputThatHidesALateRankComesFirst) {
+  const Anatomy anatomy = Analyze(Steps(4, 500, [](int64_t step, RankTimes* times) {
+    Late(0, kDataWait, 15)(step, times);
+    Late(2, kForward, 10)(step, times);
   }));
   ASSERT_EQ(anatomy.causes.size(), 2u);
-  EXPECT_THAT(anatomy.causes[0].ranks(), ElementsAre(5)) << "once the other one is mended";
-  EXPECT_NEAR(anatomy.causes[0].saving_s_per_step(), 0.012, 0.0015);
+  EXPECT_EQ(anatomy.causes[0].cause(), "input-bound");
+  EXPECT_THAT(anatomy.causes[0].ranks(), ElementsAre(0));
+  EXPECT_NEAR(anatomy.causes[0].saving_s_per_step(), 0.005, 0.0015);
   EXPECT_THAT(anatomy.causes[1].ranks(), ElementsAre(2));
-  EXPECT_NEAR(anatomy.causes[1].saving_s_per_step(), 0.008, 0.0015);
+  EXPECT_TRUE(anatomy.causes[1].after_others());
+}
+
+TEST(AnatomyTest, WhatCostsOnlyTogetherIsOneCause) {
+  const std::vector<StepTimes> slow = Steps(4, 500, [](int64_t step, RankTimes* times) {
+    Late(0, kDataWait, 10)(step, times);
+    Late(2, kForward, 10)(step, times);
+  });
+  const Anatomy anatomy = Analyze(slow);
+  ASSERT_EQ(anatomy.causes.size(), 1u);
+  EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
+  EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(0, 2));
+  EXPECT_EQ(anatomy.verdict.kind(), "data_wait, forward");
+  EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), MeanStep(slow) - MeanStep(Steps(4, 500)), 0.001);
 }
 
 TEST(AnatomyTest, AHostThatWasReplacedIsTheLateOne) {

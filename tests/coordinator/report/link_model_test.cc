@@ -126,6 +126,36 @@ TEST(LinkModelTest, WithoutAQueueSizesTellLatencyFromBandwidth) {
   EXPECT_NEAR(fit->bandwidth, kBandwidth, 0.05 * kBandwidth);
 }
 
+// Of three hosts that all send to both others at once each flow has half of its ports.
+TEST(LinkModelTest, WhatSharesAPortIsCountedTogether) {
+  std::map<HostPair, std::vector<LinkSample>> samples;
+  const double bytes = 1e6, seconds = 2 * bytes / kBandwidth;
+  for (int from = 0; from < 3; ++from) {
+    for (int to = 0; to < 3; ++to) {
+      if (from != to) samples[{from, to}] = {{1, false, bytes, seconds, 5}};
+    }
+  }
+  const HostPair one = {0, 1};
+  samples[one].push_back({1, false, bytes, bytes / kBandwidth, 7});  // by itself
+  AddOthersBytes(&samples);
+  for (const auto& [pair, of_pair] : samples)
+    EXPECT_NEAR(of_pair[0].bytes / of_pair[0].seconds, kBandwidth, 1) << pair.first;
+  EXPECT_NEAR(samples[one][1].bytes, bytes, 1);
+}
+
+// A flow to a slow host takes little of its sender's port from the others.
+TEST(LinkModelTest, OfASlowHostsFlowsTheOthersFeelTheirShare) {
+  std::map<HostPair, std::vector<LinkSample>> samples;
+  const double bytes = 1e6, fast = 1.1 * bytes / kBandwidth, slow = 10 * fast;
+  samples[{0, 1}] = {{1, false, bytes, fast, 0}};
+  samples[{2, 1}] = {{1, false, bytes, slow, 0}};
+  samples[{0, 2}] = {{1, false, bytes, slow, 0}};
+  samples[{1, 2}] = {{1, false, bytes, slow, 0}};
+  AddOthersBytes(&samples);
+  const HostPair one = {0, 1};
+  EXPECT_NEAR(samples[one][0].bytes / fast, kBandwidth, 0.01 * kBandwidth);
+}
+
 TEST(LinkModelTest, NothingIsFittedToWhatDoesNotTell) {
   EXPECT_FALSE(FitLink({}).has_value());
   EXPECT_FALSE(FitLink(Samples(0, 20, {{1, 8000}})).has_value()) << "one size, and always alone";
