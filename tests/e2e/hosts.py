@@ -26,13 +26,13 @@ class ByHostfile(SshdHosts):
         run("run", config, "--workers", 2, "--out", self.folder / "here")
         self.ours("run", config, "--hostfile", self.hostfile, "--ssh", self.ssh, "--out", self.folder / "there")
         self.expect_same_training(self.folder / "here", self.folder / "there")
-        self.assertEqual(traces(), self.before)
+        self.expect_nothing_left(self.before)
 
     def test_a_dry_run_says_where_the_workers_would_be_and_starts_none(self):
         done = self.ours("run", self.small(), "--hostfile", self.hostfile, "--ssh", self.ssh, "--dry-run")
         self.assertIn("\nworkers: 2\n", done.stdout)
         self.assertIn("# on 10.77.0.1:1,10.77.0.2:1 over 10.77.0.0/24\n", done.stdout)
-        self.assertEqual(traces(), self.before)
+        self.expect_nothing_left(self.before)
         self.assertIn("host 10.77.0.9", self.ours("run", self.small(), "--hosts", "10.77.0.9", "--ssh", self.ssh, "--dry-run", code=2).stderr)
 
     def test_dead_interfaces_hang_plain_mpirun_and_not_us(self):
@@ -61,7 +61,7 @@ class ByHostfile(SshdHosts):
         said = self.ours(*words, "--hosts", "10.77.0.1,10.77.0.9", code=2).stderr
         self.assertIn("host 10.77.0.9", said)
         self.assertFalse((self.folder / "refused").exists())
-        self.assertEqual(traces(), self.before)
+        self.expect_nothing_left(self.before)
 
 
 @unittest.skipIf(why_not(), why_not())
@@ -99,7 +99,7 @@ class TwoMachines(MachineHosts):
         job.kill()
         job.wait()
         wait_for(lambda: not processes(), "no process of it", timeout=15)
-        wait_for(lambda: traces() == before, "no file of it here", timeout=15)
+        self.expect_nothing_left(before)
         wait_for(lambda: not self.machines[2].sh("ls -A /dev/shm").split(), "no file of it there", timeout=15)
 
 

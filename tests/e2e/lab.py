@@ -86,7 +86,8 @@ class Labs(Case):
         for hosts, mbit in ((2, 200), (4, 100), (8, 500)):
             lab("up", "--hosts", hosts, "--rate", f"{mbit}mbit", "--per-host", "2:rate=50mbit")
             for one, other, expected in ((1, 2, 50), (1, hosts, 50 if hosts == 2 else mbit)):
-                rate = goodput(one, other) * 8e-6 / PAYLOAD
+                # A busy machine takes from it, and nothing adds to it.
+                rate = max(goodput(one, other) * 8e-6 / PAYLOAD for _ in range(2))
                 self.assertLessEqual(abs(rate - expected), 0.05 * expected, f"{hosts} hosts, {one} to {other}: {rate} mbit, not {expected}")
             lab("rate", "20mbit")
             self.assertLessEqual(abs(goodput(1, 2) * 8e-6 / PAYLOAD - 20), 1)
@@ -162,7 +163,7 @@ class TrainingOnALab(Case):
         self.addCleanup(lab, "down", name="k")
         run("run", config, "--workers", 2, "--lab=k", "--out", self.folder / "there")
         self.expect_same_training(self.folder / "here", self.folder / "there")
-        self.assertEqual(traces(), self.before)
+        self.expect_nothing_left(self.before)
 
     def test_a_live_run_answers_from_outside_and_no_secret_lies_about(self):
         out = self.folder / "live"
@@ -185,7 +186,7 @@ class TrainingOnALab(Case):
         for path in out.rglob("*"):
             if path.is_file():
                 self.assertFalse([word for word in words if word.encode() in path.read_bytes()], path)
-        self.assertEqual(traces(), self.before)
+        self.expect_nothing_left(self.before)
 
     def test_a_cut_link_ends_the_run_with_who_was_lost_and_a_resume_goes_on(self):
         out = self.folder / "cut"
@@ -199,7 +200,7 @@ class TrainingOnALab(Case):
         said = job.stderr.read().strip().splitlines()
         self.assertRegex(said[0], r"rank 1|worker 1|host2", said)
         lab("mend", 2)
-        wait_for(lambda: traces() == self.before, "nothing left", timeout=10)
+        self.expect_nothing_left(self.before)
         whole = step_now(out) + 20
         done = run("run", "--resume", out, "--set", f"convergence.max_steps={whole}")
         self.assertIn("2 workers", done.stdout)

@@ -131,7 +131,7 @@ class Jobs(Case):
         job = self.cluster.submit(config)
         self.wait_for_state(job, "COMPLETED")
         self.expect_same_training(self.folder / "here", self.cluster.folder / "runs" / f"slurm-{job}")
-        self.assertEqual(traces(), self.before)
+        self.expect_nothing_left(self.before)
 
     def interrupted(self, interrupt):
         """A job that is interrupted in the middle, with what one says that is not."""
@@ -164,7 +164,7 @@ class Jobs(Case):
         wait_for(lambda: (checkpoint(out) / "MANIFEST.json").exists(), "a checkpoint")
         self.cluster.call("scancel", job)
         self.wait_for_state(job, "CANCELLED")
-        wait_for(lambda: traces() == self.before, "nothing left", timeout=20)
+        self.expect_nothing_left(self.before)
         self.assertNotIn("back into the queue", self.cluster.output(job))
         again = self.cluster.submit("--resume", out, "--set", f"convergence.max_steps={step_now(out) + 20}")
         self.wait_for_state(again, "COMPLETED")

@@ -203,6 +203,13 @@ class Case(unittest.TestCase):
         self.started.append(start(*args, **kwargs))
         return self.started[-1]
 
+    def expect_nothing_left(self, before, timeout=15):
+        """No more than those traces(), soon; what others had left may be swept away meanwhile."""
+        until = time.monotonic() + timeout
+        while traces() - before and time.monotonic() < until:
+            time.sleep(0.02)  # between two looks, until the deadline
+        self.assertEqual(traces() - before, set())
+
     def expect_same_parameters(self, one, other, which="latest"):
         """Of two runs' checkpoints, within what another order of additions makes of 20 steps."""
         import numpy

@@ -53,10 +53,10 @@ class Machine:
 
     def words(self, command):
         """What runs a shell's command there."""
-        return ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--net", "--uts", "--root", "--wd=/", "sh", "-c", command]
+        return ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--net", "--uts", "--root", "--wdns=/", "sh", "-c", command]
 
     def sh(self, command, timeout=120):
-        done = subprocess.run(self.words(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout)
+        done = subprocess.run(self.words(command), cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout)
         if done.returncode != 0:
             raise AssertionError(f"{command}: {done.stdout}")
         return done.stdout
