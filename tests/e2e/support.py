@@ -218,9 +218,10 @@ class Case(unittest.TestCase):
         for name in left:
             self.assertLessEqual(float(numpy.abs(left[name] - right[name]).max()), 1e-5, name)
 
-    def expect_same_accuracy(self, one, other):
-        """At the end of two runs; a sample in a thousand may lie on the border."""
-        self.assertAlmostEqual(accuracy(one), accuracy(other), delta=0.001)
+    def expect_same_accuracy(self, one, other, delta=0.001):
+        """At the end of two runs; a sample in a thousand may lie on the border. More after some hundred steps of a CNN: there two ways to
+        add the same gradients up lead apart (mpi and ring on one machine: 0.0015 after 158 steps)."""
+        self.assertAlmostEqual(accuracy(one), accuracy(other), delta=delta)
 
     def expect_same_training(self, here, there):
         """After 20 steps, of which both have a checkpoint, and at the end."""
