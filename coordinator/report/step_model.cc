@@ -93,7 +93,8 @@ std::vector<Parts> WorkPartsOf(const std::vector<StepTimes>& steps, size_t i) {
     }
     Parts& parts = all.emplace_back(rank.parts);
     parts[kCommExposed] = 0;
-    for (const int part : {kOptimizer, kOther}) parts[part] = after->parts[part];
+    if (!rank.updates_inside) parts[kOptimizer] = after->parts[kOptimizer];
+    parts[kOther] = after->parts[kOther];
   }
   return all;
 }

@@ -19,6 +19,9 @@ namespace lockstep {
 // That is exact where all are let go at once. Ranks that send ahead are not: one that comes late finds what the others
 // have sent already and is let go before them, which makes up for some of it in the next step. So where the ranks'
 // clocks tell, work counts from when the last rank was let go, and transfer ends there: the same sum, over one clock.
+//
+// Where ranks share the update out among them (`shared`), it lies inside the exchange, and the others wait for it
+// there: a rank has come once its own part of it is done.
 
 // The parts of a step, as telemetry.proto has them.
 enum Part { kDataWait, kForward, kBackward, kCommExposed, kOptimizer, kOther, kParts };
@@ -32,9 +35,13 @@ struct RankTimes {
   Parts parts = {};
   double start = 0;                   // of the step, on rank 0's clock; 0: not known
   const std::string* host = nullptr;  // its name; null: not known
+  bool updates_inside = false;        // the exchange
   double compute() const { return parts[kForward] + parts[kBackward] + parts[kOptimizer]; }
   double step() const { return std::accumulate(parts.begin(), parts.end(), 0.0); }
-  double came() const { return start + parts[kDataWait] + parts[kForward] + parts[kBackward]; }  // to the reduction
+  // To the reduction.
+  double came() const {
+    return start + parts[kDataWait] + parts[kForward] + parts[kBackward] + (updates_inside ? parts[kOptimizer] : 0);
+  }
   double let_go() const { return came() + parts[kCommExposed]; }
 };
 struct StepTimes {

@@ -152,6 +152,11 @@ class Faults(Case):
         self.check("slow-rank", 2, lambda more, *_: f"slow-rank=1:{more:.3f}ms",
                    {"cause": "straggler-bound", "ranks": [1], "persistence": "persistent", "kind": "forward"})
 
+    def test_a_slow_update(self):
+        """On one host, where the ranks share the update out: the others wait for it inside the exchange."""
+        self.check("slow-update", 2, lambda more, *_: f"optimizer=1:{more:.3f}ms",
+                   {"cause": "straggler-bound", "ranks": [1], "persistence": "persistent", "kind": "optimizer"})
+
     def test_another_late_rank_each_step(self):
         self.check("jitter", 2, lambda more, *_: f"jitter={more:.3f}ms", {"cause": "straggler-bound", "ranks": [], "persistence": "rotating"})
 

@@ -280,6 +280,38 @@ TEST(AnatomyTest, OfCausesThatHideBehindEachOtherTheFirstSavesByItselfAndTheNext
   EXPECT_GT(anatomy.verdict.confidence(), 0.9);
 }
 
+// As of `shared`: all are let go at once, when the last part of the update is done; on one clock.
+TEST(AnatomyTest, WhereTheUpdateIsInsideTheExchangeTheOthersWaitForItThere) {
+  StableRandom random(7);
+  std::vector<StepTimes> steps;
+  double now = 1000;
+  for (int64_t number = 1; number <= 300; ++number) {
+    StepTimes& step = steps.emplace_back();
+    step.step = number;
+    step.incarnation = 1;
+    std::vector<double> done;
+    for (int rank = 0; rank < 3; ++rank) {
+      RankTimes& times = step.ranks.emplace_back();
+      times.rank = rank;
+      times.start = now;
+      times.updates_inside = true;
+      times.parts[kForward] = 0.010 * (1 + 0.03 * random.Normal());
+      times.parts[kBackward] = 0.020 * (1 + 0.03 * random.Normal());
+      times.parts[kOptimizer] = rank == 1 ? 0.012 : 0.002;
+      done.push_back(times.came());
+    }
+    const double let_go = *std::max_element(done.begin(), done.end()) + 0.001;
+    for (RankTimes& times : step.ranks) times.parts[kCommExposed] = let_go - times.came();
+    now = let_go;
+  }
+  const Anatomy anatomy = Analyze(steps);
+  EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
+  EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1));
+  EXPECT_EQ(anatomy.verdict.kind(), "optimizer");
+  EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), 0.010, 0.001);
+  EXPECT_NEAR(anatomy.transfer_s, 0.001, 0.0002);
+}
+
 TEST(AnatomyTest, SlowInputThatHidesALateRankComesFirst) {
   const Anatomy anatomy = Analyze(Steps(4, 500, [](int64_t step, RankTimes* times) {
     Late(0, kDataWait, 15)(step, times);
