@@ -57,12 +57,12 @@ int QuotaCores(absl::string_view cgroup, const std::string& mount) {
     const std::vector<std::string> fields = absl::StrSplit(line, absl::MaxSplits(':', 2));  // 4:cpu,cpuacct:/docker/1f…
     if (fields.size() != 3) continue;
     const std::vector<std::string> controllers = absl::StrSplit(fields[1], ',');
-    const bool first = std::find(controllers.begin(), controllers.end(), "cpu") != controllers.end();
-    if (!first && !fields[1].empty()) continue;
+    const bool version_1 = std::find(controllers.begin(), controllers.end(), "cpu") != controllers.end();
+    if (!version_1 && !fields[1].empty()) continue;
     // Every group above it limits it too. A container may see its own group as the root of all.
     for (std::string group = fields[2];; group.resize(group.rfind('/'))) {
       if (group == "/") group.clear();
-      const int cores = CoresOfGroup(absl::StrCat(mount, first ? "/cpu" : "", group));
+      const int cores = CoresOfGroup(absl::StrCat(mount, version_1 ? "/cpu" : "", group));
       if (cores > 0) least = least == 0 ? cores : std::min(least, cores);
       if (group.find('/') == std::string::npos) break;
     }

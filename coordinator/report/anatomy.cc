@@ -167,7 +167,7 @@ void TakeStragglers(double seconds, std::vector<ModelStep>* model, std::vector<R
 Candidate Joined(const Candidate& one, Candidate other) {
   std::set<int> ranks;
   std::set<std::string> hosts, kinds;
-  for (const Candidate* each : {&one, const_cast<const Candidate*>(&other)}) {
+  for (const Candidate* each : std::initializer_list<const Candidate*>{&one, &other}) {
     ranks.insert(each->finding.ranks().begin(), each->finding.ranks().end());
     hosts.insert(each->finding.hosts().begin(), each->finding.hosts().end());
     kinds.insert(each->finding.cause() == kInput ? PartName(kDataWait) : each->finding.kind());

@@ -99,7 +99,7 @@ class TwoMachines(MachineHosts):
         job.kill()
         job.wait()
         wait_for(lambda: not processes(), "no process of it", timeout=15)
-        self.expect_nothing_left(before)
+        self.expect_nothing_left(before, timeout=15)
         wait_for(lambda: not self.machines[2].sh("ls -A /dev/shm").split(), "no file of it there", timeout=15)
 
 

@@ -200,7 +200,7 @@ class TrainingOnALab(Case):
         said = job.stderr.read().strip().splitlines()
         self.assertRegex(said[0], r"rank 1|worker 1|host2", said)
         lab("mend", 2)
-        self.expect_nothing_left(self.before)
+        self.expect_nothing_left(self.before, timeout=10)
         whole = step_now(out) + 20
         done = run("run", "--resume", out, "--set", f"convergence.max_steps={whole}")
         self.assertIn("2 workers", done.stdout)

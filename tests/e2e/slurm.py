@@ -164,7 +164,7 @@ class Jobs(Case):
         wait_for(lambda: (checkpoint(out) / "MANIFEST.json").exists(), "a checkpoint")
         self.cluster.call("scancel", job)
         self.wait_for_state(job, "CANCELLED")
-        self.expect_nothing_left(self.before)
+        self.expect_nothing_left(self.before, timeout=20)
         self.assertNotIn("back into the queue", self.cluster.output(job))
         again = self.cluster.submit("--resume", out, "--set", f"convergence.max_steps={step_now(out) + 20}")
         self.wait_for_state(again, "COMPLETED")

@@ -203,8 +203,8 @@ class Case(unittest.TestCase):
         self.started.append(start(*args, **kwargs))
         return self.started[-1]
 
-    def expect_nothing_left(self, before, timeout=15):
-        """No more than those traces(), soon; what others had left may be swept away meanwhile."""
+    def expect_nothing_left(self, before, timeout=0):
+        """No more than those traces(), now or within `timeout` seconds; what others had left may be swept away meanwhile."""
         until = time.monotonic() + timeout
         while traces() - before and time.monotonic() < until:
             time.sleep(0.02)  # between two looks, until the deadline
