@@ -83,13 +83,7 @@ class Maker {
 
  private:
   absl::StatusOr<RunSteps> Read(const std::vector<RunRecord::Stretch>& stretches) {
-    ASSIGN_OR_RETURN(RunSteps steps, ReadSteps(stretches, config_.communication().period(), outline_.places, record_));
-    for (std::vector<StepTimes>* list : {&steps.looked_at, &steps.meetings}) {
-      for (StepTimes& step : *list) {
-        for (RankTimes& rank : step.ranks) rank.updates_inside = outline_.algorithm == "shared";
-      }
-    }
-    return steps;
+    return ReadSteps(stretches, config_.communication().period(), outline_.places, record_);
   }
   absl::Status SetRun();
   void SetHosts(ReportRun* run);

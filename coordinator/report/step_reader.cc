@@ -9,6 +9,9 @@
 namespace lockstep {
 namespace {
 
+// Of an all-reduce through shared memory every rank updates its share of the parameters before all are let go.
+constexpr char kUpdatesInside[] = "shared";
+
 constexpr size_t kBins = 400;
 constexpr int64_t kRowsLookedAt = 40'000;     // of ranks' steps, about
 constexpr uint64_t kPlaceKey = 0x706c616365;  // "place"
@@ -50,11 +53,11 @@ absl::StatusOr<int64_t> MostRanks(const std::vector<RunRecord::Stretch>& stretch
   return most;
 }
 
-const std::string* HostOf(const RunRecord::Places& places, int incarnation, int rank) {
+const RunRecord::Place* PlaceOf(const RunRecord::Places& places, int incarnation, int rank) {
   const auto launch = places.find(incarnation);
   if (launch == places.end()) return nullptr;
   const auto place = launch->second.find(rank);
-  return place == launch->second.end() ? nullptr : &place->second.host;
+  return place == launch->second.end() ? nullptr : &place->second;
 }
 
 // The steps [begin, end) of `steps->all` rank by rank.
@@ -70,8 +73,14 @@ absl::Status LookAt(size_t begin, size_t end, const RunRecord::Places& places, R
         all.back().incarnation = row.incarnation;
         all.back().meets = false;
       }
-      all.back().ranks.push_back(
-          {row.rank, PartsOf(row.record), row.record.start(), HostOf(places, row.incarnation, row.rank)});
+      RankTimes& times = all.back().ranks.emplace_back();
+      times.rank = row.rank;
+      times.parts = PartsOf(row.record);
+      times.start = row.record.start();
+      if (const RunRecord::Place* place = PlaceOf(places, row.incarnation, row.rank); place != nullptr) {
+        times.host = &place->host;
+        times.updates_inside = place->algorithm == kUpdatesInside;
+      }
       all.back().meets = all.back().meets || row.record.comm_busy_s() > 0;
       all.back().clock_error_s = std::max(all.back().clock_error_s, row.record.clock_error_s());
       InputFacts& input = steps->input[row.rank];

@@ -49,10 +49,13 @@ class SqliteRunRecord : public RunRecord {
              [&](const Statement& row) {
                outline.stretches.push_back({static_cast<int>(row.Int(0)), row.Int(1), row.Int(2), row.Int(3)});
              }));
-    RETURN_IF_ERROR(Each("SELECT incarnation, rank, host, cores FROM rank", [&](const Statement& row) {
-      outline.places[static_cast<int>(row.Int(0))][static_cast<int>(row.Int(1))] = {row.Text(2),
-                                                                                    static_cast<int>(row.Int(3))};
-    }));
+    RETURN_IF_ERROR(
+        Each("SELECT incarnation, rank, host, cores, (SELECT structure FROM communication WHERE "
+             "communication.incarnation = rank.incarnation LIMIT 1) FROM rank",
+             [&](const Statement& row) {
+               outline.places[static_cast<int>(row.Int(0))][static_cast<int>(row.Int(1))] = {
+                   row.Text(2), static_cast<int>(row.Int(3)), row.Text(4)};
+             }));
     RETURN_IF_ERROR(
         Each("SELECT MIN(joined) FROM rank", [&](const Statement& row) { outline.launched = row.Real(0); }));
     RETURN_IF_ERROR(Each("SELECT structure FROM communication ORDER BY incarnation DESC LIMIT 1",

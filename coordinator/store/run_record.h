@@ -26,10 +26,12 @@ class RunRecord {
     int incarnation = 0;
     int64_t first = 0, last = 0, steps = 0;
   };
-  // Where a rank ran, with how many cores that it could use; 0: not known.
+  // Where a rank ran, with how many cores that it could use (0: not known), and how its launch's gradients travelled
+  // (empty: alone, or not known).
   struct Place {
     std::string host;
     int cores = 0;
+    std::string algorithm;
   };
   using Places = std::map<int, std::map<int, Place>>;  // by launch and rank
   struct Outline {
