@@ -98,6 +98,7 @@ Candidate TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelSte
   Candidate cause;
   const std::set<int> parts = PartsOf(group);
   const bool input = parts == std::set<int>{kDataWait};
+  const bool in_update = group.front().in_update;
   std::map<int, const LateRank*> late;
   for (const LateRank& rank : group) late[rank.rank] = &rank;
   HostsByRank hosts;  // where it was late
@@ -106,9 +107,10 @@ Candidate TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelSte
     ModelStep& step = (*model)[s];
     const std::vector<RankTimes>& ranks = step.times->ranks;
     const double before = step.longest();
+    std::vector<double>& ready = in_update ? step.update : step.ready;
     std::vector<double> others;
     for (size_t i = 0; i < ranks.size(); ++i) {
-      if (late.count(ranks[i].rank) == 0) others.push_back(step.ready[i]);
+      if (late.count(ranks[i].rank) == 0) others.push_back(ready[i]);
     }
     const double others_ready = Median(std::move(others));
     bool here = false;
@@ -118,9 +120,9 @@ Candidate TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelSte
       if (late_s <= 0) continue;
       here = true;
       if (ranks[i].host != nullptr) hosts[ranks[i].rank].insert(*ranks[i].host);
-      step.work[i] = std::max(0.0, step.work[i] - late_s);
       // No earlier than the others: without being late it has nothing to make up for.
-      step.ready[i] = std::max(step.ready[i] - late_s, std::min(step.ready[i], others_ready));
+      ready[i] = std::max(ready[i] - late_s, std::min(ready[i], others_ready));
+      if (!in_update) step.work[i] = std::max(0.0, step.work[i] - late_s);
       if (input) step.data_wait[i] = std::max(0.0, step.data_wait[i] - late_s);
     }
     steps += here ? 1 : 0;
@@ -238,7 +240,7 @@ Candidate RotatingStraggler(const std::vector<ModelStep>& model) {
   for (const ModelStep& step : model) {
     std::vector<double> others = step.ready;
     others.erase(std::max_element(others.begin(), others.end()));
-    if (!others.empty()) late.push_back(step.longest() - Median(std::move(others)));
+    if (!others.empty()) late.push_back(step.last_ready() - Median(std::move(others)));
   }
   const double typical = Median(std::move(late));
   for (const ModelStep& step : model) {
@@ -452,14 +454,14 @@ void SetEfficiency(const std::vector<ModelStep>& model, ReportEfficiency* effici
 std::vector<Anatomy::RankLateness> LatenessByRank(const std::vector<ModelStep>& model) {
   std::map<int, Anatomy::RankLateness> by_rank;
   for (const ModelStep& step : model) {
-    const double longest = step.longest(), median = Median(step.ready);
+    const double last = step.last_ready(), median = Median(step.ready), median_update = Median(step.update);
     for (size_t i = 0; i < step.ready.size(); ++i) {
       Anatomy::RankLateness& lateness = by_rank[step.times->ranks[i].rank];
       lateness.rank = step.times->ranks[i].rank;
       ++lateness.steps;
-      lateness.last += step.ready[i] >= longest ? 1 : 0;
-      lateness.late_s += step.ready[i] - median;
-      lateness.early_s.push_back(longest - step.ready[i]);
+      lateness.last += step.ready[i] >= last ? 1 : 0;
+      lateness.late_s += step.ready[i] - median + step.update[i] - median_update;
+      lateness.early_s.push_back(last - step.ready[i]);
     }
   }
   std::vector<Anatomy::RankLateness> list;

@@ -244,11 +244,24 @@ class Lateness {
   std::map<int, Rank> ranks_;
 };
 
+// Of `model`, the shared updates as if they were all the work.
+std::vector<ModelStep> UpdatesOf(std::vector<ModelStep> model) {
+  for (ModelStep& step : model) {
+    for (size_t i = 0; i < step.update.size(); ++i) {
+      step.parts[i] = {};
+      step.parts[i][kOptimizer] = step.update[i];
+    }
+    step.work = step.update;
+  }
+  return model;
+}
+
 double TotalOf(const LateRank& rank) { return std::accumulate(rank.late_s.begin(), rank.late_s.end(), 0.0); }
 
 }  // namespace
 
 bool AreLateTogether(const LateRank& later, const LateRank& other) {
+  if (later.in_update != other.in_update) return false;
   double shared = 0;
   for (size_t s = 0; s < later.late_s.size(); ++s) shared += std::min(later.late_s[s], other.late_s[s]);
   return shared >= kTogether * TotalOf(later);
@@ -256,6 +269,11 @@ bool AreLateTogether(const LateRank& later, const LateRank& other) {
 
 std::vector<LateRank> FindLateRanks(const std::vector<ModelStep>& model) {
   std::vector<LateRank> ranks = Lateness(model).Ranks();
+  const std::vector<ModelStep> updates = UpdatesOf(model);
+  for (LateRank& rank : Lateness(updates).Ranks()) {
+    rank.in_update = true;
+    ranks.push_back(std::move(rank));
+  }
   const auto never = [](const LateRank& rank) { return TotalOf(rank) <= 0; };
   ranks.erase(std::remove_if(ranks.begin(), ranks.end(), never), ranks.end());
   std::stable_sort(ranks.begin(), ranks.end(),

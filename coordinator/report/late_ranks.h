@@ -8,7 +8,8 @@ namespace lockstep {
 
 // A rank that comes late, beyond what varies from step to step, in all of the steps or in a part of them. Pure.
 //
-// How late a rank is in a step is its work less the median of the other ranks'. That is a level with noise; where the
+// How late a rank is in a step is its work less the median of the other ranks'; where they share the update out, its
+// part of that is looked at in the same way, by itself. That is a level with noise; where the
 // level changes is found by binary segmentation (Scott and Knott 1974; Vostrikova 1981), the noise taken from
 // neighbours' differences (von Neumann 1941), which no change of the level disturbs. Late is a rank whose level is
 // above the noise of its mean; by how much is then counted against the ranks that are not late. Of two halves that
@@ -16,6 +17,7 @@ namespace lockstep {
 // other steps and it has more of them than ranks have: it takes 16 of them where others have none.
 struct LateRank {
   int rank = 0;
+  bool in_update = false;      // a shared one
   std::vector<double> late_s;  // by step of the model: typical of the steps around it; 0: not late there
   Parts by_part = {};          // sums over those steps: its own less the mean of those not late
 };
@@ -24,7 +26,8 @@ struct LateRank {
 // than 6 steps: none.
 std::vector<LateRank> FindLateRanks(const std::vector<ModelStep>& model);
 
-// Whether the two are late in about the same steps, so that removing the later one alone may save nothing.
+// Whether the two are late for the same meeting in about the same steps, so that removing the later one alone may save
+// nothing.
 bool AreLateTogether(const LateRank& later, const LateRank& other);
 
 }  // namespace lockstep

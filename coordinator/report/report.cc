@@ -329,19 +329,17 @@ void Maker::SetSeries() {
   SetWaits(&series);
 }
 
-// By each rank's own clock: how long before the last one it comes.
 void Maker::SetWaits(ReportSeries* series) {
   if (anatomy_.lateness.size() < 2) return;
   std::map<int, std::vector<std::pair<double, int>>> sums;  // by rank and bin
   for (size_t i = 0; i < judged_.size(); ++i) {
-    const std::vector<double> work = WorkOf(judged_, i);
-    const double longest = *std::max_element(work.begin(), work.end());
+    const std::vector<double> waits = WaitsOf(judged_, i);
     const size_t bin = steps_.BinOf(judged_[i].step);
-    for (size_t k = 0; k < work.size(); ++k) {
+    for (size_t k = 0; k < waits.size(); ++k) {
       if (steps_.followed.count(judged_[i].ranks[k].rank) == 0) continue;
       auto& bins = sums[judged_[i].ranks[k].rank];
       bins.resize(steps_.bins.size());
-      bins[bin].first += longest - work[k];
+      bins[bin].first += waits[k];
       ++bins[bin].second;
     }
   }

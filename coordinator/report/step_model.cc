@@ -50,6 +50,37 @@ bool OnOneClock(const StepTimes& before, const StepTimes& step) {
   return true;
 }
 
+// The work of every rank of `steps[i]` since its last reduction, comm_exposed and a shared update 0: what comes after
+// that reduction is in the record of the step before, if that is there.
+std::vector<Parts> WorkPartsOf(const std::vector<StepTimes>& steps, size_t i) {
+  const StepTimes& step = steps[i];
+  const StepTimes* const before = i > 0 && Follows(steps[i - 1], step) ? &steps[i - 1] : nullptr;
+  std::vector<Parts> all;
+  for (const RankTimes& rank : step.ranks) {
+    const RankTimes* after = &rank;
+    for (size_t k = 0; before != nullptr && k < before->ranks.size(); ++k) {
+      if (before->ranks[k].rank == rank.rank) after = &before->ranks[k];
+    }
+    Parts& parts = all.emplace_back(rank.parts);
+    parts[kCommExposed] = 0;
+    parts[kOptimizer] = rank.shares_update ? 0 : after->parts[kOptimizer];
+    parts[kOther] = after->parts[kOther];
+  }
+  return all;
+}
+
+std::vector<double> SharedUpdatesOf(const StepTimes& step) {
+  std::vector<double> updates;
+  for (const RankTimes& rank : step.ranks) updates.push_back(rank.shares_update ? rank.parts[kOptimizer] : 0);
+  return updates;
+}
+
+// Adds to each of `waits` what is left until the last of `done`.
+void AddWaits(const std::vector<double>& done, std::vector<double>* waits) {
+  const double last = *std::max_element(done.begin(), done.end());
+  for (size_t k = 0; k < done.size(); ++k) (*waits)[k] += last - done[k];
+}
+
 std::vector<double> InAll(const std::vector<Parts>& all) {
   std::vector<double> sums;
   for (const Parts& parts : all) sums.push_back(std::accumulate(parts.begin(), parts.end(), 0.0));
@@ -82,25 +113,6 @@ std::vector<StepTimes> Meetings(const std::vector<StepTimes>& steps) {
   return meetings;
 }
 
-std::vector<Parts> WorkPartsOf(const std::vector<StepTimes>& steps, size_t i) {
-  const StepTimes& step = steps[i];
-  const StepTimes* const before = i > 0 && Follows(steps[i - 1], step) ? &steps[i - 1] : nullptr;
-  std::vector<Parts> all;
-  for (const RankTimes& rank : step.ranks) {
-    const RankTimes* after = &rank;
-    for (size_t k = 0; before != nullptr && k < before->ranks.size(); ++k) {
-      if (before->ranks[k].rank == rank.rank) after = &before->ranks[k];
-    }
-    Parts& parts = all.emplace_back(rank.parts);
-    parts[kCommExposed] = 0;
-    if (!rank.updates_inside) parts[kOptimizer] = after->parts[kOptimizer];
-    parts[kOther] = after->parts[kOther];
-  }
-  return all;
-}
-
-std::vector<double> WorkOf(const std::vector<StepTimes>& steps, size_t i) { return InAll(WorkPartsOf(steps, i)); }
-
 std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps) {
   std::vector<ModelStep> model;
   for (size_t i = 0; i < steps.size(); ++i) {
@@ -109,17 +121,27 @@ std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps) {
     one.times = &steps[i];
     one.parts = WorkPartsOf(steps, i);
     one.work = one.ready = InAll(one.parts);
+    one.update = SharedUpdatesOf(steps[i]);
     one.transfer = INFINITY;
-    for (const RankTimes& rank : steps[i].ranks) {
-      one.data_wait.push_back(rank.parts[kDataWait]);
-      one.transfer = std::min(one.transfer, rank.parts[kCommExposed]);
+    for (size_t k = 0; k < one.ready.size(); ++k) {
+      const Parts& parts = steps[i].ranks[k].parts;
+      one.data_wait.push_back(parts[kDataWait]);
+      one.transfer = std::min(one.transfer, parts[kCommExposed] + one.update[k]);
     }
+    one.transfer -= one.longest() - one.last_ready();
     if (i == 0 || !OnOneClock(steps[i - 1], steps[i])) continue;
     const double before = LastLetGo(steps[i - 1]);
     for (size_t k = 0; k < one.ready.size(); ++k) one.ready[k] = steps[i].ranks[k].came() - before;
     one.transfer = LastLetGo(steps[i]) - before - one.longest();
   }
   return model;
+}
+
+std::vector<double> WaitsOf(const std::vector<StepTimes>& steps, size_t i) {
+  std::vector<double> waits(steps[i].ranks.size(), 0);
+  AddWaits(InAll(WorkPartsOf(steps, i)), &waits);
+  AddWaits(SharedUpdatesOf(steps[i]), &waits);
+  return waits;
 }
 
 }  // namespace lockstep

@@ -20,8 +20,10 @@ namespace lockstep {
 // have sent already and is let go before them, which makes up for some of it in the next step. So where the ranks'
 // clocks tell, work counts from when the last rank was let go, and transfer ends there: the same sum, over one clock.
 //
-// Where ranks share the update out among them (`shared`), it lies inside the exchange, and the others wait for it
-// there: a rank has come once its own part of it is done.
+// Where ranks share the update out among them (`shared`), it begins when the last has come, and they wait for each
+// other again when it is done:
+//
+//   step = max over ranks of work + max over ranks of update + transfer
 
 // The parts of a step, as telemetry.proto has them.
 enum Part { kDataWait, kForward, kBackward, kCommExposed, kOptimizer, kOther, kParts };
@@ -35,14 +37,12 @@ struct RankTimes {
   Parts parts = {};
   double start = 0;                   // of the step, on rank 0's clock; 0: not known
   const std::string* host = nullptr;  // its name; null: not known
-  bool updates_inside = false;        // the exchange
+  bool shares_update = false;         // with the others, which wait for its part
   double compute() const { return parts[kForward] + parts[kBackward] + parts[kOptimizer]; }
   double step() const { return std::accumulate(parts.begin(), parts.end(), 0.0); }
   // To the reduction.
-  double came() const {
-    return start + parts[kDataWait] + parts[kForward] + parts[kBackward] + (updates_inside ? parts[kOptimizer] : 0);
-  }
-  double let_go() const { return came() + parts[kCommExposed]; }
+  double came() const { return start + parts[kDataWait] + parts[kForward] + parts[kBackward]; }
+  double let_go() const { return came() + parts[kCommExposed] + (shares_update ? parts[kOptimizer] : 0); }
 };
 struct StepTimes {
   int64_t step = 0;
@@ -57,24 +57,23 @@ struct StepTimes {
 // such a series has no beginning or no end in `steps` it is left out. Where they always meet: the same steps.
 std::vector<StepTimes> Meetings(const std::vector<StepTimes>& steps);
 
-// The work of every rank of `steps[i]` since its last reduction, in the order of its ranks: what comes after that
-// reduction is in the record of the step before, if that is there. By part, comm_exposed 0; and in all.
-std::vector<Parts> WorkPartsOf(const std::vector<StepTimes>& steps, size_t i);
-std::vector<double> WorkOf(const std::vector<StepTimes>& steps, size_t i);
-
 // A step as the model sees it; the ranks' values in the order of `times->ranks`.
 struct ModelStep {
   const StepTimes* times = nullptr;
-  std::vector<Parts> parts;       // each rank's own since the last reduction …
+  std::vector<Parts> parts;       // each rank's own since the last reduction, but for a shared update …
   std::vector<double> work;       // … in all
   std::vector<double> ready;      // when each came, after the last was let go; the same as `work` where no clock tells
   std::vector<double> data_wait;  // of that
+  std::vector<double> update;     // of a shared one, each rank's part; else 0
   double transfer = 0;
 
-  double longest() const { return *std::max_element(ready.begin(), ready.end()); }
-  double seconds() const { return longest() + transfer; }
+  double last_ready() const { return *std::max_element(ready.begin(), ready.end()); }
+  double longest() const { return last_ready() + *std::max_element(update.begin(), update.end()); }
 };
 // Without the steps that have no ranks on record. `steps` outlives it.
 std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps);
+
+// By each rank's own clock: how long it waits for the others in `steps[i]`; in the order of its ranks.
+std::vector<double> WaitsOf(const std::vector<StepTimes>& steps, size_t i);
 
 }  // namespace lockstep

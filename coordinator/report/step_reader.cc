@@ -9,8 +9,8 @@
 namespace lockstep {
 namespace {
 
-// Of an all-reduce through shared memory every rank updates its share of the parameters before all are let go.
-constexpr char kUpdatesInside[] = "shared";
+// Through shared memory every rank updates its share of the parameters before all are let go.
+constexpr char kSharesUpdate[] = "shared";
 
 constexpr size_t kBins = 400;
 constexpr int64_t kRowsLookedAt = 40'000;     // of ranks' steps, about
@@ -79,7 +79,7 @@ absl::Status LookAt(size_t begin, size_t end, const RunRecord::Places& places, R
       times.start = row.record.start();
       if (const RunRecord::Place* place = PlaceOf(places, row.incarnation, row.rank); place != nullptr) {
         times.host = &place->host;
-        times.updates_inside = place->algorithm == kUpdatesInside;
+        times.shares_update = place->algorithm == kSharesUpdate;
       }
       all.back().meets = all.back().meets || row.record.comm_busy_s() > 0;
       all.back().clock_error_s = std::max(all.back().clock_error_s, row.record.clock_error_s());

@@ -12,6 +12,7 @@
 namespace lockstep {
 namespace {
 
+using testing::DoubleNear;
 using testing::ElementsAre;
 using testing::ElementsAreArray;
 using testing::IsEmpty;
@@ -38,10 +39,9 @@ std::vector<StepTimes> Steps(
       times.parts[kOptimizer] = about(2);
       fault(number, &times);
     }
-    const std::vector<double> work = WorkOf(steps, steps.size() - 1);
-    const double last = *std::max_element(work.begin(), work.end());
+    const std::vector<double> waits = WaitsOf(steps, steps.size() - 1);
     for (int rank = 0; rank < ranks; ++rank) {
-      step.ranks[rank].parts[kCommExposed] = ranks == 1 ? 0 : last - work[rank] + 1e-3 * transfer_ms;
+      step.ranks[rank].parts[kCommExposed] = ranks == 1 ? 0 : waits[rank] + 1e-3 * transfer_ms;
     }
   }
   return steps;
@@ -280,36 +280,46 @@ TEST(AnatomyTest, OfCausesThatHideBehindEachOtherTheFirstSavesByItselfAndTheNext
   EXPECT_GT(anatomy.verdict.confidence(), 0.9);
 }
 
-// As of `shared`: all are let go at once, when the last part of the update is done; on one clock.
-TEST(AnatomyTest, WhereTheUpdateIsInsideTheExchangeTheOthersWaitForItThere) {
-  StableRandom random(7);
-  std::vector<StepTimes> steps;
-  double now = 1000;
-  for (int64_t number = 1; number <= 300; ++number) {
-    StepTimes& step = steps.emplace_back();
-    step.step = number;
-    step.incarnation = 1;
-    std::vector<double> done;
-    for (int rank = 0; rank < 3; ++rank) {
-      RankTimes& times = step.ranks.emplace_back();
-      times.rank = rank;
-      times.start = now;
-      times.updates_inside = true;
-      times.parts[kForward] = 0.010 * (1 + 0.03 * random.Normal());
-      times.parts[kBackward] = 0.020 * (1 + 0.03 * random.Normal());
-      times.parts[kOptimizer] = rank == 1 ? 0.012 : 0.002;
-      done.push_back(times.came());
+// As of `shared`: the update begins when all have come, and all are let go when the last part of it is done. The rank
+// whose part takes long is as early to come as another is late.
+TEST(AnatomyTest, TheOthersWaitForAPartOfASharedUpdate) {
+  for (const bool on_one_clock : {true, false}) {
+    StableRandom random(7);
+    std::vector<StepTimes> steps;
+    double now = 1000;
+    for (int64_t number = 1; number <= 300; ++number) {
+      StepTimes& step = steps.emplace_back();
+      step.step = number;
+      step.incarnation = 1;
+      double came = 0, update = 0;
+      for (int rank = 0; rank < 3; ++rank) {
+        RankTimes& times = step.ranks.emplace_back();
+        times.rank = rank;
+        times.start = now;
+        times.shares_update = true;
+        times.parts[kForward] = 0.010 * (1 + 0.03 * random.Normal());
+        times.parts[kBackward] = (rank == 1 ? 0.016 : 0.020) * (1 + 0.03 * random.Normal());
+        times.parts[kOptimizer] = rank == 1 ? 0.012 : 0.002;
+        came = std::max(came, times.came());
+        update = std::max(update, times.parts[kOptimizer]);
+      }
+      now = came + update + 0.001;
+      for (RankTimes& times : step.ranks) {
+        times.parts[kCommExposed] = now - times.let_go();
+        if (!on_one_clock) times.start = 0;
+      }
     }
-    const double let_go = *std::max_element(done.begin(), done.end()) + 0.001;
-    for (RankTimes& times : step.ranks) times.parts[kCommExposed] = let_go - times.came();
-    now = let_go;
+    const Anatomy anatomy = Analyze(steps);
+    EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
+    EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1));
+    EXPECT_EQ(anatomy.verdict.kind(), "optimizer");
+    EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), 0.010, 0.0002);
+    EXPECT_NEAR(anatomy.transfer_s, 0.001, 0.0001);
+    EXPECT_THAT(WaitsOf(steps, 200),
+                ElementsAre(DoubleNear(0.0102, 0.001), DoubleNear(0.0043, 0.001), DoubleNear(0.0102, 0.001)));
+    ASSERT_EQ(anatomy.lateness.size(), 3u);
+    EXPECT_NEAR(anatomy.lateness[1].late_s, 0.006, 0.0005);
   }
-  const Anatomy anatomy = Analyze(steps);
-  EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
-  EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1));
-  EXPECT_EQ(anatomy.verdict.kind(), "optimizer");
-  EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), 0.010, 0.001);
-  EXPECT_NEAR(anatomy.transfer_s, 0.001, 0.0002);
 }
 
 TEST(AnatomyTest, SlowInputThatHidesALateRankComesFirst) {
@@ -470,12 +480,12 @@ TEST(AnatomyTest, OfManyRanksThoseOfASlowHostAreNamedThoughTheyAreNotFollowed) {
   for (const bool slow : {false, true}) {
     std::vector<StepTimes> steps = slow ? Steps(16, 500, slow_host) : Steps(16, 500);
     for (size_t i = 0; i < steps.size(); ++i) {
-      const std::vector<double> work = WorkOf(steps, i);
-      std::vector<double> sorted = work;
-      std::sort(sorted.rbegin(), sorted.rend());
+      const std::vector<double> waits = WaitsOf(steps, i);
+      std::vector<double> sorted = waits;
+      std::sort(sorted.begin(), sorted.end());
       std::vector<RankTimes> kept;
-      for (size_t rank = 0; rank < work.size(); ++rank) {
-        if (rank % 2 == 0 || work[rank] >= sorted[3]) kept.push_back(steps[i].ranks[rank]);
+      for (size_t rank = 0; rank < waits.size(); ++rank) {
+        if (rank % 2 == 0 || waits[rank] <= sorted[3]) kept.push_back(steps[i].ranks[rank]);
       }
       steps[i].ranks = std::move(kept);
     }
