@@ -1,12 +1,20 @@
-# Writes OUT only when its content changes, so that an unchanged revision compiles nothing.
+# Writes OUT only when its content changes, so that an unchanged revision compiles nothing. A tree without its history, as
+# in an image, goes by its sources.
 execute_process(COMMAND git -C ${SOURCE} describe --always --dirty --abbrev=10 --exclude=* OUTPUT_VARIABLE revision
   OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-if(revision)
-  set(id "${VERSION}+${revision}")
-else()
-  set(id "${VERSION}")
+if(NOT revision)
+  set(hashes "")
+  foreach(part common coordinator proto worker)
+    file(GLOB_RECURSE sources RELATIVE ${SOURCE} ${SOURCE}/${part}/*)
+    foreach(name ${sources})
+      file(SHA256 ${SOURCE}/${name} hash)
+      string(APPEND hashes "${name} ${hash}\n")
+    endforeach()
+  endforeach()
+  string(SHA256 revision "${hashes}")
+  string(SUBSTRING ${revision} 0 10 revision)
 endif()
-set(content "constexpr char kBuildId[] = \"${id}\";\n")
+set(content "constexpr char kBuildId[] = \"${VERSION}+${revision}\";\n")
 set(old "")
 if(EXISTS ${OUT})
   file(READ ${OUT} old)

@@ -3,7 +3,6 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
-#include <torch/version.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -30,7 +29,7 @@
 #include "worker/comm/named_ranks.h"
 #include "worker/communication.h"
 #include "worker/coordinator_client/client.h"
-#include "worker/model/blas.h"
+#include "worker/model/libraries.h"
 #include "worker/model/device.h"
 #include "worker/model/model.h"
 #include "worker/model/objective.h"
@@ -169,7 +168,7 @@ class Worker {
     request.set_pid(getpid());
     request.set_cores(UsableCores());
     request.set_compute(
-        absl::StrCat("LibTorch ", TORCH_VERSION, ", BLAS ", LoadedBlas(), ", ", session_->library_version()));
+        absl::StrCat("LibTorch ", LoadedTorch(), ", BLAS ", LoadedBlas(), ", ", session_->library_version()));
     request.set_warning(BlasWarning().value_or(""));
     ASSIGN_OR_RETURN(link_, Join(client_, request));
     watchdog_.Watch(link_.get(), session_->rank());

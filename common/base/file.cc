@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "absl/strings/str_replace.h"
 #include "common/base/status.h"
 
 namespace lockstep {
@@ -143,7 +144,12 @@ absl::StatusOr<std::string> FileSystem::Read(const std::string& path, int64_t ma
 
 absl::Status WriteFileAtomically(FileSystem* files, const std::string& path, absl::string_view data, int mode) {
   const std::string temporary = path + ".new";
-  ASSIGN_OR_RETURN(auto file, files->Create(temporary, mode));
+  auto created = files->Create(temporary, mode);
+  if (!created.ok()) {  // nobody asked for the temporary one
+    const absl::Status& status = created.status();
+    return absl::Status(status.code(), absl::StrReplaceAll(status.message(), {{temporary, path}}));
+  }
+  const std::unique_ptr<WritableFile> file = *std::move(created);
   RETURN_IF_ERROR(file->Append(data));
   RETURN_IF_ERROR(file->Sync());
   RETURN_IF_ERROR(file->Close());

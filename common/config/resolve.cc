@@ -72,7 +72,8 @@ absl::Status CheckInjectedRanks(const RunConfig& config) {
     const int rank = config.inject(i).rank();
     if (rank < config.workers()) continue;
     return Wrong(absl::StrCat("inject[", i, "].rank"),
-                 absl::StrCat("is ", rank, ", but the ranks go from 0 to ", config.workers() - 1, "; give one of them"));
+                 absl::StrCat("is ", rank, ", but the ranks go from 0 to ", config.workers() - 1,
+                              "; give one of them, or none: inject=[]"));
   }
   return absl::OkStatus();
 }

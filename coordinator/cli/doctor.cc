@@ -32,6 +32,7 @@ constexpr absl::Duration kHost = absl::Seconds(60);  // LibTorch from a cold dis
 constexpr absl::Duration kLinks = absl::Milliseconds(1500);
 // Of a parameter: itself, its gradient, and two more for Adam; checkpoints have all but the gradient.
 constexpr int64_t kInMemory = 16, kInCheckpoint = 12, kShared = 8;
+constexpr int64_t kKept = 3;  // checkpoints
 
 struct Arguments {
   std::string config, out;
@@ -43,8 +44,8 @@ struct Arguments {
 };
 
 // LibTorch's own answer is left out of a quick look.
-HostReport ReportOfThisHost(const std::string& folder, int64_t checkpoint_bytes, bool quick) {
-  HostReport report = LookAtThisHost(folder, checkpoint_bytes);
+HostReport ReportOfThisHost(const std::string& folder, int64_t checkpoints_bytes, bool quick) {
+  HostReport report = LookAtThisHost(folder, checkpoints_bytes);
   if (quick) {
     report.steal = 0;  // at the start of a run a moment says little, and nothing can be done
     return report;
@@ -57,7 +58,7 @@ HostReport ReportOfThisHost(const std::string& folder, int64_t checkpoint_bytes,
     report.trouble = said.ok() ? said->output.substr(0, said->output.find('\n')) : std::string(said.status().message());
     return report;
   }
-  // The headers' version, and which build of the library it meets here.
+  // The library's own version, and which build of it this host has.
   report.torch = probe.value("torch", "");
   const size_t version = report.torch_package.find('=');
   if (version != std::string::npos) absl::StrAppend(&report.torch, " (", report.torch_package.substr(version + 1), ")");
@@ -86,6 +87,13 @@ absl::StatusOr<HostReport> AskHost(const HostSlots& host, const Agent& agent, bo
   return absl::UnavailableError(last.empty() ? absl::StrCat("ended with exit code ", said.exit_code) : last);
 }
 
+// Those that are kept, the best, and the one that is being written. Where all are kept nobody knows how many they will
+// be; then the default.
+int64_t CheckpointsAtOnce(const RunConfig& config) {
+  const int64_t kept = config.checkpoint().keep_last();
+  return 2 + (kept > 0 ? kept : kKept);
+}
+
 // Of its model and data; a quick look leaves them out.
 absl::Status AddSizes(const Arguments& arguments, RunNeeds* needs) {
   ASSIGN_OR_RETURN(const PreparedRun run, PrepareRun(arguments.config, arguments.set, {arguments.workers}));
@@ -97,7 +105,7 @@ absl::Status AddSizes(const Arguments& arguments, RunNeeds* needs) {
   needs->memory_bytes = kInMemory * parameters;
   needs->batch_size = static_cast<int>(run.config.data().global_batch_size() / run.config.workers());
   needs->batch_bytes = needs->batch_size * run.sample_bytes;
-  needs->checkpoint_bytes = kInCheckpoint * parameters;
+  needs->checkpoints_bytes = CheckpointsAtOnce(run.config) * kInCheckpoint * parameters;
   needs->shared_bytes = kShared * parameters;
   return absl::OkStatus();
 }
@@ -134,7 +142,7 @@ void AskHosts(const Cluster& cluster, const Arguments& arguments, Examined* all)
   std::vector<std::thread> threads;
   for (size_t i = 0; i < names.size(); ++i) {
     threads.emplace_back([&, i] {
-      reports[i] = cluster.here[i] ? ReportOfThisHost(all->needs.folder, all->needs.kept_bytes(), arguments.quick)
+      reports[i] = cluster.here[i] ? ReportOfThisHost(all->needs.folder, all->needs.checkpoints_bytes, arguments.quick)
                                    : AskHost(cluster.hosts[i], cluster.agent, arguments.quick);
     });
   }
@@ -143,6 +151,10 @@ void AskHosts(const Cluster& cluster, const Arguments& arguments, Examined* all)
     if (!reports[i].ok()) {
       all->unreached.push_back({names[i], std::string(reports[i].status().message())});
       continue;
+    }
+    if (!cluster.memory.empty() && cluster.memory[i] > 0) {
+      reports[i]->memory_total = std::min(reports[i]->memory_total, cluster.memory[i]);
+      reports[i]->memory_available = std::min(reports[i]->memory_available, cluster.memory[i]);
     }
     const int slots = cluster.hosts[i].slots;
     const int share = arguments.workers.has_value()

@@ -16,6 +16,8 @@ struct TlsFlags {
   bool insecure = false;
 };
 void AddTlsFlags(CLI::App* command, TlsFlags* flags);
+// Said at the start of a run that has no TLS off loopback.
+constexpr char kWithoutTls[] = "Without TLS the token travels in the clear: use a network that you trust.";
 // --hosts, --hostfile, --lab, --slurm, --ssh.
 void AddClusterFlags(CLI::App* command, ClusterRequest* request);
 // The words that ask for it again.

@@ -243,6 +243,7 @@ absl::StatusOr<int> Supervise(Launch* launch, const RuntimeRecords& records, Sig
     launch->scratch = ScratchPath(records.folder());
   }
   std::cout << FirstLine(*launch) << std::endl;
+  if (launch->cluster.has_value() && !launch->credentials.coordinator.tls()) std::cout << kWithoutTls << std::endl;
   RunView view(*launch, records);
   SupervisedEnd end = Supervisor(OptionsOf(*launch, credentials), signals, &view).Run();
   const StatusReply last = view.Close();

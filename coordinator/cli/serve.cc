@@ -159,7 +159,7 @@ void PrintWhatToType(const PreparedRun& run, const std::string& folder, const st
             << AddressForWorkers(address) << "\n";
   if (!IsLoopback(address)) {
     std::cout << "On other hosts put that file under the same path first, readable by you alone (scp -p).\n";
-    if (!tls) std::cout << "Without TLS the token travels in the clear: use a network that you trust.\n";
+    if (!tls) std::cout << kWithoutTls << "\n";
   }
   std::cout << std::flush;
 }

@@ -23,6 +23,7 @@ absl::Status FindSlurm(Cluster* cluster) {
   for (const SlurmHost& one : hosts) {
     cluster->hosts.push_back(one.slots);
     cluster->cores.push_back(one.cores);
+    cluster->memory.push_back(one.memory);
   }
   cluster->slurm = true;
   cluster->agent.words = {"srun", "--overlap", "--nodes=1", "--ntasks=1", "--quiet", "-w"};

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ struct Cluster {
   std::vector<bool> here;              // by host: it is this machine
   std::vector<std::string> addresses;  // by host: where it is reached
   std::vector<int> cores;              // by host: those that this run may use; empty: all of each
+  std::vector<int64_t> memory;         // by host, the same in bytes; 0: all of it
   bool slurm = false;                  // mpirun gets there by Slurm's own means
   ClusterNetwork network;
   Agent agent;

@@ -18,7 +18,6 @@ namespace {
 
 constexpr int64_t kFewFiles = 1024, kFewProcesses = 1024, kEnough = 65536;
 constexpr int64_t kLittleShared = 64 << 20;  // where nothing says how much a run needs
-constexpr int kCheckpoints = 3;              // that disks hold at once, by default
 constexpr double kSlowLink = 0.6;            // of the best one
 constexpr double kFarLink = 5;               // times their latency …
 constexpr double kFarLinkAtLeast = 1e-3;     // … and so many seconds more
@@ -213,7 +212,7 @@ class Examination {
   void Disk(const ExaminedHost& host) {
     const HostReport& report = host.report;
     if (report.disk_free < 0) return;
-    const int64_t need = all_.needs.kept_bytes();
+    const int64_t need = all_.needs.checkpoints_bytes;
     const std::string said = absl::StrCat(BytesText(report.disk_free), " free, ",
                                           absl::StrFormat("%.1f ms", 1e3 * report.fsync_s), " to sync");
     const std::string mend = report.roomier.empty() ? "--out DIR, in a folder on a larger or faster disk"
@@ -416,8 +415,6 @@ class Examination {
 };
 
 }  // namespace
-
-int64_t RunNeeds::kept_bytes() const { return kCheckpoints * checkpoint_bytes; }
 
 std::vector<Check> Examine(const Examined& all) { return Examination(all).Run(); }
 

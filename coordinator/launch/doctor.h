@@ -32,15 +32,13 @@ struct ExaminedHost {
 
 // What a run needs; 0: not known, since there is no config.
 struct RunNeeds {
-  int threads = 1;           // of a worker
-  int64_t shared_bytes = 0;  // of a worker in shared memory
-  int64_t memory_bytes = 0;  // of a worker: its model …
-  int64_t batch_bytes = 0;   // … and its batch, of
-  int batch_size = 0;        // samples
-  int64_t checkpoint_bytes = 0;
-  std::string folder;  // where checkpoints go
-  // What they take, as many as are kept by default.
-  int64_t kept_bytes() const;
+  int threads = 1;                // of a worker
+  int64_t shared_bytes = 0;       // of a worker in shared memory
+  int64_t memory_bytes = 0;       // of a worker: its model …
+  int64_t batch_bytes = 0;        // … and its batch, of
+  int batch_size = 0;             // samples
+  int64_t checkpoints_bytes = 0;  // of all that are there at once
+  std::string folder;             // where they go
 };
 
 // Everything that is looked at.

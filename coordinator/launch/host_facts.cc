@@ -24,6 +24,7 @@
 #include "absl/time/time.h"
 #include "common/base/build_info.h"
 #include "common/base/clock.h"
+#include "common/base/control_groups.h"
 #include "common/base/cores.h"
 #include "common/base/file.h"
 #include "coordinator/supervise/process.h"
@@ -209,7 +210,8 @@ std::map<pid_t, Found> ProcessesOfThisUser() {
 // Workers without a launcher above them, and launchers' daemons without whoever started them.
 std::vector<Stray> FindStrays() {
   const std::map<pid_t, Found> all = ProcessesOfThisUser();
-  const std::set<std::string> launchers = {"mpirun", "orterun", "orted", "srun", "slurmstepd", "prterun", "prted"};
+  const std::set<std::string> launchers = {"mpirun", "mpiexec",    "orterun", "orted",
+                                           "srun",   "slurmstepd", "prterun", "prted"};
   const auto led = [&](pid_t pid) {
     const auto parent = all.find(all.at(pid).parent);
     return parent != all.end() && launchers.count(parent->second.program) > 0;
@@ -239,7 +241,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HostReport, machine, build, root, container, 
                                    steal, governor, memory_total, memory_available, shm_total, shm_free, disk_free,
                                    fsync_s, roomier, open_files, processes, ports, ports_free, strays)
 
-HostReport LookAtThisHost(const std::string& folder, int64_t checkpoint_bytes) {
+HostReport LookAtThisHost(const std::string& folder, int64_t checkpoints_bytes) {
   HostReport report;
   const Ticks before = ProcessorTicks();
   const absl::Time until = absl::Now() + kLook;
@@ -258,6 +260,10 @@ HostReport LookAtThisHost(const std::string& folder, int64_t checkpoint_bytes) {
   const std::string memory = FileText("/proc/meminfo");
   report.memory_total = MemoryLine(memory, "MemTotal:");
   report.memory_available = MemoryLine(memory, "MemAvailable:");
+  if (const MemoryLimit limit = LimitOfMemoryHere(); limit.limit >= 0) {
+    report.memory_total = std::min(report.memory_total, limit.limit);
+    report.memory_available = std::min(report.memory_available, limit.left);
+  }
   struct statvfs space {};
   if (statvfs("/dev/shm", &space) == 0) {
     report.shm_total = static_cast<int64_t>(space.f_blocks * space.f_frsize);
@@ -267,7 +273,7 @@ HostReport LookAtThisHost(const std::string& folder, int64_t checkpoint_bytes) {
     const Room room = RoomIn(folder);
     report.disk_free = room.bytes;
     report.fsync_s = room.fsync_s;
-    if (!room.does(checkpoint_bytes)) report.roomier = RoomierThan(folder, checkpoint_bytes);
+    if (!room.does(checkpoints_bytes)) report.roomier = RoomierThan(folder, checkpoints_bytes);
   }
   report.open_files = SoftLimit(RLIMIT_NOFILE);
   report.processes = report.root ? -1 : SoftLimit(RLIMIT_NPROC);  // which does not hold for root

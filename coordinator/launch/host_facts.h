@@ -49,10 +49,10 @@ struct HostReport {
 // A slower disk makes checkpoints slow; more of the processors' time stolen makes ranks late.
 constexpr double kSlowSyncSeconds = 0.1, kStolenShare = 0.05;
 
-// Of this machine. `folder`: where checkpoints go, which take `checkpoint_bytes` there; empty: elsewhere. Takes a fifth
-// of a second, to see what is stolen in it, or six where much is. What cannot be found out is left as it is. Asks
+// Of this machine. `folder`: where checkpoints go, which take `checkpoints_bytes` there; empty: elsewhere. Takes a
+// fifth of a second, to see what is stolen in it, or six where much is. What cannot be found out is left as it is. Asks
 // neither LibTorch nor dpkg.
-HostReport LookAtThisHost(const std::string& folder, int64_t checkpoint_bytes);
+HostReport LookAtThisHost(const std::string& folder, int64_t checkpoints_bytes);
 
 // The packages that LibTorch and MPI are from; a fifth of a second.
 void AddPackages(HostReport* report);

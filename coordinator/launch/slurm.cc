@@ -25,6 +25,12 @@ absl::StatusOr<std::string> Expand(const std::string& list) {
       absl::StrCat("scontrol show hostnames ", list, " ended with exit code ", captured.exit_code));
 }
 
+// A variable's mebibytes, in bytes.
+int64_t Mebibytes(const std::string& text) {
+  int64_t number = 0;
+  return absl::SimpleAtoi(text, &number) && number > 0 ? number << 20 : 0;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<int>> ParseCounts(absl::string_view text) {
@@ -54,11 +60,14 @@ absl::StatusOr<std::vector<SlurmHost>> SlurmHosts(
   ASSIGN_OR_RETURN(const std::string names, expand(list));
   ASSIGN_OR_RETURN(const std::vector<int> tasks, ParseCounts(variable("SLURM_TASKS_PER_NODE")));
   ASSIGN_OR_RETURN(const std::vector<int> cores, ParseCounts(variable("SLURM_JOB_CPUS_PER_NODE")));
+  const int64_t of_host = Mebibytes(variable("SLURM_MEM_PER_NODE"));
+  const int64_t of_core = Mebibytes(variable("SLURM_MEM_PER_CPU"));
   std::vector<SlurmHost> hosts;
   for (const absl::string_view name : absl::StrSplit(names, '\n', absl::SkipEmpty())) {
     const size_t place = hosts.size();
     if (place >= tasks.size() || place >= cores.size()) break;
-    hosts.push_back({{std::string(absl::StripAsciiWhitespace(name)), tasks[place]}, cores[place]});
+    const int64_t memory = of_host > 0 ? of_host : of_core * cores[place];
+    hosts.push_back({{std::string(absl::StripAsciiWhitespace(name)), tasks[place]}, cores[place], memory});
   }
   if (!hosts.empty() && hosts.size() == tasks.size() && hosts.size() == cores.size()) return hosts;
   return absl::FailedPreconditionError(absl::StrCat("--slurm: SLURM_JOB_NODELIST names ", hosts.size(),

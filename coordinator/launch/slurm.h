@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -12,8 +13,9 @@ namespace lockstep {
 
 // What Slurm gives to the job that this process belongs to.
 struct SlurmHost {
-  HostSlots slots;  // its tasks
-  int cores = 0;    // its CPUs
+  HostSlots slots;     // its tasks
+  int cores = 0;       // its CPUs
+  int64_t memory = 0;  // of the job there, in bytes; 0: all of it
 };
 
 // Whether this process belongs to a job of Slurm's.
@@ -22,7 +24,8 @@ bool InSlurm();
 // "2(x3),1" as Slurm writes numbers by host: 2, 2, 2, 1. InvalidArgument: it is none such.
 absl::StatusOr<std::vector<int>> ParseCounts(absl::string_view text);
 
-// Of SLURM_JOB_NODELIST, SLURM_TASKS_PER_NODE and SLURM_JOB_CPUS_PER_NODE. `variable` gives their values, empty where
+// Of SLURM_JOB_NODELIST, SLURM_TASKS_PER_NODE, SLURM_JOB_CPUS_PER_NODE, and SLURM_MEM_PER_NODE or _CPU where the job
+// asked for so much. `variable` gives their values, empty where
 // they are not set; `expand` makes "node[1-3]" one name a line. FailedPrecondition: this is no job of Slurm's.
 absl::StatusOr<std::vector<SlurmHost>> SlurmHosts(
     const std::function<std::string(const char*)>& variable,

@@ -136,6 +136,7 @@ absl::Status Maker::SetRun() {
   run.set_launches(static_cast<int32_t>(outline_.places.size()));
   run.set_global_batch_size(config_.data().global_batch_size());
   SetHosts(&run);
+  run.set_unmeasured(config_.profile().off());
   for (const Inject& inject : config_.inject()) run.add_faults(InjectText(inject));
   ASSIGN_OR_RETURN(dropped_, record_->Dropped());
   for (const DroppedRow& row : dropped_) {

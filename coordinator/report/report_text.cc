@@ -35,7 +35,10 @@ std::string HeadText(const ReportRun& run) {
                    hosts.empty() ? "" : " on ", hosts, ", ", run.algorithm());
   if (run.compression() != "none") absl::StrAppend(&text, ", ", run.compression());
   if (run.period() > 1) absl::StrAppend(&text, ", period ", run.period());
-  if (run.steps() == 0) return Wrap(absl::StrCat(text, "; no steps are recorded"), kPageColumns, "", "  ") + "\n";
+  if (run.steps() == 0) {
+    absl::StrAppend(&text, "; no steps are recorded", run.unmeasured() ? ", since profile.off is set" : "");
+    return Wrap(text, kPageColumns, "", "  ") + "\n";
+  }
   absl::StrAppend(&text, "; steps ", CountText(static_cast<double>(run.first_step())), " to ",
                   CountText(static_cast<double>(run.last_step())), ", ", CountText(run.samples_per_s()), " samples/s");
   return Wrap(text, kPageColumns, "", "  ") + "\n";

@@ -4,7 +4,7 @@ import unittest
 
 import numpy
 
-from support import BIN, ROOT, Case, checkpoint, rows, run, same_checkpoint, tensors
+from support import BIN, ROOT, Case, checkpoint, rows, run, run_tests, same_checkpoint, tensors
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
@@ -71,4 +71,4 @@ class BetweenHosts(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

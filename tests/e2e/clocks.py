@@ -1,8 +1,7 @@
 """Ranks whose clocks are put wrong on purpose: how wrong is found within the bound that is reported, and no figure shows it."""
 import statistics
-import unittest
 
-from support import Case, rows, run
+from support import Case, rows, run, run_tests
 
 # Ahead by, and gaining (parts in a million). Rank 0's is the one that counts.
 SKEWS = {1: (0.007, 0), 2: (-170.0, 0), 3: (2.5, 200)}
@@ -47,4 +46,4 @@ class Clocks(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 import unittest
 
-from support import BIN, ROOT, Case, checkpoint, run, wait_for
+from support import BIN, ROOT, Case, checkpoint, run, run_tests, wait_for
 
 BASE, BINARIES, IMAGE, PROJECT = "lockstep-test-base", "lockstep-test-binaries", "lockstep", "lockstep-e2e"
 PAYLOAD = 1448 / 1514  # of an Ethernet frame's bytes, which tc counts
@@ -135,15 +135,20 @@ class Containers(Case):
         self.assertNotIn("id", found.split())
 
     def test_a_killed_worker_ends_the_run_and_the_same_command_goes_on(self):
-        long = "--set convergence.max_epochs=1000 --set checkpoint.every_steps=20"
+        timeout = 5
+        long = f"--set convergence.max_epochs=1000 --set checkpoint.every_steps=20 --set communication.timeout={timeout}"
         up = subprocess.Popen([*COMPOSE, "up", "--scale", "worker=4"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               env=self.environment(long))
         self.started.append(up)
         wait_for(lambda: self.step() > 40, "steps", timeout=240, every=0.5)
+        address = docker("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", self.container("worker", 2)).strip()
         docker("kill", self.container("worker", 2))
+        docker("wait", self.container("coordinator"), timeout=timeout + 5)
         said = up.communicate(timeout=60)[0]
         self.assertEqual(self.exit_code("coordinator"), 1)
-        self.assertRegex(said, r"rank \d|worker \d|lost")
+        self.assertRegex(said, rf"(?m)^.*{re.escape(address)}.*(lost|ended|died|killed).*$")
+        left = docker("ps", "-q", "--filter", f"name={PROJECT}_worker").split()
+        self.assertEqual(left, [], "workers that are left")
         self.assertIn("goes on with it", said)
         said = self.compose("up", "--scale", "worker=4", options="--set convergence.max_steps=200")
         self.assertEqual(self.exit_code("coordinator"), 0, said)
@@ -167,12 +172,12 @@ class Containers(Case):
                               env=self.environment("--set convergence.max_epochs=1000"))
         self.started.append(up)
         wait_for(lambda: self.step() > 20, "steps", timeout=240, every=0.5)
-        self.compose("stop")
-        up.communicate(timeout=60)
-        self.assertEqual(self.exit_code("coordinator"), 3)
+        self.compose("down")
+        said = up.communicate(timeout=60)[0]
+        self.assertRegex(said, r"exit code 3")
         self.assertTrue((checkpoint(self.run_folder()) / "MANIFEST.json").exists())
         self.assertIn("resumable", run("runs", env={"LOCKSTEP_RUNS": str(self.run_folder().parent)}).stdout)
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

@@ -1,9 +1,8 @@
 """Every decision is the coordinator's, has its reason in words, and follows from the journal alone."""
 import json
 import sqlite3
-import unittest
 
-from support import Case, checkpoint, rows, run
+from support import Case, checkpoint, rows, run, run_tests
 
 
 class Decisions(Case):
@@ -77,4 +76,4 @@ class Decisions(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

@@ -11,7 +11,7 @@ import subprocess
 import unittest
 
 from sshd_hosts import NAME, MachineHosts, on, why_not
-from support import BIN, LOCKSTEP, run, wait_for
+from support import BIN, LOCKSTEP, run, run_tests, wait_for
 
 FAKETIME = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
 CLOCK = "/etc/lockstep-test-clock"  # what the machines' clocks are ahead
@@ -107,9 +107,14 @@ class Doctor(MachineHosts):
         build = run("--version").stdout.split()[-1][:12]
         repository = self.folder / "repository"
         repository.mkdir()
-        subprocess.run(["dpkg-repack", "openmpi-bin"], cwd=repository, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(["dpkg-repack", "--deb-option=-Znone", "openmpi-bin", "libtorch1.13"], cwd=repository, check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
         (repository / "Packages").write_text(subprocess.run(["dpkg-scanpackages", "."], cwd=repository, check=True, stdout=subprocess.PIPE,
                                                             stderr=subprocess.DEVNULL, text=True).stdout)
+
+        def of_version(package, version):
+            return f"sed -i '/^Package: {package}$/,/^$/ s/^Version: .*/Version: {version}/' /var/lib/dpkg/status"
+
         fake = "#!/bin/sh\\necho mpirun \\(Open MPI\\) 9.9.9\\n"
         breaks = {
             (there, "BLAS"): f"update-alternatives --set libblas.so.3-{blas.split('/')[3]} {blas}",
@@ -122,11 +127,12 @@ class Doctor(MachineHosts):
             (there, "strays"): "cp /bin/sleep /tmp/lockstep-worker && (setsid /tmp/lockstep-worker 600 >/dev/null 2>&1 &)",
             (there, "clock"): f"echo +5s > {CLOCK}",
             ("", "lockstep"): f"sed -i 's/{build}/9{build[1:]}/' {BIN}/lockstep",
-            # A package of another version, and what it brings; the machine's own repository has the right one.
+            # Packages of other versions, and what they bring; the machine's own repository has the right ones. LibTorch has its version in
+            # its code, by pieces.
             ("", "MPI"): "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d; echo 'APT::Sandbox::User \"root\";' > /etc/apt/apt.conf.d/99test; "
                          f"echo 'deb [trusted=yes] file:{repository} ./' > /etc/apt/sources.list && apt-get update -qq && "
-                         f"sed -i '/^Package: openmpi-bin$/,/^$/ s/^Version: .*/Version: 0.1-1/' /var/lib/dpkg/status && "
-                         f"printf '{fake}' > /usr/bin/mpirun.openmpi",
+                         f"{of_version('openmpi-bin', '0.1-1')} && printf '{fake}' > /usr/bin/mpirun.openmpi",
+            ("", "LibTorch"): f"LC_ALL=C sed -i 's/1\\.13f/1.19f/g' /usr/lib/*/libtorch_cpu.so.1.13.* && {of_version('libtorch1.13', '1.19.0-1')}",
         }
         for command in breaks.values():
             machine.sh(command)
@@ -212,4 +218,4 @@ class Doctor(MachineHosts):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

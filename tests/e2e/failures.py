@@ -1,7 +1,6 @@
 """Runs that cannot go on: what they say, their exit codes, and what they leave."""
-import unittest
 
-from support import Case, rows, run, traces
+from support import Case, rows, run, run_tests, traces
 
 
 class Failures(Case):
@@ -27,4 +26,4 @@ class Failures(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

@@ -13,7 +13,7 @@ import sys
 import time
 import unittest
 
-from support import BIN, ROOT, Case, family, processes, run, start, status, step_now, traces, wait_for
+from support import BIN, ROOT, Case, family, processes, run, run_tests, start, status, step_now, traces, wait_for
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
@@ -192,4 +192,4 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=SEED)
     arguments, rest = parser.parse_known_args()
     MOMENTS, SEED = arguments.moments, arguments.seed
-    unittest.main(argv=[sys.argv[0], *rest], verbosity=2)
+    run_tests([sys.argv[0], *rest])

@@ -1,10 +1,11 @@
 """Two hosts with sshd, reached by a hostfile as a cluster's are. The hosts are a lab's; everything else is the real thing. As root."""
 import os
 import subprocess
+import time
 import unittest
 
-from sshd_hosts import MachineHosts, SshdHosts, on, why_not
-from support import BIN, LOCKSTEP, processes, run, step_now, traces, wait_for
+from sshd_hosts import NAME, MachineHosts, SshdHosts, on, why_not
+from support import BIN, LOCKSTEP, checkpoint, processes, run, run_tests, step_now, traces, wait_for
 
 
 @unittest.skipIf(why_not(), why_not())
@@ -27,6 +28,10 @@ class ByHostfile(SshdHosts):
         self.ours("run", config, "--hostfile", self.hostfile, "--ssh", self.ssh, "--out", self.folder / "there")
         self.expect_same_training(self.folder / "here", self.folder / "there")
         self.expect_nothing_left(self.before)
+
+    def test_without_tls_it_says_so(self):
+        said = self.ours("run", self.small(convergence__max_steps=5), "--hostfile", self.hostfile, "--ssh", self.ssh, "--out", self.folder / "bare", "--insecure").stdout
+        self.assertIn("\nWithout TLS the token travels in the clear", said)
 
     def test_a_dry_run_says_where_the_workers_would_be_and_starts_none(self):
         done = self.ours("run", self.small(), "--hostfile", self.hostfile, "--ssh", self.ssh, "--dry-run")
@@ -102,6 +107,27 @@ class TwoMachines(MachineHosts):
         self.expect_nothing_left(before, timeout=15)
         wait_for(lambda: not self.machines[2].sh("ls -A /dev/shm").split(), "no file of it there", timeout=15)
 
+    def test_a_cut_link_leaves_nothing_on_the_host_that_is_out_of_reach(self):
+        before, out = traces(), self.folder / "out"
+        words = ["run", self.small(convergence__max_epochs=100000, communication__timeout=5, checkpoint__every_steps=10), "--hosts", "10.77.0.1:1,10.77.0.2:1",
+                 "--ssh", self.ssh, "--out", out]
+        job = subprocess.Popen(on(1, LOCKSTEP, *words), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.started.append(job)
+        wait_for(lambda: (checkpoint(out) / "MANIFEST.json").exists(), "a checkpoint")
+        there = self.machines[2]
+        self.assertIn("lockstep-worker", there.sh("ps -eo comm"))
+        run("lab", "cut", "--name", NAME, 2)
+        since = time.monotonic()
+        self.assertEqual(job.wait(30), 1)
+        self.assertLess(time.monotonic() - since, 5 + 5)
+        self.assertRegex(job.stderr.read(), r"rank 1|10\.77\.0\.2")
+        # Nobody can come and clean there: what is there ends by itself.
+        wait_for(lambda: "lockstep-worker" not in there.sh("ps -eo comm"), "the worker there to end", timeout=15)
+        wait_for(lambda: not there.sh("ls -A /dev/shm").split(), "no file of it there", timeout=15)
+        self.expect_nothing_left(before, timeout=15)
+        run("lab", "mend", "--name", NAME, 2)
+        self.ours("run", "--resume", out, "--ssh", self.ssh, "--set", f"convergence.max_steps={step_now(out) + 20}")
+
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

@@ -3,7 +3,7 @@ import statistics
 import sys
 import unittest
 
-from support import BIN, ROOT, Case, rows, run
+from support import BIN, ROOT, Case, rows, run, run_tests
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
@@ -67,4 +67,4 @@ class Identity(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

@@ -11,8 +11,8 @@ import tempfile
 import time
 import unittest
 
-from support import (Case, checkpoint, digits, family, listening, processes, rows, run, same_checkpoint, start, traces,
-                     wait_for)
+from support import (Case, checkpoint, digits, family, listening, processes, rows, run, run_tests, same_checkpoint, start,
+                     traces, wait_for)
 
 MOMENTS = 9
 SEED = 20261123
@@ -108,4 +108,4 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=SEED)
     arguments, rest = parser.parse_known_args()
     MOMENTS, SEED = arguments.moments, arguments.seed
-    unittest.main(argv=[sys.argv[0], *rest], verbosity=2)
+    run_tests([sys.argv[0], *rest])

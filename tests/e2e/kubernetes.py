@@ -7,7 +7,7 @@ import unittest
 import jsonschema
 import yaml
 
-from support import ROOT
+from support import ROOT, run_tests
 
 MANIFEST = ROOT / "deploy" / "kubernetes" / "mpijob.yaml"
 
@@ -73,4 +73,4 @@ class Manifest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

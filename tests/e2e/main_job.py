@@ -5,7 +5,7 @@ import re
 import struct
 import unittest
 
-from support import EXAMPLES, MNIST, Case, checkpoint, digits, rows, run, start, tensors, wait_for
+from support import EXAMPLES, MNIST, Case, checkpoint, digits, rows, run, run_tests, start, tensors, wait_for
 
 
 class MainJob(Case):
@@ -180,4 +180,4 @@ def read_events(raw):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

@@ -1,8 +1,7 @@
 """A delay put into one part of the step shows there and nowhere else; communication goes on during backward."""
 import statistics
-import unittest
 
-from support import Case, checkpoint, rows, run
+from support import Case, checkpoint, rows, run, run_tests
 
 PARTS = ("data_wait", "forward", "backward", "comm_exposed", "optimizer", "other")
 DELAY = 0.05
@@ -50,4 +49,4 @@ class Parts(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

@@ -4,9 +4,8 @@ import os
 import resource
 import shutil
 import signal
-import unittest
 
-from support import Case, checkpoint, digits, rows, run, same_checkpoint, step_now, wait_for
+from support import Case, checkpoint, digits, rows, run, run_tests, same_checkpoint, step_now, wait_for
 
 
 # Room for MPI's files and for checkpoints of the models here, and none for a window.
@@ -162,4 +161,4 @@ class Resume(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import unittest
 
-from support import BIN, LOCKSTEP, Case, digits, family, listening, processes, rows, run, status, step_now, traces, wait_for
+from support import BIN, LOCKSTEP, Case, digits, family, listening, processes, rows, run, run_tests, status, step_now, traces, wait_for
 
 
 class Security(Case):
@@ -74,4 +74,4 @@ class Security(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

@@ -1,18 +1,25 @@
-"""Slurm on one node, as Debian has it: a job through sbatch, with its time running out in the middle, and with a step killed. As root."""
+"""Slurm as Debian has it, on this machine as its one node and on two hosts of a lab: jobs through sbatch, with their time running out in the
+middle, and with a worker or a step killed. As root."""
 import os
 import pathlib
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import unittest
 
-from support import BIN, ROOT, Case, checkpoint, rows, run, step_now, traces, wait_for
+from support import BIN, LOCKSTEP, ROOT, Case, checkpoint, rows, run, run_tests, step_now, traces, wait_for
+
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from lab import why_not as no_lab  # noqa: E402
 
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "srun")
 SCRIPT = ROOT / "deploy" / "slurm" / "lockstep.sbatch"
 PORT = 47100
+LAB = "slurm"
 
 
 def why_not():
@@ -24,12 +31,15 @@ def why_not():
 
 
 class Cluster:
-    """Of one node, with the files of its own folder."""
+    """Its nodes are this machine, or hosts of a lab that know each other by name; its files are in a folder of its own."""
 
-    def __init__(self, folder):
-        self.folder, self.started = folder, []
-        host = os.uname().nodename.split(".")[0]
-        for name in ("state", "spool"):
+    def __init__(self, folder, lab_hosts=0):
+        self.folder, self.started, self.lab_hosts = folder, [], lab_hosts
+        names = [f"host{number}" for number in range(1, lab_hosts + 1)] or [os.uname().nodename.split(".")[0]]
+        addresses = [f"10.77.0.{number}" for number in range(1, lab_hosts + 1)] or ["127.0.0.1"]
+        nodes = "\n".join(f"NodeName={name} NodeAddr={address} CPUs={os.cpu_count()} State=UNKNOWN" for name, address in zip(names, addresses))
+        (folder / "hosts").write_text("127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in zip(names, addresses)))
+        for name in ("state", *(f"spool.{name}" for name in names)):
             (folder / name).mkdir()
         key = folder / "munge.key"
         key.write_bytes(os.urandom(1024))
@@ -37,7 +47,7 @@ class Cluster:
         self.socket = folder / "munge.socket"
         (folder / "slurm.conf").write_text(f"""
 ClusterName=lockstep
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={names[0]}({addresses[0]})
 SlurmUser=root
 SlurmctldPort={PORT}
 SlurmdPort={PORT + 1}
@@ -45,11 +55,11 @@ AuthType=auth/munge
 AuthInfo=socket={self.socket},cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -59,7 +69,7 @@ MpiDefault=none
 ReturnToService=2
 KillWait=5
 JobRequeue=1
-NodeName={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} State=UNKNOWN
+{nodes}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """)
         self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{BIN}:{os.environ['PATH']}:/usr/sbin:/sbin",
@@ -69,15 +79,22 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
         self.start("munged", "--foreground", "--force", f"--key-file={self.folder}/munge.key", f"--socket={self.socket}", f"--pid-file={self.folder}/munged.pid",
                    f"--log-file={self.folder}/munged.log", f"--seed-file={self.folder}/munged.seed")
         wait_for(self.socket.exists, "munged")
-        self.start("slurmctld", "-D", "-i")
-        self.start("slurmd", "-D")
-        wait_for(lambda: self.call("sinfo", "-h", "-o", "%T", code=None).strip() == "idle", "the node to be idle", timeout=60)
+        self.start(*self.on(1, "slurmctld", "-D", "-i"))
+        for number in range(1, max(1, self.lab_hosts) + 1):
+            self.start(*self.on(number, "slurmd", "-D"))
+        wait_for(lambda: self.call("sinfo", "-h", "-o", "%D %T", code=None).strip() == f"{max(1, self.lab_hosts)} idle", "the nodes to be idle", timeout=60)
+
+    def on(self, number, *command):
+        if not self.lab_hosts:
+            return command
+        mount = f'mount --bind {self.folder}/hosts /etc/hosts && exec "$@"'
+        return [LOCKSTEP, "lab", "on", "--name", LAB, str(number), "unshare", "--mount", "sh", "-c", mount, "sh", *map(str, command)]
 
     def start(self, *command):
         self.started.append(subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
     def call(self, *command, code=0):
-        done = subprocess.run([str(word) for word in command], env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        done = subprocess.run([str(word) for word in self.on(1, *command)], env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, timeout=60, cwd=self.folder)
         if code is not None and done.returncode != code:
             raise AssertionError(f"{command}: exit code {done.returncode}\n{done.stdout}")
@@ -96,8 +113,8 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
                 process.kill()
                 process.wait()
 
-    def submit(self, *words, tasks=2):
-        said = self.call("sbatch", f"--ntasks-per-node={tasks}", "--nodes=1", "--cpus-per-task=1", f"--output={self.folder}/job-%j.out", SCRIPT, *words)
+    def submit(self, *words, nodes=1, tasks=2):
+        said = self.call("sbatch", f"--ntasks-per-node={tasks}", f"--nodes={nodes}", "--cpus-per-task=1", f"--output={self.folder}/job-%j.out", SCRIPT, *words)
         return int(re.search(r"Submitted batch job (\d+)", said)[1])
 
     def state(self, job):
@@ -177,5 +194,37 @@ class Jobs(Case):
         self.assertNotIn("back into the queue", said)
 
 
+@unittest.skipIf(why_not() or no_lab(), why_not() or no_lab())
+class TwoNodes(Case):
+    """Where the workers of the second one are a step of the job's."""
+
+    def setUp(self):
+        super().setUp()
+        run("lab", "down", "--name", LAB)
+        run("lab", "up", "--name", LAB, "--hosts", 2, "--rate", "1gbit")
+        self.addCleanup(run, "lab", "down", "--name", LAB)
+        self.cluster = Cluster(self.folder, lab_hosts=2)
+        self.addCleanup(self.cluster.down)
+        self.cluster.up()
+
+    def test_a_killed_step_ends_the_try_and_the_requeue_goes_on(self):
+        config = self.small(convergence__max_epochs=60, checkpoint__every_steps=50, communication__timeout=5)
+        run("run", config, "--workers", 2, "--out", self.folder / "here")
+        before = traces()
+        job = self.cluster.submit(config, nodes=2, tasks=1)
+        out = self.cluster.folder / "runs" / f"slurm-{job}"
+        wait_for(lambda: step_now(out) > 120, "steps", timeout=60)
+        self.assertEqual({row["host"] for row in rows(out, "select host from rank")}, {"host1", "host2"})
+        steps = re.findall(rf"^StepId={job}\.(\d+) ", self.cluster.call("scontrol", "--oneliner", "show", "step", job), re.M)
+        self.assertEqual(len(steps), 1, steps)
+        self.cluster.call("scancel", "--signal=KILL", f"{job}.{steps[0]}")
+        wait_for(lambda: "back into the queue" in self.cluster.output(job), "the requeue", timeout=5 + 5)
+        self.assertRegex(self.cluster.output(job), r"(?m)^.*host2.*$")
+        wait_for(lambda: self.cluster.state(job) == "COMPLETED", f"the job's end: {self.cluster.output(job)}", timeout=180, every=0.2)
+        self.expect_same_parameters(self.folder / "here", out)
+        self.expect_same_accuracy(self.folder / "here", out)
+        self.expect_nothing_left(before)
+
+
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

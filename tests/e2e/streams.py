@@ -3,9 +3,8 @@ import os
 import re
 import signal
 import sqlite3
-import unittest
 
-from support import Case, family, rows, run, start, status, step_now, wait_for
+from support import Case, family, rows, run, run_tests, start, status, step_now, wait_for
 
 
 def coordinator_of(job):
@@ -54,4 +53,4 @@ class Streams(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

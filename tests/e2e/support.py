@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -177,6 +178,17 @@ def listening(pid=None):
         except OSError:
             pass  # it has ended
     return {(address, inode) for address, inode in sockets if f"socket:[{inode}]" in ours}
+
+
+ALL_SKIPPED = 77  # as tests/e2e/CMakeLists.txt has it
+
+
+def run_tests(argv=None):
+    """Of the file that is being run; where all are skipped ctest is to say so."""
+    result = unittest.main(argv=argv, verbosity=2, exit=False).result
+    if not result.wasSuccessful():
+        sys.exit(1)
+    sys.exit(ALL_SKIPPED if len(result.skipped) == result.testsRun else 0)
 
 
 class Case(unittest.TestCase):

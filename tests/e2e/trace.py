@@ -7,10 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
-import unittest
 from decimal import Decimal
 
-from support import ROOT, Case, rows, run
+from support import ROOT, Case, rows, run, run_tests
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
@@ -269,4 +268,4 @@ class Checker(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

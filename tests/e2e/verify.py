@@ -2,9 +2,8 @@
 import json
 import shutil
 import sqlite3
-import unittest
 
-from support import Case, checkpoint, run
+from support import Case, checkpoint, run, run_tests
 
 
 def sql(database, statement):
@@ -130,4 +129,4 @@ class Verify(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import unittest
 
-from support import BIN, ROOT, Case, rows, run
+from support import BIN, ROOT, Case, rows, run, run_tests
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
@@ -60,4 +60,4 @@ class Witness(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

@@ -1,9 +1,8 @@
 """One worker with batch 128, two with 64, four with 32, three with uneven slices: the same training."""
-import unittest
 
 import numpy
 
-from support import Case, checkpoint, run, tensors
+from support import Case, checkpoint, run, run_tests, tensors
 
 
 class Worlds(Case):
@@ -23,4 +22,4 @@ class Worlds(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    run_tests()

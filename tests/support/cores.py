@@ -1,4 +1,5 @@
-"""Whether a machine's cores are equally fast at the moment: another's work beside a virtual machine slows down one of them, unseen by it."""
+"""Whether a machine's cores are equally fast at the moment, and its own: another's work beside a virtual machine slows down one of them,
+or takes it away for a while, unseen by it."""
 import os
 import struct
 import time
@@ -39,3 +40,21 @@ def unevenness(most=2):
         os.close(there)
         os.waitpid(child, 0)
     return max(pace) / min(pace)
+
+
+class Stolen:
+    """While it is entered: the share of the processors' time that others' machines had."""
+
+    def __enter__(self):
+        self._before = self._ticks()
+        return self
+
+    def __exit__(self, *_):
+        now = self._ticks()
+        self.share = (now[7] - self._before[7]) / max(1, sum(now) - sum(self._before))
+
+    @staticmethod
+    def _ticks():
+        """user, nice, system, idle, iowait, irq, softirq, steal"""
+        with open("/proc/stat") as stat:
+            return [int(word) for word in stat.readline().split()[1:9]]

@@ -2,7 +2,6 @@
 
 #include <torch/cuda.h>
 #include <torch/types.h>
-#include <torch/version.h>
 
 #include <cmath>
 #include <filesystem>
@@ -19,7 +18,7 @@
 #include "common/base/file.h"
 #include "common/base/status.h"
 #include "common/config/config.h"
-#include "worker/model/blas.h"
+#include "worker/model/libraries.h"
 #include "worker/model/model.h"
 #include "worker/model/objective.h"
 #include "worker/model/offline_run.h"
@@ -173,7 +172,7 @@ absl::Status PredictSplit(const OfflineOptions& options) {
 
 int Probe() {
   return Guarded([] {
-    Json json = {{"torch", TORCH_VERSION},
+    Json json = {{"torch", LoadedTorch()},
                  {"cuda", torch::cuda::is_available()},
                  {"cuda_devices", static_cast<int64_t>(torch::cuda::device_count())},
                  {"blas", LoadedBlas()}};

@@ -100,6 +100,8 @@ class FileTest : public testing::Test {
 TEST_F(FileTest, AnAtomicWriteReplacesTheFileAndLeavesNothingElse) {
   Write("a", "old");
   ASSERT_TRUE(WriteFileAtomically(files_, Path("a"), "new").ok());
+  EXPECT_EQ(WriteFileAtomically(files_, Path("absent/a"), "new").message(),
+            Path("absent/a") + ": No such file or directory");
   EXPECT_EQ(Content("a"), "new");
   EXPECT_THAT(*files_->List(folder_), ElementsAre("a"));
 }

@@ -74,7 +74,7 @@ TEST(ConfigResolveTest, AnInjectedRankMustBeThere) {
   RunConfig config = Defaults();
   config.add_inject()->set_rank(2);
   EXPECT_EQ(ResolveConfig(kMnist, 2, &config),
-            absl::InvalidArgumentError("inject[0].rank is 2, but the ranks go from 0 to 1; give one of them"));
+            absl::InvalidArgumentError("inject[0].rank is 2, but the ranks go from 0 to 1; give one of them, or none: inject=[]"));
   EXPECT_EQ(ResolveConfig(kMnist, 3, &config), absl::OkStatus());
 }
 

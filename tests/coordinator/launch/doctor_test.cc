@@ -40,7 +40,7 @@ class DoctorTest : public testing::Test {
   DoctorTest() {
     for (const char* name : {"a", "b", "c"}) all_.hosts.push_back({name, Healthy(name), 4, name[0] == 'a'});
     all_.needs.memory_bytes = 100 << 20;
-    all_.needs.checkpoint_bytes = 100 << 20;
+    all_.needs.checkpoints_bytes = 300 << 20;
     all_.needs.shared_bytes = 10 << 20;
     all_.network.networks = {"10.1.0.0/24"};
     all_.network.remote = true;

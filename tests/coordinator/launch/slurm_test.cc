@@ -33,6 +33,16 @@ TEST(SlurmTest, HostsWithTheirTasks) {
   EXPECT_EQ(hosts->at(1).slots, (HostSlots{"n2", 4}));
   EXPECT_EQ(hosts->at(2).slots, (HostSlots{"n3", 1}));
   EXPECT_EQ(hosts->at(2).cores, 8);
+  EXPECT_EQ(hosts->at(2).memory, 0);
+}
+
+TEST(SlurmTest, MemoryOfAHostOrOfItsCores) {
+  std::map<std::string, std::string> job = {
+      {"SLURM_JOB_NODELIST", "n[1-2]"}, {"SLURM_TASKS_PER_NODE", "4(x2)"}, {"SLURM_JOB_CPUS_PER_NODE", "8,4"}};
+  job["SLURM_MEM_PER_CPU"] = "100";
+  EXPECT_EQ(HostsOf(job, "n1\nn2\n")->at(1).memory, int64_t{400} << 20);
+  job["SLURM_MEM_PER_NODE"] = "2000";
+  EXPECT_EQ(HostsOf(job, "n1\nn2\n")->at(1).memory, int64_t{2000} << 20);
 }
 
 TEST(SlurmTest, OutsideOfSlurmItSaysSo) {

@@ -1,5 +1,6 @@
 #include "coordinator/report/report.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -20,12 +21,17 @@
 namespace lockstep {
 namespace {
 
+using testing::EndsWith;
+
 // A run on record: steps of 30 ms on `ranks` ranks, 5 of them standing still for communication; rank 1 is `late_ms`
 // late, and the others wait for it; every tenth step is sampled.
 class RecordedRun {
  public:
   RecordedRun(int ranks, int64_t steps, double late_ms, const std::string& domain = "")
       : ranks_(ranks), late_s_(1e-3 * late_ms) {
+    config_.set_threads(1);
+    config_.mutable_communication()->set_period(1);
+    config_.mutable_data()->set_prefetch(4);
     auto db = OpenRunDb(folder_ / "run.db", nullptr);
     EXPECT_TRUE(db.ok()) << db.status();
     Update started;
@@ -66,14 +72,11 @@ class RecordedRun {
     ASSERT_TRUE((*db)->Write(rows).ok());
   }
 
+  RunConfig* config() { return &config_; }
   Report Make(int64_t first = 1, int64_t last = 0) const {
     auto record = OpenRunRecord(folder_ / "run.db");
     EXPECT_TRUE(record.ok()) << record.status();
-    RunConfig config;
-    config.set_threads(1);
-    config.mutable_communication()->set_period(1);
-    config.mutable_data()->set_prefetch(4);
-    auto report = MakeReport(config, {"test", folder_.path(), "ended", first, last}, record->get());
+    auto report = MakeReport(config_, {"test", folder_.path(), "ended", first, last}, record->get());
     EXPECT_TRUE(report.ok()) << report.status();
     return report.ok() ? *report : Report();
   }
@@ -154,6 +157,7 @@ class RecordedRun {
   }
 
   const TempFolder folder_;
+  RunConfig config_;
   int ranks_, incarnation_ = 1;
   const double late_s_;
 };
@@ -217,7 +221,10 @@ TEST(ReportTest, LinksOfALibraryAreFittedToItsCollectives) {
 TEST(ReportTest, ARunWithoutStepsSaysSo) {
   const Report report = RecordedRun(2, 0, 0).Make();
   EXPECT_EQ(report.run().steps(), 0);
-  EXPECT_NE(ReportText(report).find("no steps are recorded"), std::string::npos);
+  EXPECT_THAT(ReportText(report), EndsWith("no steps are recorded\n"));
+  RecordedRun unmeasured(2, 0, 0);
+  unmeasured.config()->mutable_profile()->set_off(true);
+  EXPECT_THAT(ReportText(unmeasured.Make()), EndsWith("no steps are recorded, since profile.off is set\n"));
 }
 
 TEST(ReportTest, TextFitsAPageAndSaysWhatTheFiguresAre) {

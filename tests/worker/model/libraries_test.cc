@@ -1,8 +1,9 @@
-#include "worker/model/blas.h"
+#include "worker/model/libraries.h"
 
 #include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/version.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -17,7 +18,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-TEST(BlasTest, ALibraryIsKnownByItsPath) {
+TEST(LibrariesTest, LibTorchSaysItsVersion) { EXPECT_EQ(LoadedTorch(), TORCH_VERSION); }
+
+TEST(LibrariesTest, ABlasIsKnownByItsPath) {
   EXPECT_EQ(BlasOfPath("/usr/lib/x86_64-linux-gnu/openblas-pthread/libblas.so.3"), "openblas");
   EXPECT_EQ(BlasOfPath("/usr/lib/libopenblasp-r0.3.21.so"), "openblas");
   EXPECT_EQ(BlasOfPath("/usr/lib/x86_64-linux-gnu/blas/libblas.so.3.11.0"), "reference");
@@ -26,17 +29,17 @@ TEST(BlasTest, ALibraryIsKnownByItsPath) {
   EXPECT_EQ(BlasOfPath("/usr/lib/somewhere.so"), "unknown");
 }
 
-TEST(BlasTest, ThisProcessHasOneAndIsWarnedOnlyOfTheReference) {
+TEST(LibrariesTest, ThisProcessHasABlasAndIsWarnedOnlyOfTheReference) {
   EXPECT_NE(LoadedBlas(), "unknown");
   EXPECT_EQ(BlasWarning().has_value(), LoadedBlas() == "reference");
 }
 
 // Says what this process has; the test below runs it in a process with another library path.
-TEST(BlasTest, SaysWhatThisProcessHas) {
+TEST(LibrariesTest, SaysWhatBlasThisProcessHas) {
   std::cout << "BLAS: " << LoadedBlas() << "; " << BlasWarning().value_or("no warning") << std::endl;
 }
 
-TEST(BlasTest, TheReferenceBlasIsFoundInAProcessThatLoadsIt) {
+TEST(LibrariesTest, TheReferenceBlasIsFoundInAProcessThatLoadsIt) {
   Dl_info info;
   ASSERT_NE(dladdr(dlsym(RTLD_DEFAULT, "sgemm_"), &info), 0);
   // Its place makes it the reference BLAS; what it computes does not matter here.
@@ -45,7 +48,7 @@ TEST(BlasTest, TheReferenceBlasIsFoundInAProcessThatLoadsIt) {
   std::filesystem::copy_file(std::filesystem::canonical(info.dli_fname), library);
   const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
   const std::string command = absl::StrCat("LD_LIBRARY_PATH='", TestPath("blas"), "' '", self,
-                                           "' --gtest_filter=BlasTest.SaysWhatThisProcessHas");
+                                           "' --gtest_filter=LibrariesTest.SaysWhatBlasThisProcessHas");
   FILE* const child = popen(command.c_str(), "r");
   ASSERT_NE(child, nullptr);
   std::string said;

@@ -1,6 +1,7 @@
-#include "worker/model/blas.h"
+#include "worker/model/libraries.h"
 
 #include <ATen/Context.h>
+#include <ATen/Version.h>
 #include <dlfcn.h>
 
 #include <filesystem>
@@ -8,6 +9,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 
 namespace lockstep {
 namespace {
@@ -23,6 +26,14 @@ std::string LibraryOfSgemm() {
 }
 
 }  // namespace
+
+std::string LoadedTorch() {
+  const std::string settings = at::show_config();  // …, TORCH_VERSION=1.13.0, USE_CUDA=OFF, …
+  for (absl::string_view setting : absl::StrSplit(settings, absl::ByAnyChar(", \n"))) {
+    if (absl::ConsumePrefix(&setting, "TORCH_VERSION=")) return std::string(setting);
+  }
+  return "unknown";
+}
 
 std::string BlasOfPath(absl::string_view path) {
   // Debian puts each library's libblas.so.3 into a folder of its name: …/openblas-pthread/libblas.so.3.

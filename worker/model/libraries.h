@@ -7,6 +7,11 @@
 
 namespace lockstep {
 
+// The libraries that the dynamic linker has given this process.
+
+// Version of LibTorch, as that says itself: "1.13.0".
+std::string LoadedTorch();
+
 // The library that does the matrix products of this process: "openblas", "reference", "mkl", "blis", "atlas", one
 // that is part of LibTorch itself: "mkl" or "built-in"; else "unknown".
 std::string LoadedBlas();

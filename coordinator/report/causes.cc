@@ -1,0 +1,227 @@
+#include "coordinator/report/causes.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <functional>
+#include <map>
+#include <numeric>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/statistics.h"
+
+namespace lockstep {
+namespace {
+
+// How fast a run computes when nothing slows it down: as in this share of its bins, or faster.
+constexpr size_t kComputeBins = 100, kBlock = 5;
+constexpr double kFastShare = 0.2;
+constexpr size_t kEnoughOthers = 20;  // steps, to compare with
+
+// The largest and the one after it; of one value, that twice.
+std::array<double, 2> TopTwo(const std::vector<double>& values) {
+  std::array<double, 2> top = {values[0], -INFINITY};
+  for (size_t i = 1; i < values.size(); ++i) {
+    if (values[i] > top[0]) {
+      top = {values[i], top[0]};
+    } else {
+      top[1] = std::max(top[1], values[i]);
+    }
+  }
+  if (values.size() == 1) top[1] = top[0];
+  return top;
+}
+
+// Hosts on which ranks were, by rank.
+using HostsByRank = std::map<int, std::set<std::string>>;
+// Those of the ranks that `finding` names, each once.
+void AddHosts(const HostsByRank& hosts, Finding* finding) {
+  std::set<std::string> named;
+  for (const int rank : finding->ranks()) {
+    const auto of_rank = hosts.find(rank);
+    if (of_rank == hosts.end()) continue;
+    for (const std::string& host : of_rank->second) {
+      if (named.insert(host).second) finding->add_hosts(host);
+    }
+  }
+}
+
+// In which each of these is most late.
+std::set<int> PartsOf(const std::vector<LateRank>& group) {
+  std::set<int> parts;
+  for (const LateRank& rank : group) {
+    parts.insert(static_cast<int>(std::max_element(rank.by_part.begin(), rank.by_part.end()) - rank.by_part.begin()));
+  }
+  return parts;
+}
+
+// By launch: its ranks, as far as they are recorded.
+std::map<int, size_t> WorldsOf(const std::vector<StepTimes>& steps) {
+  std::map<int, size_t> worlds;
+  for (const StepTimes& step : steps) {
+    size_t& world = worlds[step.incarnation];
+    world = std::max(world, step.ranks.size());
+  }
+  return worlds;
+}
+
+// Of the steps of launches with as many ranks, in order: what the rank that computes fastest takes, since what slows
+// all of them down slows it down, too, and no late rank counts; the median of a block of steps for each, since a single
+// one may be slow for anything.
+using ByWorld = std::map<size_t, std::vector<double>>;
+ByWorld FastestComputing(const std::vector<StepTimes>& steps) {
+  const std::map<int, size_t> worlds = WorldsOf(steps);
+  ByWorld fastest;
+  for (const StepTimes& step : steps) {
+    double least = INFINITY;
+    for (const RankTimes& rank : step.ranks) least = std::min(least, rank.parts[kForward] + rank.parts[kBackward]);
+    if (!step.ranks.empty()) fastest[worlds.at(step.incarnation)].push_back(least / static_cast<double>(step.count));
+  }
+  for (auto& [world, values] : fastest) {
+    for (size_t begin = 0; begin < values.size(); begin += kBlock) {
+      const auto first = values.begin() + static_cast<std::ptrdiff_t>(begin);
+      const auto last = values.begin() + static_cast<std::ptrdiff_t>(std::min(values.size(), begin + kBlock));
+      std::fill(first, last, Median({first, last}));
+    }
+  }
+  return fastest;
+}
+
+}  // namespace
+
+double Cause::noticeable() const {
+  if (finding.cause() == kInputBound) return kNoticeableInput;
+  return finding.persistence() == kPersistent ? kNoticeableLate : kNoticeable;
+}
+
+double Cause::total() const { return std::accumulate(saving.begin(), saving.end(), 0.0); }
+
+void Cause::Add(const Cause& more) {
+  std::transform(saving.begin(), saving.end(), more.saving.begin(), saving.begin(), std::plus<>());
+}
+
+Cause TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelStep>* model) {
+  Cause cause;
+  const std::set<int> parts = PartsOf(group);
+  const bool input = parts == std::set<int>{kDataWait};
+  const bool in_update = group.front().in_update;
+  std::map<int, const LateRank*> late;
+  for (const LateRank& rank : group) late[rank.rank] = &rank;
+  HostsByRank hosts;  // where it was late
+  double steps = 0;
+  for (size_t s = 0; s < model->size(); ++s) {
+    ModelStep& step = (*model)[s];
+    const std::vector<RankTimes>& ranks = step.times->ranks;
+    const double before = step.longest();
+    std::vector<double>& ready = in_update ? step.update : step.ready;
+    std::vector<double> others;
+    for (size_t i = 0; i < ranks.size(); ++i) {
+      if (late.count(ranks[i].rank) == 0) others.push_back(ready[i]);
+    }
+    const double others_ready = Median(std::move(others));
+    bool here = false;
+    for (size_t i = 0; i < ranks.size(); ++i) {
+      const auto rank = late.find(ranks[i].rank);
+      const double late_s = rank == late.end() ? 0 : rank->second->late_s[s];
+      if (late_s <= 0) continue;
+      here = true;
+      if (ranks[i].host != nullptr) hosts[ranks[i].rank].insert(*ranks[i].host);
+      // No earlier than the others: without being late it has nothing to make up for.
+      ready[i] = std::max(ready[i] - late_s, std::min(ready[i], others_ready));
+      if (!in_update) step.work[i] = std::max(0.0, step.work[i] - late_s);
+      if (input) step.data_wait[i] = std::max(0.0, step.data_wait[i] - late_s);
+    }
+    steps += here ? 1 : 0;
+    cause.saving.push_back(before - step.longest());
+  }
+  cause.finding.set_cause(input ? kInputBound : kStragglerBound);
+  for (const auto& [rank, of_rank] : late) cause.finding.add_ranks(rank);
+  AddHosts(hosts, &cause.finding);
+  std::string kind;
+  for (const int part : parts) absl::StrAppend(&kind, kind.empty() ? "" : ", ", PartName(part));
+  cause.finding.set_kind(kind);
+  cause.finding.set_persistence(kPersistent);
+  cause.finding.set_steps_share(steps / static_cast<double>(model->size()));
+  return cause;
+}
+
+Cause TakeInput(std::vector<ModelStep>* model) {
+  Cause cause;
+  cause.finding.set_cause(kInputBound);
+  std::map<int, double> waited;
+  HostsByRank hosts;
+  for (ModelStep& step : *model) {
+    const double before = step.longest();
+    for (size_t i = 0; i < step.ready.size(); ++i) {
+      const RankTimes& rank = step.times->ranks[i];
+      waited[rank.rank] += step.data_wait[i];
+      if (rank.host != nullptr) hosts[rank.rank].insert(*rank.host);
+      step.work[i] -= step.data_wait[i];
+      step.ready[i] -= step.data_wait[i];
+      step.data_wait[i] = 0;
+    }
+    cause.saving.push_back(std::max(0.0, before - step.longest()));
+  }
+  double most = 0;
+  for (const auto& [rank, wait_s] : waited) most = std::max(most, wait_s);
+  std::vector<int> ranks;
+  for (const auto& [rank, wait_s] : waited) {
+    if (wait_s >= most / 2) ranks.push_back(rank);
+  }
+  if (2 * ranks.size() > waited.size()) return cause;
+  for (const int rank : ranks) cause.finding.add_ranks(rank);
+  AddHosts(hosts, &cause.finding);
+  return cause;
+}
+
+Cause RotatingStraggler(const std::vector<ModelStep>& model) {
+  Cause cause;
+  cause.finding.set_cause(kStragglerBound);
+  cause.finding.set_persistence(kRotating);
+  std::vector<double> late;
+  for (const ModelStep& step : model) {
+    std::vector<double> others = step.ready;
+    others.erase(std::max_element(others.begin(), others.end()));
+    if (!others.empty()) late.push_back(step.last_ready() - Median(std::move(others)));
+  }
+  const double typical = Median(std::move(late));
+  for (const ModelStep& step : model) {
+    const auto [last, before] = TopTwo(step.ready);
+    cause.saving.push_back(last - std::max(last - typical, before));
+  }
+  return cause;
+}
+
+Cause CommunicationOf(const std::vector<ModelStep>& model) {
+  Cause cause;
+  cause.finding.set_cause(kCommunicationBound);
+  for (const ModelStep& step : model) cause.saving.push_back(step.transfer);
+  return cause;
+}
+
+Cause SlowerComputing(const std::vector<ModelStep>& model, const std::vector<StepTimes>& steps,
+                      const std::vector<StepTimes>& others) {
+  Cause cause;
+  cause.finding.set_cause(kComputeBound);
+  cause.finding.set_kind("slower");
+  const std::map<int, size_t> worlds = WorldsOf(steps);
+  ByWorld own = FastestComputing(steps), apart = FastestComputing(others);
+  std::map<size_t, double> fast_s;
+  for (const auto& [world, values] : own) {
+    const bool compares = apart[world].size() >= kEnoughOthers;
+    std::vector<double> bins = BinMeans(compares ? apart[world] : values, kComputeBins);
+    fast_s[world] = Percentile(&bins, compares ? 0.5 : kFastShare);
+  }
+  std::map<size_t, size_t> place;
+  for (const ModelStep& step : model) {
+    const size_t world = worlds.at(step.times->incarnation);
+    const auto count = static_cast<double>(step.times->count);
+    cause.saving.push_back((own[world][place[world]++] - fast_s[world]) * count);
+  }
+  return cause;
+}
+
+}  // namespace lockstep

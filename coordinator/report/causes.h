@@ -1,0 +1,53 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "coordinator/report/late_ranks.h"
+#include "coordinator/report/step_model.h"
+#include "lockstep/report.pb.h"
+
+namespace lockstep {
+
+// What may hold steps up, one cause at a time, and what each step would be without it. Pure.
+
+// The words of Finding.
+constexpr char kComputeBound[] = "compute-bound", kCommunicationBound[] = "communication-bound";
+constexpr char kInputBound[] = "input-bound", kStragglerBound[] = "straggler-bound";
+constexpr char kPersistent[] = "persistent", kRotating[] = "rotating";
+
+// A cause is noticeable if it costs this share of a step; less, of late ranks, which have been told from chance, and of
+// waiting for data, which is seen as such.
+constexpr double kNoticeable = 0.1, kNoticeableLate = 0.08, kNoticeableInput = 0.05;
+
+struct Cause {
+  Finding finding;             // without what it saves
+  std::vector<double> saving;  // by step of the model
+  // Of causes that hide behind each other: those that have to go before it for that. Unset: it saves that by itself.
+  std::optional<int> place;
+
+  double noticeable() const;  // the share of a step
+  double total() const;       // that it saves, in seconds
+  // Adds what `more` saves, step by step.
+  void Add(const Cause& more);
+};
+
+// These ranks, late for the same meeting, brought to where the others are, in `model` too.
+Cause TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelStep>* model);
+
+// Waiting for data left out, in `model` too; of the ranks that wait, if they are half of all at most.
+Cause TakeInput(std::vector<ModelStep>* model);
+
+// Another rank each time: the last of a step brought forward by what a last one is late, typically, against the median
+// of the others; so that what is left is as uneven as ranks are without a fault.
+Cause RotatingStraggler(const std::vector<ModelStep>& model);
+
+// The transfer left out.
+Cause CommunicationOf(const std::vector<ModelStep>& model);
+
+// Computing that takes longer than in `others`, of the same run, or, if those are too few, than in the faster ones of
+// `steps`, on all ranks: a processor that is slowed down or shared shows as that alone. `model`: of `steps`.
+Cause SlowerComputing(const std::vector<ModelStep>& model, const std::vector<StepTimes>& steps,
+                      const std::vector<StepTimes>& others);
+
+}  // namespace lockstep
