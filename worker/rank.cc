@@ -20,6 +20,7 @@
 #include "absl/time/time.h"
 #include "common/base/build_info.h"
 #include "common/base/cores.h"
+#include "common/base/host_folder.h"
 #include "common/base/memory.h"
 #include "common/base/status.h"
 #include "common/config/config.h"
@@ -29,8 +30,8 @@
 #include "worker/comm/named_ranks.h"
 #include "worker/communication.h"
 #include "worker/coordinator_client/client.h"
-#include "worker/model/libraries.h"
 #include "worker/model/device.h"
+#include "worker/model/libraries.h"
 #include "worker/model/model.h"
 #include "worker/model/objective.h"
 #include "worker/train/communication_cache.h"
@@ -250,6 +251,7 @@ class Worker {
   }
 
   [[noreturn]] static void Exit(int code) {
+    if (code != 0) RemoveHostFolderWhenAllHaveLeft();
     std::fflush(nullptr);
     _exit(code);
   }

@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "common/base/cores.h"
+#include "common/base/host_folder.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
 #include "common/config/config.h"
@@ -154,6 +155,7 @@ MpirunOptions MpirunOf(const Launch& launch, const std::string& address, const s
   if (launch.cluster.has_value()) {
     Describe(*launch.cluster, launch.placement, &mpirun);
     mpirun.environment.emplace_back(kCredentialsVariable, HostCredentialsPath(launch.scratch));
+    mpirun.environment.emplace_back(kHostFolderVariable, launch.scratch);
   } else {
     mpirun.token = launch.token();
   }

@@ -84,7 +84,8 @@ absl::Status Core::MaybeEnd() {
   if (ended_ || !state_.stop()) return absl::OkStatus();
   const bool failed = state_.failed();
   const bool waited = failed && aborted_ && options_.clock->Monotonic() - *aborted_ >= kLeaveTimeout;
-  const bool all_gone = state_.present() == 0 && (failed || !uploading_);
+  // For who was missed already nobody waits again.
+  const bool all_gone = failed ? state_.OnlyMissingArePresent() : state_.present() == 0 && !uploading_;
   if (!all_gone && !waited) return absl::OkStatus();
   RunEnded ended;
   ended.set_exit_code(state_.ExitCode());

@@ -70,6 +70,16 @@ Decision RunState::DecideDue(int64_t step) const {
   return Make("checkpoint", rule, step, reason);
 }
 
+bool RunState::OnlyMissingArePresent() const {
+  return std::all_of(workers_.begin(), workers_.end(), [this](const auto& one) {
+    const auto& [rank, worker] = one;
+    const auto is_missing = [this](int place) {
+      return failure_ && std::count(failure_->about().begin(), failure_->about().end(), place) > 0;
+    };
+    return !worker.left.empty() || is_missing(rank);
+  });
+}
+
 // A rank says who is missing; where that one runs is known here.
 std::string RunState::WhereAre(const Failed& failed) const {
   std::string where;

@@ -89,7 +89,8 @@ class RunState {
   const MinibatchPlan& plan() const { return *plan_; }  // once started
   int64_t val_samples() const { return val_samples_; }
   const std::map<int, Worker>& workers() const { return workers_; }
-  int present() const { return present_; }  // workers that joined and have not left
+  int present() const { return present_; }  // workers that joined and have not left …
+  bool OnlyMissingArePresent() const;       // … all of which were named missing by the one that failed
   const std::vector<EvaluationResult>& evaluations() const { return evaluations_; }
   int64_t best_step() const { return best_step_; }  // -1: none
   double best_value() const { return best_value_; }

@@ -24,8 +24,8 @@ def commands(text):
         # Up to what ends a command, and but for what is another program's or in quotes.
         for command, rest in re.findall(r"(?:^|[ /])lockstep ([a-z]+)((?: [^|;&#]*)?)", line):
             words = re.sub(r"'[^']*'", "", rest).split()
-            if command == "lab" and words:
-                command = f"lab {words[0]}"
+            if command in ("bench", "dataset", "lab") and words:
+                command = f"{command} {words[0]}"
             yield line, command, [word.split("=")[0] for word in words if re.match(r"--[a-z]", word)]
 
 

@@ -111,7 +111,9 @@ class TwoMachines(MachineHosts):
         before, out = traces(), self.folder / "out"
         words = ["run", self.small(convergence__max_epochs=100000, communication__timeout=5, checkpoint__every_steps=10), "--hosts", "10.77.0.1:1,10.77.0.2:1",
                  "--ssh", self.ssh, "--out", out]
-        job = subprocess.Popen(on(1, LOCKSTEP, *words), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        # Which sees no process of the other machine.
+        alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", LOCKSTEP]
+        job = subprocess.Popen(on(1, *alone, *words), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.started.append(job)
         wait_for(lambda: (checkpoint(out) / "MANIFEST.json").exists(), "a checkpoint")
         there = self.machines[2]

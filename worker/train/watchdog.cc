@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
+#include "common/base/host_folder.h"
 
 namespace lockstep {
 namespace {
@@ -27,6 +28,7 @@ void OnSignal(int signal) {
 }
 
 [[noreturn]] void ExitNow() {
+  RemoveHostFolderWhenAllHaveLeft();
   std::fflush(nullptr);
   _exit(1);
 }

@@ -312,6 +312,20 @@ TEST(CoreTest, AbortTellsTheRanksToLeaveAtOnce) {
   EXPECT_EQ(run.core->ended().exit_code(), 1);
 }
 
+TEST(CoreTest, AFailedRunWaitsForThoseWhoAreThereAndNotForWhoIsMissing) {
+  CoreFixture run;
+  run.StartTraining();
+  WorkerMessage message = CoreFixture::From(0);
+  message.mutable_failed()->set_what("rank 1 does not answer");
+  message.mutable_failed()->add_about(1);
+  ASSERT_TRUE(run.Send(message).ok());
+  run.core->Tick();
+  EXPECT_FALSE(run.core->WaitUntilEnded(absl::ZeroDuration()));
+  run.Leave(0);
+  run.core->Tick();
+  EXPECT_TRUE(run.core->WaitUntilEnded(absl::ZeroDuration()));
+}
+
 TEST(CoreTest, NonFiniteLossSaysStepAndRank) {
   CoreFixture run;
   run.StartTraining();
