@@ -1,7 +1,9 @@
 """Who may talk to a run, and what a run shows of its secret."""
 import os
 import pathlib
+import resource
 import signal
+import socket
 import subprocess
 import unittest
 
@@ -53,14 +55,38 @@ class Security(Case):
         run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out,
             env={"http_proxy": dead, "https_proxy": dead, "HTTP_PROXY": dead, "no_proxy": "", "grpc_proxy": dead})
 
-    def test_by_hand_a_worker_without_the_token_or_with_another_is_refused(self):
-        self.live()
-        address = None
-        for pid, line in family(self.job.pid).items():
+    def test_ten_thousand_connections_at_once_have_no_effect_on_a_run(self):
+        coordinator = self.live()
+        host, port = self.address().split(":")
+        descriptors = pathlib.Path(f"/proc/{coordinator}/fd")
+        before = len(list(descriptors.iterdir()))
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        count = min(10000, hard - 200)
+        connections = [socket.create_connection((host, int(port)), timeout=30) for _ in range(count)]
+        for connection in connections:
+            connection.send(b"\x16")  # as TLS begins, and then nothing
+        at = step_now(self.out)
+        wait_for(lambda: step_now(self.out) > at + 20, "the run to go on")
+        for connection in connections:
+            connection.close()
+        wait_for(lambda: len(list(descriptors.iterdir())) <= before + 20, "the connections to be let go", timeout=30)
+        self.job.send_signal(signal.SIGINT)
+        self.assertEqual(self.job.wait(60), 3)
+        if count < 10000:
+            self.skipTest(f"done with {count} connections: this machine lets a process have no more files")
+
+    def address(self):
+        """Of the coordinator, as the workers have it."""
+        for _, line in family(self.job.pid).items():
             words = line.split()
             if "--coordinator" in words:
-                address = words[words.index("--coordinator") + 1]
-        self.assertTrue(address)
+                return words[words.index("--coordinator") + 1]
+        self.fail("no worker")
+
+    def test_by_hand_a_worker_without_the_token_or_with_another_is_refused(self):
+        self.live()
+        address = self.address()
         environment = dict(os.environ)
         for token in (None, "0" * 64):
             extra = {} if token is None else {"LOCKSTEP_TOKEN": token}
