@@ -149,6 +149,8 @@ void AskHosts(const Cluster& cluster, const Arguments& arguments, Examined* all)
   for (std::thread& thread : threads) thread.join();
   for (size_t i = 0; i < names.size(); ++i) {
     if (!reports[i].ok()) {
+      // At a run's start the host has just been made ready; that it lacks this program, or answers late, is no matter.
+      if (arguments.quick) continue;
       all->unreached.push_back({names[i], std::string(reports[i].status().message())});
       continue;
     }
@@ -160,6 +162,7 @@ void AskHosts(const Cluster& cluster, const Arguments& arguments, Examined* all)
     const int share = arguments.workers.has_value()
                           ? (*arguments.workers + static_cast<int>(names.size()) - 1) / static_cast<int>(names.size())
                           : std::max(1, reports[i]->physical / all->needs.threads);
+    all->slots_said = all->slots_said || slots > 0;
     all->hosts.push_back({names[i], *std::move(reports[i]), slots > 0 ? slots : share, cluster.here[i]});
   }
 }

@@ -15,6 +15,7 @@
 #include "common/base/status.h"
 #include "coordinator/cli/command.h"
 #include "coordinator/observe/text.h"
+#include "coordinator/supervise/mpirun.h"
 
 namespace lockstep {
 namespace {
@@ -60,7 +61,7 @@ absl::Status Up(const std::string& name, const UpArguments& arguments) {
             << LinkText(plan.link);
   for (const auto& [host, link] : plan.of_hosts) std::cout << "; of host " << host << " " << LinkText(link);
   std::cout << "\ntrain on it: lockstep run CONFIG --lab" << (name == kDefaultLab ? "" : absl::StrCat("=", name))
-            << std::endl;
+            << (CheckRoot(false).ok() ? "" : " --allow-root") << std::endl;
   return absl::OkStatus();
 }
 

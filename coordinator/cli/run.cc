@@ -11,8 +11,8 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "common/base/cores.h"
-#include "common/base/host_folder.h"
 #include "common/base/file.h"
+#include "common/base/host_folder.h"
 #include "common/base/status.h"
 #include "common/config/config.h"
 #include "common/config/inject.h"
@@ -262,9 +262,16 @@ absl::StatusOr<ClusterRequest> RequestOf(const RunArguments& arguments, const st
   if (!arguments.cluster.empty() || folder.empty()) return arguments.cluster;
   const absl::StatusOr<ClusterRequest> before = ReadClusterRequest(folder);
   if (absl::IsNotFound(before.status())) return ClusterRequest();
-  if (before.ok() && before->slurm && !InSlurm()) {
+  if (!before.ok()) return before;
+  if (before->slurm && !InSlurm()) {
     return absl::FailedPreconditionError(absl::StrCat(
         folder, ": was started as a job of Slurm's; submit it again, or say where to go on (--hosts localhost)"));
+  }
+  // A folder may be another's: no command of it is executed.
+  if (before->ssh != arguments.cluster.ssh) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(folder, ": its hosts were reached by --ssh ", ShellWord(before->ssh.empty() ? "ssh" : before->ssh),
+                     "; say that again to go on there, or give --hosts or --hostfile"));
   }
   return before;
 }

@@ -154,9 +154,10 @@ void PrintWhatToType(const PreparedRun& run, const std::string& folder, const st
                      const std::string& credentials_file, bool tls) {
   std::cout << folder << ": waiting at " << address << " for " << CountText(int64_t{run.config.workers()}, "worker")
             << "; start " << (run.config.workers() == 1 ? "it" : "them") << " with:\n  mpirun -np "
-            << run.config.workers() << (run.config.workers() > UsableCores() ? " --oversubscribe" : "") << " -x "
-            << kCredentialsVariable << "=" << ShellWord(credentials_file) << " lockstep-worker --coordinator "
-            << AddressForWorkers(address) << "\n";
+            << run.config.workers() << (run.config.workers() > UsableCores() ? " --oversubscribe" : "")
+            << " --bind-to none" << (geteuid() == 0 ? " --allow-run-as-root" : "") << " -x " << kCredentialsVariable
+            << "=" << ShellWord(credentials_file) << " lockstep-worker --coordinator " << AddressForWorkers(address)
+            << "\n";
   if (!IsLoopback(address)) {
     std::cout << "On other hosts put that file under the same path first, readable by you alone (scp -p).\n";
     if (!tls) std::cout << kWithoutTls << "\n";

@@ -31,13 +31,27 @@ absl::Status FindSlurm(Cluster* cluster) {
 }
 
 absl::StatusOr<std::vector<HostSlots>> HostsOf(const ClusterRequest& request) {
+  std::vector<HostSlots> named, listed;
   if (!request.hosts.empty()) {
     absl::StatusOr<std::vector<HostSlots>> hosts = ParseHosts(request.hosts);
-    if (hosts.ok()) return hosts;
-    return absl::InvalidArgumentError(absl::StrCat("--hosts: ", hosts.status().message()));
+    if (!hosts.ok()) return absl::InvalidArgumentError(absl::StrCat("--hosts: ", hosts.status().message()));
+    named = *std::move(hosts);
   }
+  if (request.hostfile.empty()) return named;
   ASSIGN_OR_RETURN(const std::string text, FileSystem::Real()->Read(request.hostfile, kMaxHostfile));
-  return ParseHostfile(request.hostfile, text);
+  ASSIGN_OR_RETURN(listed, ParseHostfile(request.hostfile, text));
+  if (named.empty()) return listed;
+  for (HostSlots& one : named) {  // these of the file's, with other slots where they are said
+    const auto found =
+        std::find_if(listed.begin(), listed.end(), [&](const HostSlots& host) { return host.host == one.host; });
+    if (found == listed.end()) {
+      return absl::InvalidArgumentError(absl::StrCat("--hosts: ", one.host, " is not in ", request.hostfile,
+                                                     "; name hosts that are, or leave one out"));
+    }
+    one.worker = found->worker;
+    if (one.slots == 0) one.slots = found->slots;
+  }
+  return named;
 }
 
 absl::StatusOr<Cluster> FindLab(const std::string& name) {
@@ -67,10 +81,10 @@ int Placement::workers() const {
 }
 
 absl::StatusOr<Cluster> FindCluster(const ClusterRequest& request) {
-  const int ways = !request.hosts.empty() + !request.hostfile.empty() + !request.lab.empty() + request.slurm;
+  const bool listed = !request.hosts.empty() || !request.hostfile.empty();
+  const int ways = listed + !request.lab.empty() + request.slurm;
   if (ways > 1) {
-    return absl::InvalidArgumentError(
-        "give one of --hosts, --hostfile, --lab and --slurm; each says where the workers go");
+    return absl::InvalidArgumentError("give --hosts or --hostfile, --lab, or --slurm; each says where the workers go");
   }
   if (!request.lab.empty() && request.ssh.empty()) return FindLab(request.lab);
   if (request.hosts.empty() && request.hostfile.empty() && !request.slurm) {

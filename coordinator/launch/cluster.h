@@ -12,7 +12,8 @@
 
 namespace lockstep {
 
-// Which hosts a run is to use, as people say it: one of them, or none for this machine alone.
+// Which hosts a run is to use, as people say it: one of them, or none for this machine alone. With a hostfile `hosts`
+// are those of it that are to be used.
 struct ClusterRequest {
   std::string hosts;     // a:4,b:4
   std::string hostfile;  // a path

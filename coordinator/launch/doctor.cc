@@ -73,7 +73,7 @@ class Examination {
   }
   // Of the processes that start others there: this shell, or what lets commands in from other hosts.
   static std::string StarterOf(const ExaminedHost& host) { return host.here ? "$$" : "$(pgrep -o -x sshd)"; }
-  // The command that reaches a host, with ssh's options but those that keep it from asking.
+  // The command that reaches a host, ssh or scp, with ssh's options but those that keep it from asking.
   std::string Reach(const std::string& program) const {
     std::string words = program;
     for (size_t i = 1; i < all_.agent.words.size(); ++i) {
@@ -84,7 +84,7 @@ class Examination {
       if (batch) {
         ++i;
       } else {
-        absl::StrAppend(&words, " ", word);
+        absl::StrAppend(&words, " ", program == "scp" && word == "-p" ? "-P" : word);  // the port
       }
     }
     return words;
@@ -103,7 +103,13 @@ class Examination {
     return workers;
   }
   // So many on this host: in all, where hosts get equal shares.
-  std::string FewerWorkers(int on_host) const {
+  std::string FewerWorkers(const std::string& name, int on_host) const {
+    if (all_.slots_said) {
+      std::vector<HostSlots> hosts;
+      for (const ExaminedHost& host : all_.hosts)
+        hosts.push_back({host.name, host.name == name ? on_host : host.workers});
+      return absl::StrCat("--hosts ", HostsText(hosts));
+    }
     return absl::StrCat("--workers ", on_host * static_cast<int>(all_.hosts.size()));
   }
   std::string PutThere(const std::string& host) const {
@@ -159,7 +165,7 @@ class Examination {
     const std::string mend =
         bound && threads <= report.online ? absl::StrCat("taskset -apc ", AllCores(report), " ", StarterOf(host))
         : fit > 0 && host.workers > fit
-            ? FewerWorkers(fit)
+            ? FewerWorkers(host.name, fit)
             : absl::StrCat("--set threads=", std::max(1, report.cores / std::max(1, host.workers)));
     Wrong(host.name, "cores", said, "they take turns, and each step waits for the last", mend);
   }
@@ -191,7 +197,7 @@ class Examination {
     const int64_t samples = needs.batch_bytes == 0 || left <= 0 ? 0 : left * needs.batch_size / needs.batch_bytes;
     Wrong(host.name, "memory", absl::StrCat(said, "; the workers need ", BytesText(need)),
           "the kernel ends a worker, or the host swaps",
-          fit > 0       ? FewerWorkers(static_cast<int>(fit))
+          fit > 0       ? FewerWorkers(host.name, static_cast<int>(fit))
           : samples > 0 ? absl::StrCat("--set data.batch_size=", samples)
                         : LeaveOut(host.name));
   }
@@ -215,8 +221,9 @@ class Examination {
     const int64_t need = all_.needs.checkpoints_bytes;
     const std::string said = absl::StrCat(BytesText(report.disk_free), " free, ",
                                           absl::StrFormat("%.1f ms", 1e3 * report.fsync_s), " to sync");
-    const std::string mend = report.roomier.empty() ? "--out DIR, in a folder on a larger or faster disk"
-                                                    : absl::StrCat("--out ", JoinPath(report.roomier, "lockstep-runs"));
+    const std::string mend = report.roomier.empty()
+                                 ? "--out DIR, in a folder on a larger or faster disk"
+                                 : absl::StrCat("--out ", ShellWord(JoinPath(report.roomier, "lockstep-runs")));
     if (report.fsync_s < 0) {
       Wrong(host.name, "disk", absl::StrCat(all_.needs.folder, " cannot be written to"), "no checkpoint can be taken",
             mend);

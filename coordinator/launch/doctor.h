@@ -44,6 +44,7 @@ struct RunNeeds {
 // Everything that is looked at.
 struct Examined {
   std::vector<ExaminedHost> hosts;
+  bool slots_said = false;  // how many workers each host gets is said host by host
   struct Unreached {
     std::string host, why;
   };

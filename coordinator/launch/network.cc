@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/file.h"
 #include "coordinator/supervise/process.h"
@@ -115,8 +116,9 @@ absl::StatusOr<Route> RouteTo(const std::string& host, const std::vector<LocalAd
     Route route;
     route.address = TextOf(to->ai_addr);
     route.from = *from;
-    route.here =
-        std::any_of(local.begin(), local.end(), [&](const LocalAddress& one) { return one.address == route.address; });
+    // Debian gives a machine's own name 127.0.1.1, which no interface has.
+    route.here = from->loopback || std::any_of(local.begin(), local.end(),
+                                               [&](const LocalAddress& one) { return one.address == route.address; });
     route.neighbour = IsIn(to->ai_addr, from->network);
     return route;
   }
@@ -126,7 +128,9 @@ absl::StatusOr<Route> RouteTo(const std::string& host, const std::vector<LocalAd
 ClusterNetwork NetworkOf(const std::vector<Route>& routes) {
   ClusterNetwork cluster;
   cluster.listen = kLoopback;
-  const auto add = [&](const std::string& network) {
+  const auto add = [&](std::string network) {
+    // Open MPI 4.1 takes the mask of /32 for that of /0, and with it every interface.
+    if (absl::EndsWith(network, "/32")) network.back() = '1';
     auto& all = cluster.networks;
     if (std::find(all.begin(), all.end(), network) == all.end()) all.push_back(network);
   };
@@ -135,8 +139,7 @@ ClusterNetwork NetworkOf(const std::vector<Route>& routes) {
     if (!cluster.remote) cluster.listen = route.from.address;
     cluster.remote = true;
     add(route.from.network);
-    const bool v6 = route.address.find(':') != std::string::npos;
-    if (!route.neighbour) add(absl::StrCat(route.address, v6 ? "/128" : "/32"));
+    if (!route.neighbour) add(absl::StrCat(route.address, "/32"));
   }
   return cluster;
 }

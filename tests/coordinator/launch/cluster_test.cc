@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/temp_folder.h"
+
 namespace lockstep {
 namespace {
 
@@ -84,9 +86,18 @@ TEST(PlaceWorkersTest, MoreWorkersThanSlotsAreRefused) {
 }
 
 TEST(FindClusterTest, OneWayAlone) {
-  EXPECT_THAT(FindCluster({"a:1", "hosts.txt", "", ""}).status().message(),
-              HasSubstr("give one of --hosts, --hostfile"));
+  EXPECT_THAT(FindCluster({"a:1", "", "lab", ""}).status().message(), HasSubstr("give --hosts or --hostfile, --lab,"));
   EXPECT_THAT(FindCluster({"a:0", "", "", ""}).status().message(), HasSubstr("--hosts: 'a:0'"));
+}
+
+TEST(FindClusterTest, HostsOfAHostfile) {
+  const TempFolder folder;
+  folder.Write("hosts", "127.0.0.1 slots=4 worker=/opt/w\n127.0.0.2 slots=2\n");
+  const auto some = FindCluster({"127.0.0.2,127.0.0.1:1", folder / "hosts", "", ""});
+  ASSERT_TRUE(some.ok()) << some.status();
+  EXPECT_THAT(some->hosts, ElementsAre(HostSlots{"127.0.0.2", 2}, HostSlots{"127.0.0.1", 1, "/opt/w"}));
+  EXPECT_THAT(FindCluster({"127.0.0.3", folder / "hosts", "", ""}).status().message(),
+              HasSubstr("127.0.0.3 is not in"));
 }
 
 TEST(FindClusterTest, OptionsOfSshComeBeforeOurs) {

@@ -69,6 +69,14 @@ class DoctorTest : public testing::Test {
   Examined all_;
 };
 
+TEST_F(DoctorTest, WhereSlotsAreSaidFewerWorkersAreSlots) {
+  all_.slots_said = true;
+  all_.hosts[1].report.cores = all_.hosts[1].report.online = 2;
+  const std::vector<Check> wrong = Complaints();
+  ASSERT_EQ(wrong.size(), 1u);
+  EXPECT_EQ(wrong[0].mend, "--hosts a:4,b:2,c:4");
+}
+
 TEST_F(DoctorTest, HealthyHostsGetNoComplaintAndEveryCheckIsShown) {
   EXPECT_THAT(Complaints(), IsEmpty());
   std::set<std::string> what;

@@ -26,7 +26,20 @@ TEST(NetworkOfTest, HostsInOneNetworkUseThatOneAlone) {
 
 TEST(NetworkOfTest, AHostBehindARouterIsNamedByItsAddress) {
   const ClusterNetwork network = NetworkOf({{"10.1.0.1", kRack, false, true}, {"172.16.5.4", kOffice, false, false}});
-  EXPECT_THAT(network.networks, ElementsAre("10.1.0.0/24", "192.168.0.0/16", "172.16.5.4/32"));
+  EXPECT_THAT(network.networks, ElementsAre("10.1.0.0/24", "192.168.0.0/16", "172.16.5.4/31"));
+}
+
+TEST(NetworkOfTest, NoNetworkIsOfASingleAddressWhichOpenMpiTakesForAll) {
+  const LocalAddress alone = {"eth0", "10.9.0.7", "10.9.0.7/32", false};
+  EXPECT_THAT(NetworkOf({{"10.9.0.8", alone, false, false}}).networks, ElementsAre("10.9.0.7/31", "10.9.0.8/31"));
+}
+
+TEST(RouteToTest, ALoopbackAddressThatNoInterfaceHasIsHere) {
+  const auto local = LocalAddresses();
+  ASSERT_TRUE(local.ok()) << local.status();
+  const auto route = RouteTo("127.0.1.1", *local);
+  ASSERT_TRUE(route.ok()) << route.status();
+  EXPECT_TRUE(route->here);
 }
 
 TEST(NetworkOfTest, ThisMachineAloneNeedsNoNetwork) {
