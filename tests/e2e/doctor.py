@@ -98,6 +98,25 @@ class Doctor(MachineHosts):
             self.mend(check, words)
         self.assertEqual(self.doctor(words, config, env), [])
 
+    def of_version(self, package, version):
+        """What gives a machine that version of a package, and a repository that has the right one."""
+        repository = self.folder / "repository"
+        repository.mkdir()
+        subprocess.run(["dpkg-repack", "--deb-option=-Znone", package], cwd=repository, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        (repository / "Packages").write_text(subprocess.run(["dpkg-scanpackages", "."], cwd=repository, check=True, stdout=subprocess.PIPE,
+                                                            stderr=subprocess.DEVNULL, text=True).stdout)
+        return ("rm -rf /etc/apt/sources.list /etc/apt/sources.list.d; echo 'APT::Sandbox::User \"root\";' > /etc/apt/apt.conf.d/99test; "
+                f"echo 'deb [trusted=yes] file:{repository} ./' > /etc/apt/sources.list && apt-get update -qq && "
+                f"sed -i '/^Package: {package}$/,/^$/ s/^Version: .*/Version: {version}/' /var/lib/dpkg/status")
+
+    def test_another_libtorch(self):
+        self.machines[2].sh(f"{self.of_version('libtorch1.13', '1.19.0-1')} && "
+                            "LC_ALL=C sed -i 's/1\\.13f/1.19f/g' /usr/lib/*/libtorch_cpu.so.1.13.*")  # it is in its code, by pieces
+        words = self.words()
+        (wrong,) = self.doctor(words)
+        self.assertIn("1.19.0 (1.19.0-1)", wrong["said"])
+        self.found_and_mended([("", "LibTorch")], words)
+
     def test_every_thing_on_a_host_is_found_and_mended(self):
         machine = self.machines[2]
         there, words = host(2), self.words(**{"--hosts": f"{host(1)}:1,{host(2)}:2,{host(3)}:1"})
@@ -105,16 +124,6 @@ class Doctor(MachineHosts):
 
         blas = glob.glob("/usr/lib/*/blas/libblas.so.3")[0]
         build = run("--version").stdout.split()[-1][:12]
-        repository = self.folder / "repository"
-        repository.mkdir()
-        subprocess.run(["dpkg-repack", "--deb-option=-Znone", "openmpi-bin", "libtorch1.13"], cwd=repository, check=True, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL)
-        (repository / "Packages").write_text(subprocess.run(["dpkg-scanpackages", "."], cwd=repository, check=True, stdout=subprocess.PIPE,
-                                                            stderr=subprocess.DEVNULL, text=True).stdout)
-
-        def of_version(package, version):
-            return f"sed -i '/^Package: {package}$/,/^$/ s/^Version: .*/Version: {version}/' /var/lib/dpkg/status"
-
         fake = "#!/bin/sh\\necho mpirun \\(Open MPI\\) 9.9.9\\n"
         breaks = {
             (there, "BLAS"): f"update-alternatives --set libblas.so.3-{blas.split('/')[3]} {blas}",
@@ -127,12 +136,7 @@ class Doctor(MachineHosts):
             (there, "strays"): "cp /bin/sleep /tmp/lockstep-worker && (setsid /tmp/lockstep-worker 600 >/dev/null 2>&1 &)",
             (there, "clock"): f"echo +5s > {CLOCK}",
             ("", "lockstep"): f"sed -i 's/{build}/9{build[1:]}/' {BIN}/lockstep",
-            # Packages of other versions, and what they bring; the machine's own repository has the right ones. LibTorch has its version in
-            # its code, by pieces.
-            ("", "MPI"): "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d; echo 'APT::Sandbox::User \"root\";' > /etc/apt/apt.conf.d/99test; "
-                         f"echo 'deb [trusted=yes] file:{repository} ./' > /etc/apt/sources.list && apt-get update -qq && "
-                         f"{of_version('openmpi-bin', '0.1-1')} && printf '{fake}' > /usr/bin/mpirun.openmpi",
-            ("", "LibTorch"): f"LC_ALL=C sed -i 's/1\\.13f/1.19f/g' /usr/lib/*/libtorch_cpu.so.1.13.* && {of_version('libtorch1.13', '1.19.0-1')}",
+            ("", "MPI"): f"{self.of_version('openmpi-bin', '0.1-1')} && printf '{fake}' > /usr/bin/mpirun.openmpi",
         }
         for command in breaks.values():
             machine.sh(command)
