@@ -2,7 +2,9 @@
 # Installs what is missing, builds, runs every test but the long ones (ctest -L nightly). Arguments go to ctest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-deploy/install_packages.sh run build test
+sections=(run build test)
+case " $* " in *' -L nightly '*) sections+=(nightly) ;; esac
+deploy/install_packages.sh "${sections[@]}"
 deploy/install_npm.sh build/npm
 deploy/build.sh release -DLOCKSTEP_TESTS=ON
 [[ $* == *-L* ]] || set -- -LE nightly "$@"
