@@ -49,13 +49,42 @@ void AddHosts(const HostsByRank& hosts, Finding* finding) {
   }
 }
 
-// In which each of these is most late.
-std::set<int> PartsOf(const std::vector<LateRank>& group) {
-  std::set<int> parts;
-  for (const LateRank& rank : group) {
-    parts.insert(static_cast<int>(std::max_element(rank.by_part.begin(), rank.by_part.end()) - rank.by_part.begin()));
+// What a rank is late for in one of a step's meetings, by rank and step.
+using LateFor = std::map<int, const std::vector<double>*>;
+
+// Takes from `ready` by what these ranks are late, and gives that rank by rank: no earlier than the others, since
+// without being late they have nothing to make up for.
+void Hasten(const std::vector<RankTimes>& ranks, const LateFor& late, size_t step, std::vector<double>* ready) {
+  std::vector<double> others;
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    if (late.count(ranks[i].rank) == 0) others.push_back((*ready)[i]);
   }
-  return parts;
+  const double others_ready = Median(std::move(others));
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    const auto one = late.find(ranks[i].rank);
+    if (one == late.end() || (*one->second)[step] <= 0) continue;
+    double& own = (*ready)[i];
+    own = std::max(own - (*one->second)[step], std::min(own, others_ready));
+  }
+}
+
+// Another rank each time: the last of a step brought forward by what a last one is late, typically, against the median
+// of the others.
+std::vector<double> WithoutTheLast(const std::vector<ModelStep>& model, std::vector<double> ModelStep::*ready) {
+  std::vector<double> late, saving;
+  for (const ModelStep& step : model) {
+    std::vector<double> others = step.*ready;
+    const auto last = std::max_element(others.begin(), others.end());
+    const double last_ready = *last;
+    others.erase(last);
+    if (!others.empty()) late.push_back(last_ready - Median(std::move(others)));
+  }
+  const double typical = Median(std::move(late));
+  for (const ModelStep& step : model) {
+    const auto [last, before] = TopTwo(step.*ready);
+    saving.push_back(last - std::max(last - typical, before));
+  }
+  return saving;
 }
 
 // By launch: its ranks, as far as they are recorded.
@@ -105,33 +134,31 @@ void Cause::Add(const Cause& more) {
 
 Cause TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelStep>* model) {
   Cause cause;
-  const std::set<int> parts = PartsOf(group);
+  std::set<int> parts;
+  LateFor late, late_in_update;
+  for (const LateRank& rank : group) {
+    parts.insert(rank.part());
+    late[rank.rank] = &rank.late_s;
+    late_in_update[rank.rank] = &rank.update_late_s;
+  }
   const bool input = parts == std::set<int>{kDataWait};
-  const bool in_update = group.front().in_update;
-  std::map<int, const LateRank*> late;
-  for (const LateRank& rank : group) late[rank.rank] = &rank;
   HostsByRank hosts;  // where it was late
   double steps = 0;
   for (size_t s = 0; s < model->size(); ++s) {
     ModelStep& step = (*model)[s];
     const std::vector<RankTimes>& ranks = step.times->ranks;
     const double before = step.longest();
-    std::vector<double>& ready = in_update ? step.update : step.ready;
-    std::vector<double> others;
-    for (size_t i = 0; i < ranks.size(); ++i) {
-      if (late.count(ranks[i].rank) == 0) others.push_back(ready[i]);
-    }
-    const double others_ready = Median(std::move(others));
+    Hasten(ranks, late, s, &step.ready);
+    Hasten(ranks, late_in_update, s, &step.update);
     bool here = false;
     for (size_t i = 0; i < ranks.size(); ++i) {
       const auto rank = late.find(ranks[i].rank);
-      const double late_s = rank == late.end() ? 0 : rank->second->late_s[s];
-      if (late_s <= 0) continue;
+      if (rank == late.end()) continue;
+      const double late_s = (*rank->second)[s];
+      if (late_s <= 0 && (*late_in_update.at(ranks[i].rank))[s] <= 0) continue;
       here = true;
       if (ranks[i].host != nullptr) hosts[ranks[i].rank].insert(*ranks[i].host);
-      // No earlier than the others: without being late it has nothing to make up for.
-      ready[i] = std::max(ready[i] - late_s, std::min(ready[i], others_ready));
-      if (!in_update) step.work[i] = std::max(0.0, step.work[i] - late_s);
+      step.work[i] = std::max(0.0, step.work[i] - late_s);
       if (input) step.data_wait[i] = std::max(0.0, step.data_wait[i] - late_s);
     }
     steps += here ? 1 : 0;
@@ -181,17 +208,9 @@ Cause RotatingStraggler(const std::vector<ModelStep>& model) {
   Cause cause;
   cause.finding.set_cause(kStragglerBound);
   cause.finding.set_persistence(kRotating);
-  std::vector<double> late;
-  for (const ModelStep& step : model) {
-    std::vector<double> others = step.ready;
-    others.erase(std::max_element(others.begin(), others.end()));
-    if (!others.empty()) late.push_back(step.last_ready() - Median(std::move(others)));
-  }
-  const double typical = Median(std::move(late));
-  for (const ModelStep& step : model) {
-    const auto [last, before] = TopTwo(step.ready);
-    cause.saving.push_back(last - std::max(last - typical, before));
-  }
+  cause.saving = WithoutTheLast(model, &ModelStep::ready);
+  const std::vector<double> of_updates = WithoutTheLast(model, &ModelStep::update);
+  std::transform(cause.saving.begin(), cause.saving.end(), of_updates.begin(), cause.saving.begin(), std::plus<>());
   return cause;
 }
 

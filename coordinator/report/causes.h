@@ -32,7 +32,7 @@ struct Cause {
   void Add(const Cause& more);
 };
 
-// These ranks, late for the same meeting, brought to where the others are, in `model` too.
+// These late ranks brought to where the others are, in `model` too.
 Cause TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelStep>* model);
 
 // Waiting for data left out, in `model` too; of the ranks that wait, if they are half of all at most.

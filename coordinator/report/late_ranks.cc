@@ -256,28 +256,43 @@ std::vector<ModelStep> UpdatesOf(std::vector<ModelStep> model) {
   return model;
 }
 
-double TotalOf(const LateRank& rank) { return std::accumulate(rank.late_s.begin(), rank.late_s.end(), 0.0); }
+double Sum(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
+
+// Of what one is late and the other, too.
+double Shared(const std::vector<double>& one, const std::vector<double>& other) {
+  double shared = 0;
+  for (size_t s = 0; s < one.size(); ++s) shared += std::min(one[s], other[s]);
+  return shared;
+}
 
 }  // namespace
 
+double LateRank::total() const { return Sum(late_s) + Sum(update_late_s); }
+
+Part LateRank::part() const {
+  if (Sum(update_late_s) > Sum(late_s)) return kOptimizer;
+  return static_cast<Part>(std::max_element(by_part.begin(), by_part.end()) - by_part.begin());
+}
+
 bool AreLateTogether(const LateRank& later, const LateRank& other) {
-  if (later.in_update != other.in_update) return false;
-  double shared = 0;
-  for (size_t s = 0; s < later.late_s.size(); ++s) shared += std::min(later.late_s[s], other.late_s[s]);
-  return shared >= kTogether * TotalOf(later);
+  const double shared = Shared(later.late_s, other.late_s) + Shared(later.update_late_s, other.update_late_s);
+  return shared >= kTogether * later.total();
 }
 
 std::vector<LateRank> FindLateRanks(const std::vector<ModelStep>& model) {
-  std::vector<LateRank> ranks = Lateness(model).Ranks();
+  std::map<int, LateRank> by_rank;
+  for (LateRank& rank : Lateness(model).Ranks()) by_rank[rank.rank] = std::move(rank);
   const std::vector<ModelStep> updates = UpdatesOf(model);
-  for (LateRank& rank : Lateness(updates).Ranks()) {
-    rank.in_update = true;
-    ranks.push_back(std::move(rank));
+  for (LateRank& rank : Lateness(updates).Ranks()) by_rank[rank.rank].update_late_s = std::move(rank.late_s);
+  std::vector<LateRank> ranks;
+  for (auto& [number, rank] : by_rank) {
+    rank.rank = number;
+    rank.late_s.resize(model.size(), 0);
+    rank.update_late_s.resize(model.size(), 0);
+    if (rank.total() > 0) ranks.push_back(std::move(rank));
   }
-  const auto never = [](const LateRank& rank) { return TotalOf(rank) <= 0; };
-  ranks.erase(std::remove_if(ranks.begin(), ranks.end(), never), ranks.end());
   std::stable_sort(ranks.begin(), ranks.end(),
-                   [](const LateRank& a, const LateRank& b) { return TotalOf(a) > TotalOf(b); });
+                   [](const LateRank& a, const LateRank& b) { return a.total() > b.total(); });
   return ranks;
 }
 

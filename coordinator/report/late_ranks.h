@@ -17,17 +17,21 @@ namespace lockstep {
 // other steps and it has more of them than ranks have: it takes 16 of them where others have none.
 struct LateRank {
   int rank = 0;
-  bool in_update = false;      // a shared one
-  std::vector<double> late_s;  // by step of the model: typical of the steps around it; 0: not late there
-  Parts by_part = {};          // sums over those steps: its own less the mean of those not late
+  // By step of the model: typical of the steps around it; 0: not late there.
+  std::vector<double> late_s;
+  std::vector<double> update_late_s;  // … in the update, where that is shared
+  Parts by_part = {};                 // but for that: sums over the steps, its own less the mean of those not late
+
+  double total() const;  // seconds
+  // In which it is most late.
+  Part part() const;
 };
 
 // The latest first. A rank without a row in a step is taken not to be late in it: the last is always recorded. Of fewer
 // than 6 steps: none.
 std::vector<LateRank> FindLateRanks(const std::vector<ModelStep>& model);
 
-// Whether the two are late for the same meeting in about the same steps, so that removing the later one alone may save
-// nothing.
+// Whether the two are late in about the same steps, so that removing the later one alone may save nothing.
 bool AreLateTogether(const LateRank& later, const LateRank& other);
 
 }  // namespace lockstep

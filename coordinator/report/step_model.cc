@@ -139,6 +139,7 @@ std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps) {
 
 std::vector<double> WaitsOf(const std::vector<StepTimes>& steps, size_t i) {
   std::vector<double> waits(steps[i].ranks.size(), 0);
+  if (waits.empty()) return waits;
   AddWaits(InAll(WorkPartsOf(steps, i)), &waits);
   AddWaits(SharedUpdatesOf(steps[i]), &waits);
   return waits;

@@ -280,34 +280,44 @@ TEST(AnatomyTest, OfCausesThatHideBehindEachOtherTheFirstSavesByItselfAndTheNext
   EXPECT_GT(anatomy.verdict.confidence(), 0.9);
 }
 
-// As of `shared`: the update begins when all have come, and all are let go when the last part of it is done. The rank
-// whose part takes long is as early to come as another is late.
+// Steps as of `shared`, on one clock: the update begins when all have come, and all are let go when the last part of it
+// is done. `fault` changes what a rank does.
+std::vector<StepTimes> StepsOfSharedUpdates(int ranks, const Fault& fault, double transfer_s = 0.001) {
+  StableRandom random(7);
+  std::vector<StepTimes> steps;
+  double now = 1000;
+  for (int64_t number = 1; number <= 300; ++number) {
+    StepTimes& step = steps.emplace_back();
+    step.step = number;
+    step.incarnation = 1;
+    double came = 0, update = 0;
+    for (int rank = 0; rank < ranks; ++rank) {
+      RankTimes& times = step.ranks.emplace_back();
+      times.rank = rank;
+      times.start = now;
+      times.shares_update = true;
+      times.parts[kForward] = 0.010 * (1 + 0.01 * random.Normal());
+      times.parts[kBackward] = 0.020 * (1 + 0.01 * random.Normal());
+      times.parts[kOptimizer] = 0.004 * (1 + 0.01 * random.Normal());
+      fault(number, &times);
+      came = std::max(came, times.came());
+      update = std::max(update, times.parts[kOptimizer]);
+    }
+    now = came + update + transfer_s;
+    for (RankTimes& times : step.ranks) times.parts[kCommExposed] = now - times.let_go();
+  }
+  return steps;
+}
+
+// The rank whose part takes long is as early to come as another is late.
 TEST(AnatomyTest, TheOthersWaitForAPartOfASharedUpdate) {
   for (const bool on_one_clock : {true, false}) {
-    StableRandom random(7);
-    std::vector<StepTimes> steps;
-    double now = 1000;
-    for (int64_t number = 1; number <= 300; ++number) {
-      StepTimes& step = steps.emplace_back();
-      step.step = number;
-      step.incarnation = 1;
-      double came = 0, update = 0;
-      for (int rank = 0; rank < 3; ++rank) {
-        RankTimes& times = step.ranks.emplace_back();
-        times.rank = rank;
-        times.start = now;
-        times.shares_update = true;
-        times.parts[kForward] = 0.010 * (1 + 0.03 * random.Normal());
-        times.parts[kBackward] = (rank == 1 ? 0.016 : 0.020) * (1 + 0.03 * random.Normal());
-        times.parts[kOptimizer] = rank == 1 ? 0.012 : 0.002;
-        came = std::max(came, times.came());
-        update = std::max(update, times.parts[kOptimizer]);
-      }
-      now = came + update + 0.001;
-      for (RankTimes& times : step.ranks) {
-        times.parts[kCommExposed] = now - times.let_go();
-        if (!on_one_clock) times.start = 0;
-      }
+    std::vector<StepTimes> steps = StepsOfSharedUpdates(3, [](int64_t, RankTimes* times) {
+      Late(1, kBackward, -4)(0, times);
+      Late(1, kOptimizer, 10)(0, times);
+    });
+    for (StepTimes& step : steps) {
+      for (RankTimes& times : step.ranks) times.start = on_one_clock ? times.start : 0;
     }
     const Anatomy anatomy = Analyze(steps);
     EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
@@ -320,6 +330,29 @@ TEST(AnatomyTest, TheOthersWaitForAPartOfASharedUpdate) {
     ASSERT_EQ(anatomy.lateness.size(), 3u);
     EXPECT_NEAR(anatomy.lateness[1].late_s, 0.006, 0.0005);
   }
+}
+
+// A processor that is slow is slow in everything: each meeting alone would be too little to be named.
+TEST(AnatomyTest, ARankThatIsLateInBothMeetingsIsOneCause) {
+  const Fault slow = [](int64_t, RankTimes* times) {
+    Late(1, kForward, 2)(0, times);
+    Late(1, kOptimizer, 2)(0, times);
+  };
+  const std::vector<StepTimes> slower = StepsOfSharedUpdates(4, slow);
+  const double gained = MeanStep(slower) - MeanStep(StepsOfSharedUpdates(4, [](int64_t, RankTimes*) {}));
+  const Anatomy anatomy = Analyze(slower);
+  ASSERT_EQ(anatomy.causes.size(), 1u);
+  EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1));
+  EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.1 * gained);
+}
+
+TEST(AnatomyTest, AnotherRankThatIsLateInEachSharedUpdateIsARotatingStraggler) {
+  const Anatomy anatomy = Analyze(StepsOfSharedUpdates(4, [](int64_t step, RankTimes* times) {
+    if (static_cast<int>(Mix({7, static_cast<uint64_t>(step)}) % 4) == times->rank) Late(-1, kOptimizer, 20)(0, times);
+  }));
+  EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
+  EXPECT_EQ(anatomy.verdict.persistence(), "rotating");
+  EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), 0.020, 0.001);
 }
 
 TEST(AnatomyTest, SlowInputThatHidesALateRankComesFirst) {
