@@ -29,7 +29,8 @@ if sys.argv[1] == "receive":
         piece = len(stream.recv(1 << 20))
         if since is None and time.monotonic() > start + 0.3 * float(sys.argv[2]):
             since, got = time.monotonic(), -waiting(stream)  # the burst is through, and TCP has found its rate
-        got += piece
+        else:
+            got += piece
     got += waiting(stream)
     print(got / (time.monotonic() - since))
 else:
