@@ -5,13 +5,17 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
 
 namespace lockstep {
 namespace {
 
 // $0 is the folder. Processes whose environment cannot be read are others' or gone.
 constexpr char kScript[] = R"sh(
-for second in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+for look in $(seq 30); do
   [ -d "$0" ] || exit 0
   grep -qsF "$0" /proc/[0-9]*/environ || { rm -rf "$0"; exit 0; }
   sleep 2
@@ -23,6 +27,8 @@ done
 void RemoveHostFolderWhenAllHaveLeft() {
   const char* const folder = std::getenv(kHostFolderVariable);
   if (folder == nullptr || *folder != '/') return;
+  const absl::string_view name = absl::string_view(folder).substr(absl::string_view(folder).rfind('/') + 1);
+  if (!absl::StartsWith(name, kHostFolderName)) return;
   posix_spawnattr_t attributes;
   posix_spawn_file_actions_t files;
   posix_spawnattr_init(&attributes);

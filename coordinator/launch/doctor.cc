@@ -106,8 +106,9 @@ class Examination {
   std::string FewerWorkers(const std::string& name, int on_host) const {
     if (all_.slots_said) {
       std::vector<HostSlots> hosts;
-      for (const ExaminedHost& host : all_.hosts)
+      for (const ExaminedHost& host : all_.hosts) {
         hosts.push_back({host.name, host.name == name ? on_host : host.workers});
+      }
       return absl::StrCat("--hosts ", HostsText(hosts));
     }
     return absl::StrCat("--workers ", on_host * static_cast<int>(all_.hosts.size()));

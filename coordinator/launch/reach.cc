@@ -13,6 +13,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "common/base/file.h"
+#include "common/base/host_folder.h"
 #include "common/base/status.h"
 #include "coordinator/supervise/process.h"
 #include "coordinator/supervise/token.h"
@@ -23,7 +24,6 @@ namespace {
 constexpr size_t kAtOnce = 32;
 constexpr int kSshFailed = 255;
 constexpr char kFolder[] = "/dev/shm";
-constexpr char kName[] = "lockstep-run-";
 
 // For a POSIX shell, between single quotes.
 std::string Quoted(absl::string_view text) {
@@ -76,7 +76,7 @@ std::string WorkerOf(const std::string& host, const HostNeeds& needs) {
 
 std::string PrepareScript(const std::string& host, const HostNeeds& needs) {
   return absl::StrReplaceAll(kPrepare, {{"@FOLDER@", kFolder},
-                                        {"@NAME@", kName},
+                                        {"@NAME@", kHostFolderName},
                                         {"@SCRATCH@", Quoted(needs.scratch)},
                                         {"@CREDENTIALS@", needs.credentials},
                                         {"@WORKER@", Quoted(WorkerOf(host, needs))}});
@@ -185,7 +185,7 @@ std::string HostCredentialsPath(const std::string& scratch) { return JoinPath(sc
 
 absl::StatusOr<std::string> HostScratchPath() {
   ASSIGN_OR_RETURN(const std::string random, MakeToken());
-  return absl::StrCat(kFolder, "/", kName, random.substr(0, 16));
+  return absl::StrCat(kFolder, "/", kHostFolderName, random.substr(0, 16));
 }
 
 }  // namespace lockstep

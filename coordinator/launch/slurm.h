@@ -25,8 +25,8 @@ bool InSlurm();
 absl::StatusOr<std::vector<int>> ParseCounts(absl::string_view text);
 
 // Of SLURM_JOB_NODELIST, SLURM_TASKS_PER_NODE, SLURM_JOB_CPUS_PER_NODE, and SLURM_MEM_PER_NODE or _CPU where the job
-// asked for so much. `variable` gives their values, empty where
-// they are not set; `expand` makes "node[1-3]" one name a line. FailedPrecondition: this is no job of Slurm's.
+// asked for so much. `variable` gives their values, empty where they are not set; `expand` makes "node[1-3]" one name a
+// line. FailedPrecondition: this is no job of Slurm's.
 absl::StatusOr<std::vector<SlurmHost>> SlurmHosts(
     const std::function<std::string(const char*)>& variable,
     const std::function<absl::StatusOr<std::string>(const std::string&)>& expand);

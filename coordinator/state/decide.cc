@@ -1,4 +1,6 @@
 // What follows from the state: RunState::Decide and the words of its reasons.
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "coordinator/state/convergence.h"
@@ -71,13 +73,11 @@ Decision RunState::DecideDue(int64_t step) const {
 }
 
 bool RunState::OnlyMissingArePresent() const {
-  return std::all_of(workers_.begin(), workers_.end(), [this](const auto& one) {
-    const auto& [rank, worker] = one;
-    const auto is_missing = [this](int place) {
-      return failure_ && std::count(failure_->about().begin(), failure_->about().end(), place) > 0;
-    };
-    return !worker.left.empty() || is_missing(rank);
-  });
+  for (const auto& [rank, worker] : workers_) {
+    if (!worker.left.empty()) continue;
+    if (!failure_ || std::count(failure_->about().begin(), failure_->about().end(), rank) == 0) return false;
+  }
+  return true;
 }
 
 // A rank says who is missing; where that one runs is known here.

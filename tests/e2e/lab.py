@@ -229,7 +229,11 @@ class Doctor(Case):
 
     def test_links_alike_get_no_complaint_and_a_slow_one_is_named(self):
         self.complaints(code=0)
-        shown = run("doctor", f"--lab={NAME}", "--workers", 3, "--out", self.folder, code=None).stdout
+        done = run("doctor", f"--lab={NAME}", "--workers", 3, "--out", self.folder, code=None)
+        shown = done.stdout
+        wrong = [line for line in shown.splitlines() if line.startswith("WRONG")]
+        self.assertEqual([line for line in wrong if " processor " not in line], [])
+        self.assertEqual(done.returncode, 1 if wrong else 0)
         self.assertEqual(len([line for line in shown.splitlines() if " link " in line]), 3, shown)
         lab("rate", "20mbit", 3)
         wrong = self.complaints(code=1)

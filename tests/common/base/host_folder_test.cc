@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "absl/time/clock.h"
+#include "common/base/file.h"
 #include "tests/support/temp_folder.h"
 
 namespace lockstep {
@@ -16,7 +17,7 @@ namespace {
 
 bool IsGone(const std::string& folder, absl::Duration within) {
   const absl::Time until = absl::Now() + within;
-  while (std::filesystem::exists(folder) && absl::Now() < until) absl::SleepFor(absl::Milliseconds(20));
+  while (std::filesystem::exists(folder) && absl::Now() < until) absl::SleepFor(absl::Milliseconds(20));  // polls
   return !std::filesystem::exists(folder);
 }
 
@@ -37,7 +38,12 @@ TEST(HostFolderTest, IsRemovedOnceAllHaveLeft) {
   std::filesystem::create_directories(folder + "/deep");
   const pid_t other = Sleeper(folder);
   ASSERT_GT(other, 0);
-  absl::SleepFor(absl::Milliseconds(200));  // until it has its environment
+  const std::string environment = "/proc/" + std::to_string(other) + "/environ";
+  const absl::Time until = absl::Now() + absl::Seconds(10);
+  while (FileSystem::Real()->Read(environment).value_or("").find(folder) == std::string::npos) {
+    ASSERT_LT(absl::Now(), until);
+    absl::SleepFor(absl::Milliseconds(5));  // between two looks, until the deadline
+  }
   setenv(kHostFolderVariable, folder.c_str(), 1);
   RemoveHostFolderWhenAllHaveLeft();
   unsetenv(kHostFolderVariable);
@@ -45,6 +51,16 @@ TEST(HostFolderTest, IsRemovedOnceAllHaveLeft) {
   kill(other, SIGKILL);
   waitpid(other, nullptr, 0);
   EXPECT_TRUE(IsGone(folder, absl::Seconds(20)));
+}
+
+TEST(HostFolderTest, AFolderOfAnotherNameIsNobodysToRemove) {
+  const TempFolder temp;
+  const std::string folder = temp / "thesis";
+  std::filesystem::create_directories(folder);
+  setenv(kHostFolderVariable, folder.c_str(), 1);
+  RemoveHostFolderWhenAllHaveLeft();
+  unsetenv(kHostFolderVariable);
+  EXPECT_FALSE(IsGone(folder, absl::Seconds(1)));
 }
 
 }  // namespace
