@@ -1,5 +1,5 @@
 // lockstep-worker: one rank of a run, started by mpirun; or, without MPI and a coordinator, what needs a network:
-// --probe, --describe, --evaluate, --predict; or a rank of a measurement: --bench.
+// --probe, --describe, --needs, --evaluate, --predict; or a rank of a measurement: --bench.
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <string>
@@ -18,7 +18,7 @@ constexpr int kUsage = 2;
 
 struct Flags {
   std::string coordinator;
-  bool probe = false, describe = false, evaluate = false, predict = false;
+  bool probe = false, describe = false, needs = false, evaluate = false, predict = false;
   OfflineOptions offline;
   BenchFlags bench;
 };
@@ -30,6 +30,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
       ->type_name("HOST:PORT");
   modes->add_flag("--probe", flags->probe, "Say what LibTorch finds here, as JSON");
   modes->add_flag("--describe", flags->describe, "Size of the model of a config on standard input, as JSON");
+  modes->add_flag("--needs", flags->needs, "What a worker of a config on standard input needs of memory, as JSON");
   modes->add_flag("--evaluate", flags->evaluate, "Metrics of a checkpoint");
   modes->add_flag("--predict", flags->predict, "Predictions of a checkpoint");
   modes->add_option("--bench", flags->bench.what, "Measure, as one rank of mpirun: allreduce")->type_name("WHAT");
@@ -49,6 +50,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
 int RunOffline(const Flags& flags) {
   if (flags.probe) return Probe();
   if (flags.describe) return Describe(std::cin);
+  if (flags.needs) return Needs(std::cin);
   if (flags.offline.checkpoint.empty() || flags.offline.config.empty()) {
     std::cerr << "lockstep-worker: --evaluate and --predict need --checkpoint DIR and --config F\n";
     return kUsage;

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -67,9 +68,13 @@ HostReport ReportOfThisHost(const std::string& folder, int64_t checkpoints_bytes
   return report;
 }
 
-// lockstep lies beside lockstep-worker.
+// Where a host has lockstep and lockstep-worker, if not where they are here.
+std::string FolderOn(const HostSlots& host) {
+  return host.worker.empty() ? "" : std::filesystem::path(host.worker).parent_path().string();
+}
+
 std::string ProgramOn(const HostSlots& host) {
-  return host.worker.empty() ? OwnProgram() : (std::filesystem::path(host.worker).parent_path() / "lockstep").string();
+  return host.worker.empty() ? OwnProgram() : JoinPath(FolderOn(host), "lockstep");
 }
 
 // The report that a host gives of itself.
@@ -84,6 +89,7 @@ absl::StatusOr<HostReport> AskHost(const HostSlots& host, const Agent& agent, bo
     if (absl::StartsWith(line, "{")) return ParseHostReport(line);
     last = std::string(line);
   }
+  absl::StripTrailingAsciiWhitespace(&last);  // ssh ends its own lines as terminals do
   return absl::UnavailableError(last.empty() ? absl::StrCat("ended with exit code ", said.exit_code) : last);
 }
 
@@ -97,14 +103,16 @@ int64_t CheckpointsAtOnce(const RunConfig& config) {
 // Of its model and data; a quick look leaves them out.
 absl::Status AddSizes(const Arguments& arguments, RunNeeds* needs) {
   ASSIGN_OR_RETURN(const PreparedRun run, PrepareRun(arguments.config, arguments.set, {arguments.workers}));
-  ASSIGN_OR_RETURN(const std::string described, AskWorker({"--describe"}, ConfigToYaml(run.config)));
-  const Json model = Json::parse(described, nullptr, false);
-  if (!model.is_object() || !model.contains("parameters")) return absl::InternalError("lockstep-worker --describe");
-  const auto parameters = static_cast<int64_t>(model["parameters"].get<double>());
+  ASSIGN_OR_RETURN(const std::string answer, AskWorker({"--needs"}, ConfigToYaml(run.config)));
+  const Json worker = Json::parse(answer, nullptr, false);
+  if (!worker.is_object()) return absl::InternalError(absl::StrCat("lockstep-worker --needs: not understood: ", answer));
+  const int64_t parameters = worker.value("parameters", int64_t{0});
   needs->threads = run.config.threads();
-  needs->memory_bytes = kInMemory * parameters;
+  needs->memory_bytes = kInMemory * parameters + worker.value("process_bytes", int64_t{0});
   needs->batch_size = static_cast<int>(run.config.data().global_batch_size() / run.config.workers());
-  needs->batch_bytes = needs->batch_size * run.sample_bytes;
+  needs->batch_bytes = worker.value("activation_bytes", int64_t{0}) + worker.value("input_bytes", int64_t{0});
+  needs->address_bytes = worker.value("address_bytes", int64_t{0}) + needs->memory_bytes + needs->batch_bytes;
+  needs->file_bytes = kInCheckpoint * parameters;
   needs->checkpoints_bytes = CheckpointsAtOnce(run.config) * kInCheckpoint * parameters;
   needs->shared_bytes = kShared * parameters;
   return absl::OkStatus();
@@ -151,7 +159,8 @@ void AskHosts(const Cluster& cluster, const Arguments& arguments, Examined* all)
     if (!reports[i].ok()) {
       // At a run's start the host has just been made ready; that it lacks this program, or answers late, is no matter.
       if (arguments.quick) continue;
-      all->unreached.push_back({names[i], std::string(reports[i].status().message())});
+      all->unreached.push_back(
+          {names[i], std::string(reports[i].status().message()), FolderOn(cluster.hosts[i])});
       continue;
     }
     if (!cluster.memory.empty() && cluster.memory[i] > 0) {
@@ -163,7 +172,8 @@ void AskHosts(const Cluster& cluster, const Arguments& arguments, Examined* all)
                           ? (*arguments.workers + static_cast<int>(names.size()) - 1) / static_cast<int>(names.size())
                           : std::max(1, reports[i]->physical / all->needs.threads);
     all->slots_said = all->slots_said || slots > 0;
-    all->hosts.push_back({names[i], *std::move(reports[i]), slots > 0 ? slots : share, cluster.here[i]});
+    all->hosts.push_back({names[i], *std::move(reports[i]), slots > 0 ? slots : share, cluster.here[i],
+                          FolderOn(cluster.hosts[i])});
   }
 }
 
@@ -224,7 +234,11 @@ absl::StatusOr<std::vector<Check>> Diagnose(const Arguments& arguments) {
   ASSIGN_OR_RETURN(all.needs, NeedsOf(arguments));
   Cluster cluster = ThisMachine();
   if (!arguments.cluster.empty()) {
-    ASSIGN_OR_RETURN(cluster, FindCluster(arguments.cluster));
+    std::vector<UnknownHost> unknown;
+    ASSIGN_OR_RETURN(cluster, FindCluster(arguments.cluster, &unknown));
+    for (const UnknownHost& one : unknown) {
+      all.unreached.push_back({one.host.host, std::string(one.why.message()), FolderOn(one.host), false});
+    }
   }
   all.network = cluster.network;
   all.agent = cluster.agent;

@@ -32,7 +32,7 @@ void AddTlsFlags(CLI::App* command, TlsFlags* flags) {
 void AddClusterFlags(CLI::App* command, ClusterRequest* request) {
   command
       ->add_option("--hosts", request->hosts,
-                   "Run on these hosts, over ssh: a:4,b:4 (workers on each); with --hostfile, on these of it")
+                   "Run on these hosts, over ssh: a:4,b:4 (workers on each); of a --hostfile, --lab or --slurm, these")
       ->type_name("H:N,…");
   command->add_option("--hostfile", request->hostfile, "The same from a file, a host a line: a slots=4")
       ->type_name("F");

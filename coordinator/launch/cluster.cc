@@ -30,42 +30,74 @@ absl::Status FindSlurm(Cluster* cluster) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<HostSlots>> HostsOf(const ClusterRequest& request) {
-  std::vector<HostSlots> named, listed;
-  if (!request.hosts.empty()) {
-    absl::StatusOr<std::vector<HostSlots>> hosts = ParseHosts(request.hosts);
-    if (!hosts.ok()) return absl::InvalidArgumentError(absl::StrCat("--hosts: ", hosts.status().message()));
-    named = *std::move(hosts);
-  }
-  if (request.hostfile.empty()) return named;
-  ASSIGN_OR_RETURN(const std::string text, FileSystem::Real()->Read(request.hostfile, kMaxHostfile));
-  ASSIGN_OR_RETURN(listed, ParseHostfile(request.hostfile, text));
-  if (named.empty()) return listed;
-  for (HostSlots& one : named) {  // these of the file's, with other slots where they are said
-    const auto found =
-        std::find_if(listed.begin(), listed.end(), [&](const HostSlots& host) { return host.host == one.host; });
-    if (found == listed.end()) {
-      return absl::InvalidArgumentError(absl::StrCat("--hosts: ", one.host, " is not in ", request.hostfile,
-                                                     "; name hosts that are, or leave one out"));
-    }
-    one.worker = found->worker;
-    if (one.slots == 0) one.slots = found->slots;
-  }
+absl::StatusOr<std::vector<HostSlots>> NamedHosts(const std::string& hosts) {
+  if (hosts.empty()) return std::vector<HostSlots>();
+  absl::StatusOr<std::vector<HostSlots>> named = ParseHosts(hosts);
+  if (!named.ok()) return absl::InvalidArgumentError(absl::StrCat("--hosts: ", named.status().message()));
   return named;
 }
 
-absl::StatusOr<Cluster> FindLab(const std::string& name) {
+// Leaves the `named` of the cluster's hosts, in that order and with other slots where they are said; none named: all.
+// `where`: what names the cluster's.
+absl::Status Choose(const std::vector<HostSlots>& named, const std::string& where, Cluster* cluster) {
+  if (named.empty()) return absl::OkStatus();
+  const Cluster all = *cluster;
+  cluster->hosts.clear();
+  cluster->cores.clear();
+  cluster->memory.clear();
+  for (HostSlots one : named) {
+    const auto found =
+        std::find_if(all.hosts.begin(), all.hosts.end(), [&](const HostSlots& host) { return host.host == one.host; });
+    if (found == all.hosts.end()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--hosts: ", one.host, " is not in ", where, "; name hosts that are, or leave one out"));
+    }
+    const auto place = static_cast<size_t>(found - all.hosts.begin());
+    one.worker = found->worker;
+    if (one.slots == 0) one.slots = found->slots;
+    cluster->hosts.push_back(std::move(one));
+    if (!all.cores.empty()) cluster->cores.push_back(all.cores[place]);
+    if (!all.memory.empty()) cluster->memory.push_back(all.memory[place]);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FindListed(const ClusterRequest& request, const std::vector<HostSlots>& named, Cluster* cluster) {
+  if (request.hostfile.empty()) {
+    cluster->hosts = named;
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const std::string text, FileSystem::Real()->Read(request.hostfile, kMaxHostfile));
+  ASSIGN_OR_RETURN(cluster->hosts, ParseHostfile(request.hostfile, text));
+  return Choose(named, request.hostfile, cluster);
+}
+
+absl::StatusOr<Cluster> FindLab(const std::string& name, const std::vector<HostSlots>& named) {
   ASSIGN_OR_RETURN(const Lab lab, Lab::Named(name));
   RETURN_IF_ERROR(lab.CheckHost(0));
   ASSIGN_OR_RETURN(const std::vector<int> numbers, lab.Hosts());
   Cluster cluster;
   for (const int number : numbers) cluster.hosts.push_back({Lab::AddressOf(number), 0});
+  RETURN_IF_ERROR(Choose(named, absl::StrCat("the lab '", name, "'"), &cluster));
   cluster.here.assign(cluster.hosts.size(), false);
   cluster.addresses = cluster.Names();
   cluster.network = Lab::Network();
   cluster.agent.words = lab.AgentWords();
   cluster.prefix = lab.CommandOn(numbers.front(), {});
   return cluster;
+}
+
+// The hosts in these places.
+void LeaveOut(const std::vector<size_t>& places, Cluster* cluster) {
+  const auto from = [&](auto* values) {
+    if (values->empty()) return;
+    for (auto place = places.rbegin(); place != places.rend(); ++place) {
+      values->erase(values->begin() + static_cast<std::ptrdiff_t>(*place));
+    }
+  };
+  from(&cluster->hosts);
+  from(&cluster->cores);
+  from(&cluster->memory);
 }
 
 }  // namespace
@@ -80,25 +112,26 @@ int Placement::workers() const {
   return std::accumulate(hosts.begin(), hosts.end(), 0, [](int sum, const HostSlots& one) { return sum + one.slots; });
 }
 
-absl::StatusOr<Cluster> FindCluster(const ClusterRequest& request) {
-  const bool listed = !request.hosts.empty() || !request.hostfile.empty();
-  const int ways = listed + !request.lab.empty() + request.slurm;
+absl::StatusOr<Cluster> FindCluster(const ClusterRequest& request, std::vector<UnknownHost>* unknown) {
+  const int ways = !request.hostfile.empty() + !request.lab.empty() + request.slurm;
   if (ways > 1) {
-    return absl::InvalidArgumentError("give --hosts or --hostfile, --lab, or --slurm; each says where the workers go");
+    return absl::InvalidArgumentError("give --hostfile, --lab or --slurm; each says where the workers go");
   }
-  if (!request.lab.empty() && request.ssh.empty()) return FindLab(request.lab);
+  ASSIGN_OR_RETURN(const std::vector<HostSlots> named, NamedHosts(request.hosts));
+  if (!request.lab.empty() && request.ssh.empty()) return FindLab(request.lab, named);
   if (request.hosts.empty() && request.hostfile.empty() && !request.slurm) {
     return absl::InvalidArgumentError("--ssh: is a command for --hosts and --hostfile; give one of them");
   }
   const std::vector<std::string> ssh = absl::StrSplit(request.ssh, ' ', absl::SkipEmpty());
-  if (!request.ssh.empty() && (request.slurm || ssh.empty())) {
+  if (!request.ssh.empty() && (request.slurm || !request.lab.empty() || ssh.empty())) {
     return absl::InvalidArgumentError("--ssh: is a command for --hosts and --hostfile, as 'ssh -p 2222'");
   }
   Cluster cluster;
   if (request.slurm) {
     RETURN_IF_ERROR(FindSlurm(&cluster));
+    RETURN_IF_ERROR(Choose(named, "this job of Slurm's", &cluster));
   } else {
-    ASSIGN_OR_RETURN(cluster.hosts, HostsOf(request));
+    RETURN_IF_ERROR(FindListed(request, named, &cluster));
   }
   if (!request.ssh.empty()) {
     // Its own options first: ssh takes the first value of each.
@@ -108,12 +141,20 @@ absl::StatusOr<Cluster> FindCluster(const ClusterRequest& request) {
   }
   ASSIGN_OR_RETURN(const std::vector<LocalAddress> local, LocalAddresses());
   std::vector<Route> routes;
-  for (const HostSlots& one : cluster.hosts) {
-    ASSIGN_OR_RETURN(Route route, RouteTo(one.host, local));
-    cluster.here.push_back(route.here);
-    cluster.addresses.push_back(route.address);
-    routes.push_back(std::move(route));
+  std::vector<size_t> without;
+  for (size_t i = 0; i < cluster.hosts.size(); ++i) {
+    absl::StatusOr<Route> route = RouteTo(cluster.hosts[i].host, local);
+    if (!route.ok() && unknown != nullptr) {
+      unknown->push_back({cluster.hosts[i], route.status()});
+      without.push_back(i);
+      continue;
+    }
+    RETURN_IF_ERROR(route.status());
+    cluster.here.push_back(route->here);
+    cluster.addresses.push_back(route->address);
+    routes.push_back(*std::move(route));
   }
+  LeaveOut(without, &cluster);
   cluster.network = NetworkOf(routes);
   // This machine may be named by an address that only it reaches.
   for (size_t i = 0; i < routes.size(); ++i) {
@@ -187,13 +228,16 @@ absl::StatusOr<Placement> PlaceWorkers(const Cluster& cluster, const std::vector
     const int fit = std::max(1, machine.cores / machine.workers);
     if (threads == 0) placement.threads = placement.threads == 0 ? fit : std::min(placement.threads, fit);
   }
+  bool fills = false;
   placement.bind = !cluster.slurm;  // which has given the job cores of its own already
   for (const auto& [id, machine] : machines) {
     // Two that share a machine would both begin at its first core, and so would two containers.
     const int used = machine.workers * placement.threads;
     placement.bind = placement.bind && machine.hosts == 1 && !machine.quota && used <= machine.cores;
+    fills = fills || 2 * used > machine.cores;
     placement.yield = placement.yield || used > machine.cores;
   }
+  placement.bind = placement.bind && fills;  // else there may be other runs, which would begin at the same cores
   return placement;
 }
 

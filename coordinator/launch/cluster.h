@@ -12,8 +12,8 @@
 
 namespace lockstep {
 
-// Which hosts a run is to use, as people say it: one of them, or none for this machine alone. With a hostfile `hosts`
-// are those of it that are to be used.
+// Which hosts a run is to use, as people say it: one of them, or none for this machine alone. With a hostfile, a lab or
+// Slurm `hosts` are those of it that are to be used.
 struct ClusterRequest {
   std::string hosts;     // a:4,b:4
   std::string hostfile;  // a path
@@ -37,9 +37,15 @@ struct Cluster {
 
   std::vector<std::string> Names() const;
 };
+// A host to which there is no way: its name is not known, or no route leads there.
+struct UnknownHost {
+  HostSlots host;
+  absl::Status why;
+};
 // InvalidArgument: more than one way was asked for, or a file or list says what it should not. NotFound: a host's name,
-// or the lab. Unavailable: no way to a host. Looks at names and routes alone.
-absl::StatusOr<Cluster> FindCluster(const ClusterRequest& request);
+// or the lab. Unavailable: no way to a host. With `unknown` such hosts are left out, and put there. Looks at names and
+// routes alone.
+absl::StatusOr<Cluster> FindCluster(const ClusterRequest& request, std::vector<UnknownHost>* unknown = nullptr);
 
 // Workers on hosts: so many on each, and how mpirun places them.
 struct Placement {

@@ -17,6 +17,8 @@ namespace lockstep {
 namespace {
 
 constexpr int64_t kFewFiles = 1024, kFewProcesses = 1024, kEnough = 65536;
+// Of files, and of the addresses of a process that has LibTorch, where nothing says what a run needs.
+constexpr int64_t kSmallFile = 64 << 20, kLittleAddresses = int64_t{4} << 30;
 constexpr int64_t kLittleShared = 64 << 20;  // where nothing says how much a run needs
 constexpr double kSlowLink = 0.6;            // of the best one
 constexpr double kFarLink = 5;               // times their latency …
@@ -27,6 +29,11 @@ constexpr double kPayload = 0.95;  // of a link's bits, the rest headers
 
 // For every core: 0-7.
 std::string AllCores(const HostReport& report) { return absl::StrCat("0-", std::max(1, report.online) - 1); }
+
+std::string RateText(double bytes_per_s) {
+  return bytes_per_s >= 10e6 ? absl::StrFormat("%.0f MB/s", 1e-6 * bytes_per_s)
+                             : absl::StrFormat("%.2g MB/s", 1e-6 * bytes_per_s);
+}
 
 class Examination {
  public:
@@ -113,8 +120,8 @@ class Examination {
     }
     return absl::StrCat("--workers ", on_host * static_cast<int>(all_.hosts.size()));
   }
-  std::string PutThere(const std::string& host) const {
-    const std::string folder = std::filesystem::path(all_.program).parent_path();
+  std::string PutThere(const std::string& host, std::string folder) const {
+    if (folder.empty()) folder = std::filesystem::path(all_.program).parent_path();
     const std::string programs = absl::StrCat(all_.program, " ", all_.worker_program);
     return absl::StrCat(Reach(all_.agent.words[0]), " ", host, " mkdir -p ", folder, " && ", Reach("scp"), " ",
                         programs, " ", host, ":", folder, "/");
@@ -127,11 +134,11 @@ class Examination {
     const bool refused = absl::StrContains(one.why, "Permission denied");
     const bool stranger = absl::StrContains(one.why, "Host key verification failed");
     const std::string mend =
-        missing    ? PutThere(one.host)
+        missing    ? PutThere(one.host, one.folder)
         : refused  ? absl::StrCat(all_.has_key ? "" : "ssh-keygen -t ed25519 && ", Reach("ssh-copy-id"), " ", one.host)
         : stranger ? absl::StrCat(Reach(all_.agent.words[0]), " ", one.host, " true")
                    : LeaveOut(one.host);
-    Wrong(one.host, missing ? "lockstep" : "ssh", one.why, "no worker can be started there", mend);
+    Wrong(one.host, !one.has_address ? "name" : missing ? "lockstep" : "ssh", one.why, "no worker can be started there", mend);
   }
 
   void Blas(const ExaminedHost& host) {
@@ -239,7 +246,11 @@ class Examination {
 
   void Limits(const ExaminedHost& host) {
     const HostReport& report = host.report;
+    const RunNeeds& needs = all_.needs;
     const auto few = [](int64_t limit, int64_t least) { return limit >= 0 && limit < least; };
+    const auto lift = [&](const std::string& what) {
+      return AsRoot(host, absl::StrCat("prlimit --pid ", StarterOf(host), " --", what, "=unlimited"));
+    };
     const auto raise = [&](const std::string& what) {
       return AsRoot(host, absl::StrCat("prlimit --pid ", StarterOf(host), " --", what, "=", kEnough, ":", kEnough));
     };
@@ -249,6 +260,12 @@ class Examination {
     } else if (few(report.processes, kFewProcesses)) {
       Wrong(host.name, "limits", absl::StrCat(report.processes, " processes"), "threads cannot be started",
             raise("nproc"));
+    } else if (few(report.file_size, std::max(kSmallFile, needs.file_bytes))) {
+      Wrong(host.name, "limits", absl::StrCat("files of ", BytesText(report.file_size)),
+            "checkpoints and memory that ranks share cannot be made", lift("fsize"));
+    } else if (few(report.address_space, std::max(kLittleAddresses, needs.address_bytes))) {
+      Wrong(host.name, "limits", absl::StrCat(BytesText(report.address_space), " of virtual memory"),
+            "a worker finds no memory though there is", lift("as"));
     } else {
       Right(host.name, "limits",
             absl::StrCat(report.open_files < 0 ? "any number of" : absl::StrCat(report.open_files), " open files"));
@@ -301,7 +318,7 @@ class Examination {
     const std::vector<const ExaminedHost*> unlike = Unlike(&HostReport::build);
     if (unlike.empty()) return Right("", "lockstep", all_.hosts.front().report.build);
     std::vector<std::string> mends;
-    for (const ExaminedHost* host : unlike) mends.push_back(PutThere(host->name));
+    for (const ExaminedHost* host : unlike) mends.push_back(PutThere(host->name, host->folder));
     Wrong("", "lockstep", ByValue(&HostReport::build), "ranks of another build are refused",
           absl::StrJoin(mends, " && "));
   }
@@ -376,13 +393,13 @@ class Examination {
     };
     for (const LinkFigures& link : all_.links) {
       const std::string pair = absl::StrCat(all_.hosts[link.from].name, " to ", all_.hosts[link.to].name);
-      const std::string said = absl::StrFormat("%.0f MB/s, %.0f us", 1e-6 * link.bytes_per_s, 1e6 * link.latency_s);
+      const std::string said = absl::StrFormat("%s, %.0f us", RateText(link.bytes_per_s), 1e6 * link.latency_s);
       const std::string& at = culprit(link).name;
       if (!link.status.ok()) {
         Wrong(at, "link", absl::StrCat(pair, ": ", link.status.message()), "MPI hangs between them",
               MendCut(culprit(link)));
       } else if (link.bytes_per_s < kSlowLink * rate) {
-        Wrong(at, "link", absl::StrCat(pair, ": ", said, absl::StrFormat("; others have %.0f MB/s", 1e-6 * rate)),
+        Wrong(at, "link", absl::StrCat(pair, ": ", said, absl::StrCat("; others have ", RateText(rate))),
               "all wait for the slowest link in every step", MendSlow(at, rate));
       } else if (IsFar(link, latency)) {
         Wrong(at, "link", absl::StrCat(pair, ": ", said, absl::StrFormat("; others have %.0f us", 1e6 * latency)),

@@ -27,16 +27,19 @@ struct ExaminedHost {
   std::string name;
   HostReport report;
   int workers = 0;
-  bool here = false;  // it is this machine
+  bool here = false;   // it is this machine
+  std::string folder;  // of lockstep's programs there; empty: as here
 };
 
 // What a run needs; 0: not known, since there is no config.
 struct RunNeeds {
   int threads = 1;                // of a worker
   int64_t shared_bytes = 0;       // of a worker in shared memory
-  int64_t memory_bytes = 0;       // of a worker: its model …
-  int64_t batch_bytes = 0;        // … and its batch, of
+  int64_t memory_bytes = 0;       // of a worker: itself and its model …
+  int64_t batch_bytes = 0;        // … and its batch, with what the passes over it hold, of
   int batch_size = 0;             // samples
+  int64_t address_bytes = 0;      // of virtual memory
+  int64_t file_bytes = 0;         // of the largest file that is written
   int64_t checkpoints_bytes = 0;  // of all that are there at once
   std::string folder;             // where they go
 };
@@ -47,6 +50,8 @@ struct Examined {
   bool slots_said = false;  // how many workers each host gets is said host by host
   struct Unreached {
     std::string host, why;
+    std::string folder;       // as above
+    bool has_address = true;  // its name is known, and there is a way to it
   };
   std::vector<Unreached> unreached;
   RunNeeds needs;

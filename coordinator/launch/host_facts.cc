@@ -211,8 +211,8 @@ std::map<pid_t, Found> ProcessesOfThisUser() {
 // Workers without a launcher above them, and launchers' daemons without whoever started them.
 std::vector<Stray> FindStrays() {
   const std::map<pid_t, Found> all = ProcessesOfThisUser();
-  const std::set<std::string> launchers = {"mpirun", "mpiexec",    "orterun", "orted",
-                                           "srun",   "slurmstepd", "prterun", "prted"};
+  const std::set<std::string> launchers = {"mpirun", "mpirun.openmpi", "mpiexec", "mpiexec.openmpi", "orterun", "orted",
+                                           "srun",   "slurmstepd",     "prterun", "prted",           "lockstep"};
   const auto led = [&](pid_t pid) {
     const auto parent = all.find(all.at(pid).parent);
     return parent != all.end() && launchers.count(parent->second.program) > 0;
@@ -240,7 +240,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Stray, pid, program, age_s)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HostReport, machine, build, root, container, probed, torch, blas, mpi, trouble,
                                    blas_warning, blas_choice, torch_package, mpi_package, cores, physical, online,
                                    steal, governor, memory_total, memory_available, shm_total, shm_free, disk_free,
-                                   fsync_s, roomier, open_files, processes, ports, ports_free, strays)
+                                   fsync_s, roomier, open_files, processes, file_size, address_space, ports, ports_free,
+                                   strays)
 
 HostReport LookAtThisHost(const std::string& folder, int64_t checkpoints_bytes) {
   HostReport report;
@@ -278,6 +279,8 @@ HostReport LookAtThisHost(const std::string& folder, int64_t checkpoints_bytes) 
   }
   report.open_files = SoftLimit(RLIMIT_NOFILE);
   report.processes = report.root ? -1 : SoftLimit(RLIMIT_NPROC);  // which does not hold for root
+  report.file_size = SoftLimit(RLIMIT_FSIZE);
+  report.address_space = SoftLimit(RLIMIT_AS);
   LookAtPorts(&report);
   report.strays = FindStrays();
   absl::SleepFor(until - absl::Now());

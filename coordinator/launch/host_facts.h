@@ -42,6 +42,7 @@ struct HostReport {
   std::string roomier;     // a folder on another disk that would do; looked for where that one does not
   int64_t open_files = 0;  // limits; -1: none
   int64_t processes = 0;
+  int64_t file_size = -1, address_space = -1;  // bytes
   int ports = 0, ports_free = 0;  // for connections that begin here
   std::vector<Stray> strays;      // of this user
 };

@@ -36,6 +36,8 @@ constexpr unsigned kLongest = 60;  // seconds
 constexpr int kPings = 20;
 constexpr absl::Duration kStart = absl::Seconds(15), kConnect = absl::Seconds(2), kSlack = absl::Seconds(12);
 constexpr double kShortest = 0.05, kSend = 0.3;  // seconds of sending, by pair
+constexpr double kSlowSend = 1.5;                // of a link on which so little came in that time
+constexpr int64_t kLittle = 64 << 10;
 constexpr double kDoubtful = 0.7;                // of the best link's rate
 constexpr size_t kPiece = 128 << 10;
 constexpr char kPing = 'p', kSendWord = 's';
@@ -94,24 +96,32 @@ void AnswerPings(int fd) {
   }
 }
 
-// Reads to the end; says how many bytes a second came after the first third of the time that the caller tells.
+// For the time that the caller tells; says how many bytes a second came after the first third of it. What is still on
+// its way then nobody waits for: on a slow link that would take many times as long.
 void TakeBytes(int fd) {
   double seconds = 0;
   if (!ReadAll(fd, &seconds, sizeof(seconds))) return;
   std::string piece(kPiece, '\0');
   const int64_t start = MonotonicNanos();
-  int64_t since = 0, bytes = 0, last = start;
-  for (ssize_t n; (n = recv(fd, piece.data(), piece.size(), 0)) > 0;) {
-    last = MonotonicNanos();
-    if (since == 0 && 1e-9 * static_cast<double>(last - start) > seconds / 3) {
-      since = last;
-    } else if (since > 0) {
+  const auto passed = [start] { return 1e-9 * static_cast<double>(MonotonicNanos() - start); };
+  double since = 0, last = 0;
+  int64_t bytes = 0;
+  while (passed() < seconds || (bytes < kLittle && passed() < kSlowSend)) {
+    pollfd one = {fd, POLLIN, 0};
+    if (poll(&one, 1, 1) == 0) continue;
+    const ssize_t n = recv(fd, piece.data(), piece.size(), 0);
+    if (n <= 0) break;
+    last = passed();
+    if (since == 0) {
+      if (last > seconds / 3) since = last;
+    } else {
       bytes += n;
     }
   }
-  const double rate =
-      since > 0 && last > since ? 1e9 * static_cast<double>(bytes) / static_cast<double>(last - since) : 0;
+  const double rate = last > since && since > 0 ? static_cast<double>(bytes) / (last - since) : 0;
   WriteAll(fd, &rate, sizeof(rate));
+  while (recv(fd, piece.data(), piece.size(), 0) > 0) {  // or the caller would lose the answer
+  }
 }
 
 // Only those who know `word`.
@@ -174,12 +184,18 @@ absl::StatusOr<std::string> Send(const std::string& address, int port, const std
   if (!WriteAll(fd.get(), &kSendWord, 1) || !WriteAll(fd.get(), &seconds, sizeof(seconds))) {
     return absl::UnavailableError("the connection broke");
   }
-  const int64_t until = MonotonicNanos() + static_cast<int64_t>(1e9 * seconds);
+  // Until the other end has seen enough, and says so.
+  const int64_t until = MonotonicNanos() + static_cast<int64_t>(1e9 * (seconds + kSlowSend));
+  pollfd one = {fd.get(), POLLIN | POLLOUT, 0};
   while (MonotonicNanos() < until) {
-    if (send(fd.get(), piece.data(), piece.size(), MSG_NOSIGNAL) <= 0)
+    if (poll(&one, 1, 10) == 0) continue;
+    if ((one.revents & ~POLLOUT) != 0) break;
+    if (send(fd.get(), piece.data(), piece.size(), MSG_NOSIGNAL | MSG_DONTWAIT) <= 0 && errno != EAGAIN) {
       return absl::UnavailableError("the connection broke");
+    }
   }
-  shutdown(fd.get(), SHUT_WR);
+  const linger at_once = {1, 0};  // what has not gone out is of no use
+  setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
   double rate = 0;
   if (!ReadAll(fd.get(), &rate, sizeof(rate))) return absl::UnavailableError("the connection broke");
   return absl::StrFormat("send %.0f", rate);

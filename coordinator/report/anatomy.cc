@@ -224,13 +224,17 @@ void SetEfficiency(const std::vector<ModelStep>& model, ReportEfficiency* effici
 std::vector<Anatomy::RankLateness> LatenessByRank(const std::vector<ModelStep>& model) {
   std::map<int, Anatomy::RankLateness> by_rank;
   for (const ModelStep& step : model) {
-    const double last = step.last_ready(), median = Median(step.ready), median_update = Median(step.update);
+    const double last = step.longest();
+    // When each would have come if it had not waited for the others' updates, but made its own.
+    std::vector<double> own = step.updated();
+    for (size_t i = 0; i < own.size(); ++i) own[i] = step.ready[i] - own[i] + step.update[i];
+    const double median = Median(own);
     for (size_t i = 0; i < step.ready.size(); ++i) {
       Anatomy::RankLateness& lateness = by_rank[step.times->ranks[i].rank];
       lateness.rank = step.times->ranks[i].rank;
       ++lateness.steps;
       lateness.last += step.ready[i] >= last ? 1 : 0;
-      lateness.late_s += step.ready[i] - median + step.update[i] - median_update;
+      lateness.late_s += (own[i] - median) / static_cast<double>(step.times->count);
       lateness.early_s.push_back(last - step.ready[i]);
     }
   }

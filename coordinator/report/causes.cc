@@ -68,10 +68,9 @@ void Hasten(const std::vector<RankTimes>& ranks, const LateFor& late, size_t ste
   }
 }
 
-// Another rank each time: the last of a step brought forward by what a last one is late, typically, against the median
-// of the others.
-std::vector<double> WithoutTheLast(const std::vector<ModelStep>& model, std::vector<double> ModelStep::*ready) {
-  std::vector<double> late, saving;
+// What the last of `model` is late, typically, against the median of the others.
+double TypicallyLate(const std::vector<ModelStep>& model, std::vector<double> ModelStep::*ready) {
+  std::vector<double> late;
   for (const ModelStep& step : model) {
     std::vector<double> others = step.*ready;
     const auto last = std::max_element(others.begin(), others.end());
@@ -79,12 +78,14 @@ std::vector<double> WithoutTheLast(const std::vector<ModelStep>& model, std::vec
     others.erase(last);
     if (!others.empty()) late.push_back(last_ready - Median(std::move(others)));
   }
-  const double typical = Median(std::move(late));
-  for (const ModelStep& step : model) {
-    const auto [last, before] = TopTwo(step.*ready);
-    saving.push_back(last - std::max(last - typical, before));
-  }
-  return saving;
+  return Median(std::move(late));
+}
+
+// `ready` with its last brought forward by `late`.
+std::vector<double> WithoutTheLast(std::vector<double> ready, double late) {
+  const auto [last, before] = TopTwo(ready);
+  *std::max_element(ready.begin(), ready.end()) = std::max(last - late, before);
+  return ready;
 }
 
 // By launch: its ranks, as far as they are recorded.
@@ -149,7 +150,9 @@ Cause TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelStep>* 
     const std::vector<RankTimes>& ranks = step.times->ranks;
     const double before = step.longest();
     Hasten(ranks, late, s, &step.ready);
-    Hasten(ranks, late_in_update, s, &step.update);
+    std::vector<double> update = step.update;
+    Hasten(ranks, late_in_update, s, &update);
+    step.SetUpdate(std::move(update));
     bool here = false;
     for (size_t i = 0; i < ranks.size(); ++i) {
       const auto rank = late.find(ranks[i].rank);
@@ -208,9 +211,13 @@ Cause RotatingStraggler(const std::vector<ModelStep>& model) {
   Cause cause;
   cause.finding.set_cause(kStragglerBound);
   cause.finding.set_persistence(kRotating);
-  cause.saving = WithoutTheLast(model, &ModelStep::ready);
-  const std::vector<double> of_updates = WithoutTheLast(model, &ModelStep::update);
-  std::transform(cause.saving.begin(), cause.saving.end(), of_updates.begin(), cause.saving.begin(), std::plus<>());
+  const double late = TypicallyLate(model, &ModelStep::ready), late_in_update = TypicallyLate(model, &ModelStep::update);
+  for (const ModelStep& step : model) {
+    ModelStep without = step;
+    without.ready = WithoutTheLast(std::move(without.ready), late);
+    without.SetUpdate(WithoutTheLast(without.update, late_in_update));
+    cause.saving.push_back(step.longest() - without.longest());
+  }
   return cause;
 }
 

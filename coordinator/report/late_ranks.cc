@@ -244,7 +244,7 @@ class Lateness {
   std::map<int, Rank> ranks_;
 };
 
-// Of `model`, the shared updates as if they were all the work.
+// Of `model`, the updates for which others wait as if they were all the work.
 std::vector<ModelStep> UpdatesOf(std::vector<ModelStep> model) {
   for (ModelStep& step : model) {
     for (size_t i = 0; i < step.update.size(); ++i) {

@@ -8,9 +8,8 @@ namespace lockstep {
 
 // A rank that comes late, beyond what varies from step to step, in all of the steps or in a part of them. Pure.
 //
-// How late a rank is in a step is its work less the median of the other ranks'; where they share the update out, its
-// part of that is looked at in the same way, by itself. That is a level with noise; where the
-// level changes is found by binary segmentation (Scott and Knott 1974; Vostrikova 1981), the noise taken from
+// How late a rank is in a step is its work less the median of the other ranks'; an update for which others wait is
+// looked at in the same way, by itself. That is a level with noise; where the level changes is found by binary segmentation (Scott and Knott 1974; Vostrikova 1981), the noise taken from
 // neighbours' differences (von Neumann 1941), which no change of the level disturbs. Late is a rank whose level is
 // above the noise of its mean; by how much is then counted against the ranks that are not late. Of two halves that
 // differ the slower one is late. Late as well is a rank in single steps, as in every tenth, if they stand out from its
@@ -19,7 +18,7 @@ struct LateRank {
   int rank = 0;
   // By step of the model: typical of the steps around it; 0: not late there.
   std::vector<double> late_s;
-  std::vector<double> update_late_s;  // … in the update, where that is shared
+  std::vector<double> update_late_s;  // … in the update, where others wait for it
   Parts by_part = {};                 // but for that: sums over the steps, its own less the mean of those not late
 
   double total() const;  // seconds

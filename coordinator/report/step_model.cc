@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <map>
 #include <utility>
 
 namespace lockstep {
@@ -14,10 +16,35 @@ bool Follows(const StepTimes& before, const StepTimes& step) {
   return before.step == step.step - step.count && before.incarnation == step.incarnation;
 }
 
-double LastLetGo(const StepTimes& step) {
-  double last = -INFINITY;
-  for (const RankTimes& rank : step.ranks) last = std::max(last, rank.let_go());
-  return last;
+// By rank: of `updates` the longest among the ranks that wait for each other's.
+std::vector<double> LongestOf(const StepTimes& step, const std::vector<double>& updates) {
+  std::map<int, double> longest;  // by the first of them
+  for (size_t k = 0; k < updates.size(); ++k) {
+    double& of_all = longest[step.ranks[k].updates_with];
+    of_all = std::max(of_all, updates[k]);
+  }
+  std::vector<double> by_rank;
+  for (const RankTimes& rank : step.ranks) by_rank.push_back(longest[rank.updates_with]);
+  return by_rank;
+}
+
+std::vector<double> UpdatesOf(const StepTimes& step) {
+  std::vector<double> updates;
+  for (const RankTimes& rank : step.ranks) updates.push_back(rank.update());
+  return updates;
+}
+
+// By rank: when the reduction let it go. From then on ranks update, and wait for the last that does.
+std::vector<double> ReducedAt(const StepTimes& step) {
+  const std::vector<double> updated = LongestOf(step, UpdatesOf(step));
+  std::vector<double> reduced;
+  for (size_t k = 0; k < updated.size(); ++k) reduced.push_back(step.ranks[k].let_go() - updated[k]);
+  return reduced;
+}
+
+double LastReduced(const StepTimes& step) {
+  const std::vector<double> reduced = ReducedAt(step);
+  return *std::max_element(reduced.begin(), reduced.end());
 }
 
 // Of ranks that are in both.
@@ -27,6 +54,7 @@ void AddTo(const StepTimes& step, StepTimes* series) {
     const auto one = std::find_if(step.ranks.begin(), step.ranks.end(),
                                   [&](const RankTimes& rank) { return rank.rank == sum.rank; });
     if (one == step.ranks.end()) continue;
+    sum.local = sum.parts;
     for (int part = 0; part < kParts; ++part) sum.parts[part] += one->parts[part];
     ranks.push_back(sum);
   }
@@ -50,41 +78,40 @@ bool OnOneClock(const StepTimes& before, const StepTimes& step) {
   return true;
 }
 
-// The work of every rank of `steps[i]` since its last reduction, comm_exposed and a shared update 0: what comes after
-// that reduction is in the record of the step before, if that is there.
-std::vector<Parts> WorkPartsOf(const std::vector<StepTimes>& steps, size_t i) {
+// Of `steps[i]` the parts and updates: what follows the last reduction is in the record of the step before, if that is
+// there.
+void SetWork(const std::vector<StepTimes>& steps, size_t i, ModelStep* model) {
   const StepTimes& step = steps[i];
   const StepTimes* const before = i > 0 && Follows(steps[i - 1], step) ? &steps[i - 1] : nullptr;
-  std::vector<Parts> all;
   for (const RankTimes& rank : step.ranks) {
     const RankTimes* after = &rank;
     for (size_t k = 0; before != nullptr && k < before->ranks.size(); ++k) {
       if (before->ranks[k].rank == rank.rank) after = &before->ranks[k];
     }
-    Parts& parts = all.emplace_back(rank.parts);
-    parts[kCommExposed] = 0;
-    parts[kOptimizer] = rank.shares_update ? 0 : after->parts[kOptimizer];
-    parts[kOther] = after->parts[kOther];
+    Parts& parts = model->parts.emplace_back(rank.parts);
+    parts[kCommExposed] = rank.local[kCommExposed];
+    parts[kOptimizer] = rank.local[kOptimizer] + after->at_meeting(kOptimizer) - after->update();
+    parts[kOther] = rank.local[kOther] + after->at_meeting(kOther);
+    model->update.push_back(after->update());
   }
-  return all;
-}
-
-std::vector<double> SharedUpdatesOf(const StepTimes& step) {
-  std::vector<double> updates;
-  for (const RankTimes& rank : step.ranks) updates.push_back(rank.shares_update ? rank.parts[kOptimizer] : 0);
-  return updates;
-}
-
-// Adds to each of `waits` what is left until the last of `done`.
-void AddWaits(const std::vector<double>& done, std::vector<double>* waits) {
-  const double last = *std::max_element(done.begin(), done.end());
-  for (size_t k = 0; k < done.size(); ++k) (*waits)[k] += last - done[k];
 }
 
 std::vector<double> InAll(const std::vector<Parts>& all) {
   std::vector<double> sums;
   for (const Parts& parts : all) sums.push_back(std::accumulate(parts.begin(), parts.end(), 0.0));
   return sums;
+}
+
+// All of a step but the transfer, by each rank's own clock.
+ModelStep WithoutTransfer(const std::vector<StepTimes>& steps, size_t i) {
+  ModelStep step;
+  step.times = &steps[i];
+  SetWork(steps, i, &step);
+  step.work = InAll(step.parts);
+  step.ready = step.updated();
+  std::transform(step.work.begin(), step.work.end(), step.ready.begin(), step.ready.begin(), std::plus<>());
+  for (const RankTimes& rank : steps[i].ranks) step.data_wait.push_back(rank.parts[kDataWait]);
+  return step;
 }
 
 }  // namespace
@@ -113,35 +140,41 @@ std::vector<StepTimes> Meetings(const std::vector<StepTimes>& steps) {
   return meetings;
 }
 
+std::vector<double> ModelStep::updated() const { return LongestOf(*times, update); }
+
+void ModelStep::SetUpdate(std::vector<double> shorter) {
+  const std::vector<double> before = updated();
+  update = std::move(shorter);
+  const std::vector<double> after = updated();
+  for (size_t k = 0; k < ready.size(); ++k) ready[k] -= before[k] - after[k];
+}
+
 std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps) {
   std::vector<ModelStep> model;
   for (size_t i = 0; i < steps.size(); ++i) {
     if (steps[i].ranks.empty()) continue;
-    ModelStep& one = model.emplace_back();
-    one.times = &steps[i];
-    one.parts = WorkPartsOf(steps, i);
-    one.work = one.ready = InAll(one.parts);
-    one.update = SharedUpdatesOf(steps[i]);
+    ModelStep& one = model.emplace_back(WithoutTransfer(steps, i));
+    const std::vector<double> reduced = ReducedAt(steps[i]);
     one.transfer = INFINITY;
-    for (size_t k = 0; k < one.ready.size(); ++k) {
-      const Parts& parts = steps[i].ranks[k].parts;
-      one.data_wait.push_back(parts[kDataWait]);
-      one.transfer = std::min(one.transfer, parts[kCommExposed] + one.update[k]);
+    for (size_t k = 0; k < reduced.size(); ++k) {
+      one.transfer = std::min(one.transfer, reduced[k] - steps[i].ranks[k].came());
     }
-    one.transfer -= one.longest() - one.last_ready();
     if (i == 0 || !OnOneClock(steps[i - 1], steps[i])) continue;
-    const double before = LastLetGo(steps[i - 1]);
+    const double before = LastReduced(steps[i - 1]);
     for (size_t k = 0; k < one.ready.size(); ++k) one.ready[k] = steps[i].ranks[k].came() - before;
-    one.transfer = LastLetGo(steps[i]) - before - one.longest();
+    one.transfer = LastReduced(steps[i]) - before - one.longest();
   }
   return model;
 }
 
 std::vector<double> WaitsOf(const std::vector<StepTimes>& steps, size_t i) {
-  std::vector<double> waits(steps[i].ranks.size(), 0);
-  if (waits.empty()) return waits;
-  AddWaits(InAll(WorkPartsOf(steps, i)), &waits);
-  AddWaits(SharedUpdatesOf(steps[i]), &waits);
+  std::vector<double> waits;
+  if (steps[i].ranks.empty()) return waits;
+  const ModelStep step = WithoutTransfer(steps, i);
+  const std::vector<double> updates = UpdatesOf(steps[i]), updated = LongestOf(steps[i], updates);
+  for (size_t k = 0; k < step.ready.size(); ++k) {
+    waits.push_back(step.longest() - step.ready[k] + updated[k] - updates[k]);
+  }
   return waits;
 }
 

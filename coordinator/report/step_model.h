@@ -20,10 +20,11 @@ namespace lockstep {
 // have sent already and is let go before them, which makes up for some of it in the next step. So where the ranks'
 // clocks tell, work counts from when the last rank was let go, and transfer ends there: the same sum, over one clock.
 //
-// Where ranks share the update out among them (`shared`), it begins when the last has come, and they wait for each
-// other again when it is done:
+// Ranks that wait for each other's update as well, since each makes a part of it (`shared`, of a host's ranks
+// `hierarchical`) or since all parameters are averaged after it (local SGD), begin what follows when the last of them is
+// done with it, and come so much later to the next reduction:
 //
-//   step = max over ranks of work + max over ranks of update + transfer
+//   step = max over ranks of (work + the last update of those that it waits for) + transfer
 
 // The parts of a step, as telemetry.proto has them.
 enum Part { kDataWait, kForward, kBackward, kCommExposed, kOptimizer, kOther, kParts };
@@ -35,14 +36,22 @@ using Parts = std::array<double, kParts>;  // seconds
 struct RankTimes {
   int rank = 0;
   Parts parts = {};
+  Parts local = {};                   // of `parts`: in the steps of a series before the one in which the ranks meet
   double start = 0;                   // of the step, on rank 0's clock; 0: not known
   const std::string* host = nullptr;  // its name; null: not known
-  bool shares_update = false;         // with the others, which wait for its part
+  int updates_with = -1;              // the first of the ranks that wait for each other's update; -1: waits for nobody's
   double compute() const { return parts[kForward] + parts[kBackward] + parts[kOptimizer]; }
   double step() const { return std::accumulate(parts.begin(), parts.end(), 0.0); }
+  double at_meeting(Part part) const { return parts[part] - local[part]; }
   // To the reduction.
-  double came() const { return start + parts[kDataWait] + parts[kForward] + parts[kBackward]; }
-  double let_go() const { return came() + parts[kCommExposed] + (shares_update ? parts[kOptimizer] : 0); }
+  double came() const {
+    return start + std::accumulate(local.begin(), local.end(), 0.0) + at_meeting(kDataWait) + at_meeting(kForward) +
+           at_meeting(kBackward);
+  }
+  // For which others wait; else 0.
+  double update() const { return updates_with < 0 ? 0 : at_meeting(kOptimizer); }
+  // To go on, all updates that it waits for included.
+  double let_go() const { return came() + at_meeting(kCommExposed) + update(); }
 };
 struct StepTimes {
   int64_t step = 0;
@@ -60,15 +69,18 @@ std::vector<StepTimes> Meetings(const std::vector<StepTimes>& steps);
 // A step as the model sees it; the ranks' values in the order of `times->ranks`.
 struct ModelStep {
   const StepTimes* times = nullptr;
-  std::vector<Parts> parts;       // each rank's own since the last reduction, but for a shared update …
+  std::vector<Parts> parts;       // each rank's own since the last reduction, but for the update below …
   std::vector<double> work;       // … in all
-  std::vector<double> ready;      // when each came, after the last was let go; the same as `work` where no clock tells
+  std::vector<double> update;     // after the last reduction, where others wait for it; else 0
+  std::vector<double> ready;      // when each came, after the last was let go; updated + work where no clock tells
   std::vector<double> data_wait;  // of that
-  std::vector<double> update;     // of a shared one, each rank's part; else 0
   double transfer = 0;
 
-  double last_ready() const { return *std::max_element(ready.begin(), ready.end()); }
-  double longest() const { return last_ready() + *std::max_element(update.begin(), update.end()); }
+  double longest() const { return *std::max_element(ready.begin(), ready.end()); }
+  // By rank: when the last of those that it waits for was done with the update.
+  std::vector<double> updated() const;
+  // Every rank comes earlier by what it has to wait less for them.
+  void SetUpdate(std::vector<double> shorter);
 };
 // Without the steps that have no ranks on record. `steps` outlives it.
 std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps);

@@ -9,8 +9,8 @@
 namespace lockstep {
 namespace {
 
-// Through shared memory every rank updates its share of the parameters before all are let go.
-constexpr char kSharesUpdate[] = "shared";
+// Where ranks of a host share parameters, each updates a part of them.
+constexpr char kOneHost[] = "shared", kSeveralHosts[] = "hierarchical";
 
 constexpr size_t kBins = 400;
 constexpr int64_t kRowsLookedAt = 40'000;     // of ranks' steps, about
@@ -60,6 +60,20 @@ const RunRecord::Place* PlaceOf(const RunRecord::Places& places, int incarnation
   return place == launch->second.end() ? nullptr : &place->second;
 }
 
+// By launch and rank: the first of the ranks that share parameters with it.
+using Sharing = std::map<int, std::map<int, int>>;
+Sharing SharingOf(const RunRecord::Places& places) {
+  Sharing sharing;
+  for (const auto& [incarnation, launch] : places) {
+    std::map<std::string, int> first;  // by host
+    for (const auto& [rank, place] : launch) {
+      if (place.algorithm != kOneHost && place.algorithm != kSeveralHosts) continue;
+      sharing[incarnation][rank] = first.emplace(place.host, rank).first->second;
+    }
+  }
+  return sharing;
+}
+
 // The steps [begin, end) of `steps->all` rank by rank.
 absl::Status LookAt(size_t begin, size_t end, const RunRecord::Places& places, RunRecord* record, RunSteps* steps) {
   while (begin < end) {  // a bin may hold the end of one launch and the beginning of the next
@@ -79,7 +93,6 @@ absl::Status LookAt(size_t begin, size_t end, const RunRecord::Places& places, R
       times.start = row.record.start();
       if (const RunRecord::Place* place = PlaceOf(places, row.incarnation, row.rank); place != nullptr) {
         times.host = &place->host;
-        times.shares_update = place->algorithm == kSharesUpdate;
       }
       all.back().meets = all.back().meets || row.record.comm_busy_s() > 0;
       all.back().clock_error_s = std::max(all.back().clock_error_s, row.record.clock_error_s());
@@ -111,6 +124,26 @@ std::set<int> Followed(const std::vector<StepTimes>& steps) {
     }
   }
   return ranks;
+}
+
+// Where ranks meet, for the reduction and for the update.
+void SetMeetings(const RunRecord::Places& places, RunSteps* steps) {
+  std::set<int> meet, part;  // launches whose ranks do so; a rank alone does not, nor do ranks between two meetings
+  for (const StepTimes& step : steps->looked_at) (step.meets ? meet : part).insert(step.incarnation);
+  const Sharing sharing = SharingOf(places);
+  for (StepTimes& step : steps->looked_at) {
+    const bool ever = meet.count(step.incarnation) > 0, always = part.count(step.incarnation) == 0;
+    step.meets = step.meets || !ever;
+    const auto shared = sharing.find(step.incarnation);
+    for (RankTimes& rank : step.ranks) {
+      if (ever && !always) {
+        rank.updates_with = 0;  // the parameters are averaged after it
+      } else if (shared != sharing.end() && shared->second.count(rank.rank) > 0) {
+        rank.updates_with = shared->second.at(rank.rank);
+      }
+    }
+  }
+  steps->meetings = Meetings(steps->looked_at);
 }
 
 }  // namespace
@@ -159,12 +192,7 @@ absl::StatusOr<RunSteps> ReadSteps(const std::vector<RunRecord::Stretch>& stretc
     steps.wait_s[rank] /= count;
   }
   steps.followed = Followed(steps.looked_at);
-  std::set<int> meet;  // launches that do; a rank alone, and ranks between two meetings, do not
-  for (const StepTimes& step : steps.looked_at) {
-    if (step.meets) meet.insert(step.incarnation);
-  }
-  for (StepTimes& step : steps.looked_at) step.meets = step.meets || meet.count(step.incarnation) == 0;
-  steps.meetings = Meetings(steps.looked_at);
+  SetMeetings(places, &steps);
   return steps;
 }
 

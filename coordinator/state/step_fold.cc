@@ -29,6 +29,7 @@ void ForEachDuration(Each each) {
   each(&StepRecord::comm_wait_s, &StepRecord::set_comm_wait_s);
   each(&StepRecord::comm_transfer_s, &StepRecord::set_comm_transfer_s);
   each(&StepRecord::comm_interval_s, &StepRecord::set_comm_interval_s);
+  each(&StepRecord::update_wait_s, &StepRecord::set_update_wait_s);
 }
 
 Timing TimingOf(double clock_error_s, double duration_s) {
@@ -44,7 +45,7 @@ void SetBandwidth(int world, double seconds, CollectiveRow* row) {
 
 // Of a rank, or the means over the ranks: what takes longer than on the rank where it took shortest is waiting.
 void SplitByDurations(double shortest_busy_s, StepRecord* record) {
-  record->set_comm_wait_s(std::max(0.0, record->comm_busy_s() - shortest_busy_s));
+  record->set_comm_wait_s(std::max(0.0, record->comm_busy_s() - shortest_busy_s) + record->update_wait_s());
   record->set_comm_transfer_s(std::min(record->comm_busy_s(), shortest_busy_s));
 }
 
@@ -114,20 +115,19 @@ void StepFold::AddTo(Open* open, int rank, const StepRecord& record) {
   if (IsKept(rank)) {
     open->kept[rank] = record;
   } else {
-    AddToLast(open, rank, record);
+    if (record.arrival() > 0) AddToMost(kLastKept, record.arrival(), rank, record, &open->last);
+    AddToMost(kLongestUpdatesKept, record.optimizer_s(), rank, record, &open->longest_updates);
   }
   AddCollectives(open, rank, record);
 }
 
-void StepFold::AddToLast(Open* open, int rank, const StepRecord& record) {
-  auto& last = open->last;
-  if (record.arrival() <= 0) return;
-  const std::pair<double, int> place = {record.arrival(), rank};
-  if (last.size() == kLastKept) {
-    if (place < last.begin()->first) return;
-    last.erase(last.begin());
+void StepFold::AddToMost(size_t count, double value, int rank, const StepRecord& record, Most* most) {
+  const std::pair<double, int> place = {value, rank};
+  if (most->size() == count) {
+    if (place < most->begin()->first) return;
+    most->erase(most->begin());
   }
-  last.emplace(place, record);
+  most->emplace(place, record);
 }
 
 void StepFold::AddCollectives(Open* open, int rank, const StepRecord& record) {
@@ -209,7 +209,9 @@ void StepFold::Close(int64_t step, Open open) {
 }
 
 void StepFold::MakeRankRows(int64_t step, Timing timing, Open* open) {
-  for (auto& [place, record] : open->last) open->kept[place.second] = std::move(record);
+  for (const Most* most : {&open->last, &open->longest_updates}) {
+    for (const auto& [place, record] : *most) open->kept.emplace(place.second, record);
+  }
   for (auto& [rank, record] : open->kept) {
     if (timing == Timing::kDurations) SplitByDurations(open->shortest_busy_s, &record);
     MakeSpanRows(step, rank, record);

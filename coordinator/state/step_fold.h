@@ -22,8 +22,8 @@ class StepFold {
   // Rows that nobody takes: more are dropped, and counted.
   static constexpr int kMaxReady = 1 << 16;
   // Rank rows are kept for all ranks up to 64, then for every (world/64)-th and of the others for the last that came,
-  // so many that a slow host can be told from ranks that take turns.
-  static constexpr int kMaxKeptRanks = 64, kLastKept = 8;
+  // so many that a slow host can be told from ranks that take turns, and those that updated longest.
+  static constexpr int kMaxKeptRanks = 64, kLastKept = 8, kLongestUpdatesKept = 2;
   StepFold(int world, int incarnation);
 
   // `rank` in [0, world).
@@ -50,6 +50,7 @@ class StepFold {
     double arrivals = 0, ends = 0;  // sums over the ranks
     double shortest_s = 0;          // from a rank's arrival to its end
   };
+  using Most = std::map<std::pair<double, int>, StepRecord>;  // by a value and rank; those that have most of it
   struct Open {
     StepRecord sum;  // of what is averaged or added up
     std::vector<bool> seen;
@@ -58,9 +59,9 @@ class StepFold {
     double last_arrival = 0;
     int last_rank = -1;
     double shortest_busy_s = 0;
-    double clock_error_s = 0;                           // the largest
-    std::map<int, StepRecord> kept;                     // of the ranks whose rows are kept
-    std::map<std::pair<double, int>, StepRecord> last;  // of the others by arrival and rank, the last few
+    double clock_error_s = 0;          // the largest
+    std::map<int, StepRecord> kept;    // of the ranks whose rows are kept
+    Most last, longest_updates;        // of the others; by arrival, by the optimizer's time
     std::map<int, OpenCollective> collectives;
     std::vector<ClockRow> clocks;
   };
@@ -77,7 +78,7 @@ class StepFold {
   bool IsKept(int rank) const { return rank % keep_every_ == 0; }
   void AddRecord(int rank, const StepRecord& record);
   void AddTo(Open* open, int rank, const StepRecord& record);
-  void AddToLast(Open* open, int rank, const StepRecord& record);
+  static void AddToMost(size_t count, double value, int rank, const StepRecord& record, Most* most);
   void AddCollectives(Open* open, int rank, const StepRecord& record);
   void Close(int64_t step, Open open);
   void CloseThrough(int64_t step);

@@ -7,9 +7,12 @@
 #include <csignal>
 #include <cstdlib>
 #include <initializer_list>
+#include <iterator>
+#include <set>
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -70,6 +73,26 @@ namespace {
 
 constexpr const char* kRootVariables[] = {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"};
 
+// What changes how a worker's libraries compute or are found: the same on every host as here. Which devices a host
+// shows is its own matter.
+constexpr const char* kForAllHosts[] = {"ATEN_", "CUBLAS_", "CUDA_", "CUDNN_", "GOMP_",    "KMP_",  "LD_LIBRARY_PATH",
+                                        "MKL_",  "NVIDIA_", "OMP_",  "ONEDNN_", "OPENBLAS_", "PYTORCH_", "TORCH_", "UCX_"};
+constexpr const char* kNotThese[] = {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"};
+
+// Of this process's environment, by name.
+std::vector<std::string> NamesForAllHosts() {
+  std::vector<std::string> names;
+  for (char** one = environ; *one != nullptr; ++one) {
+    const absl::string_view text(*one);
+    const absl::string_view name = text.substr(0, text.find('='));
+    const auto begins = [&](const char* word) { return absl::StartsWith(name, word); };
+    const auto is = [&](const char* word) { return name == word; };
+    const bool wanted = std::any_of(std::begin(kForAllHosts), std::end(kForAllHosts), begins);
+    if (wanted && std::none_of(std::begin(kNotThese), std::end(kNotThese), is)) names.emplace_back(name);
+  }
+  return names;
+}
+
 void Append(std::initializer_list<std::string> words, std::vector<std::string>* argv) {
   argv->insert(argv->end(), words.begin(), words.end());
 }
@@ -127,7 +150,12 @@ ChildOptions MpirunCommand(const MpirunOptions& options) {
            &child.argv);
     child.environment.emplace_back("TMPDIR", options.scratch);
   }
-  for (const auto& [name, value] : child.environment) Append({"-x", name}, &child.argv);
+  std::set<std::string> passed;
+  for (const auto& [name, value] : child.environment) passed.insert(name);
+  if (!options.hosts.empty()) {
+    for (std::string& name : NamesForAllHosts()) passed.insert(std::move(name));
+  }
+  for (const std::string& name : passed) Append({"-x", name}, &child.argv);
   if (geteuid() == 0) {
     for (const char* name : kRootVariables) child.environment.emplace_back(name, "1");
   }

@@ -151,6 +151,15 @@ class Doctor(MachineHosts):
             self.skipTest("found; not mended, since root may raise no limit on this machine (it lacks CAP_SYS_RESOURCE)")
         self.found_and_mended([(host(2), "limits")], words)
 
+    def test_limits_that_a_login_shell_sets(self):
+        for number, limit in ((2, "fsize=1000000"), (3, "as=1000000000")):
+            self.machines[number].sh(f"prlimit --pid $(pgrep -o -x sshd) --{limit}:")
+        self.found_and_mended([(host(2), "limits"), (host(3), "limits")], self.words())
+
+    def test_a_name_that_nobody_knows(self):
+        words = self.words(**{"--hosts": f"{host(1)}:1,no-such-host.invalid:1,{host(3)}:1"})
+        self.found_and_mended([("no-such-host.invalid", "name")], words)
+
     def test_links_that_are_shut_or_slow(self):
         self.machines[2].sh("iptables -A INPUT -p tcp ! --dport 22 -j DROP")
         self.found_and_mended([(host(2), "link")] * 2, self.words())
@@ -158,6 +167,12 @@ class Doctor(MachineHosts):
         words = self.words()
         self.found_and_mended([(host(2), "link")] * 2, words)
         self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(3)}:1")
+        run("lab", "rate", "--name", NAME, "400kbit", 2)
+        wrong = self.doctor(self.words())
+        self.assertEqual([(check["host"], check["check"]) for check in wrong], [(host(2), "link")] * 2, wrong)
+        for check in wrong:
+            rate = float(re.search(r": ([0-9.]+) MB/s", check["said"])[1])
+            self.assertLess(abs(rate - 0.0475), 0.015, check)  # of 0.05 MB/s, what headers leave
 
     def test_what_settings_mend(self):
         config = self.small(data__batch_size=100000, threads=8)

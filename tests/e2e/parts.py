@@ -38,6 +38,20 @@ class Parts(Case):
         last = [r["last_rank"] for r in rows(out, "select last_rank from step where step >= 5")]
         self.assertGreaterEqual(last.count(1), 0.9 * len(last))
 
+    def test_a_part_of_the_update_that_takes_long_is_waiting_on_the_other_and_no_transfer(self):
+        clean, out = self.folder / "clean", self.folder / "update"
+        shared = {"communication__algorithm": "shared"}
+        run("run", self.small(**shared), "--workers", 2, "--out", clean)
+        run("run", self.small(**shared, inject=f"[{{part: optimizer, rank: 1, delay: {DELAY}}}]"), "--workers", 2, "--out", out)
+
+        def median(column, of, rank):
+            return statistics.median(row["v"] for row in rows(of, f"select {column} as v from rank_step where step >= 5 and rank = {rank}"))
+
+        self.assertAlmostEqual(median("comm_wait_s", out, 0) - median("comm_wait_s", clean, 0), DELAY, delta=0.1 * DELAY)
+        self.assertLess(median("comm_wait_s", out, 1), 0.1 * DELAY)
+        for rank in (0, 1):
+            self.assertLess(median("comm_transfer_s", out, rank), median("comm_transfer_s", clean, rank) + 0.05 * DELAY)
+
     def test_communication_goes_on_during_a_long_backward(self):
         """cnn: the big layers' gradients are there early, the convolutions' backward is long."""
         out = self.folder / "cnn"

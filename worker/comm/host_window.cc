@@ -110,6 +110,8 @@ struct Unmap {
 // Lines of their own, so that ranks do not take them out of each other's caches.
 struct HostWindow::Control {
   alignas(64) std::atomic<uint32_t> arrived;  // barriers that this rank has come to
+  // When it came to the last barrier and to the one before: nobody comes to the next but one before all have read.
+  int64_t came_ns[2];
   alignas(64) std::atomic<uint64_t> counters[kCounters];
   alignas(64) StepTail tail;
   double number;
@@ -245,6 +247,7 @@ absl::Status HostWindow::Missing(uint32_t number, absl::string_view what) const 
 absl::Status HostWindow::Barrier(absl::string_view what) {
   const uint32_t number = ++barriers_;
   Header& shared = header();
+  control(index_).came_ns[number % 2] = MonotonicNanos();
   control(index_).arrived.store(number);
   if (AllHaveCome(number)) {
     // A rank that falls asleep now has counted itself before it looked for the last time, and sees this one.
@@ -277,6 +280,13 @@ absl::Status HostWindow::Barrier(absl::string_view what) {
     }
     shared.sleepers.fetch_sub(1);
   }
+}
+
+int64_t HostWindow::waited_ns() const {
+  const auto came_ns = [this](int index) { return control(index).came_ns[barriers_ % 2]; };
+  int64_t last_ns = came_ns(0);
+  for (int index = 1; index < count(); ++index) last_ns = std::max(last_ns, came_ns(index));
+  return last_ns - came_ns(index_);
 }
 
 }  // namespace lockstep

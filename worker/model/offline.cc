@@ -19,6 +19,7 @@
 #include "common/base/status.h"
 #include "common/config/config.h"
 #include "worker/model/libraries.h"
+#include "worker/model/memory_needs.h"
 #include "worker/model/model.h"
 #include "worker/model/objective.h"
 #include "worker/model/offline_run.h"
@@ -52,9 +53,13 @@ int Guarded(const Body& body) {
   }
 }
 
-absl::Status DescribeModel(std::istream& stream) {
+absl::StatusOr<RunConfig> ConfigFrom(std::istream& stream) {
   const std::string yaml{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-  ASSIGN_OR_RETURN(const RunConfig config, ParseConfig(yaml, "config", {}));
+  return ParseConfig(yaml, "config", {});
+}
+
+absl::Status DescribeModel(std::istream& stream) {
+  ASSIGN_OR_RETURN(const RunConfig config, ConfigFrom(stream));
   ASSIGN_OR_RETURN(const std::unique_ptr<Network> network, CreateModel(config, "cpu"));
   int64_t parameters = 0, buffers = 0;
   for (const NamedTensor& parameter : network->parameters()) parameters += parameter.tensor.numel();
@@ -62,6 +67,25 @@ absl::Status DescribeModel(std::istream& stream) {
   const Json json = {{"parameters", parameters},
                      {"grad_bytes", parameters * static_cast<int64_t>(sizeof(float))},
                      {"buffers", buffers}};
+  return Print(absl::StrCat(json.dump(), "\n"));
+}
+
+absl::Status DescribeNeeds(std::istream& stream) {
+  ASSIGN_OR_RETURN(const RunConfig config, ConfigFrom(stream));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Dataset> data, OpenDataset(config.data(), Split::kTrain));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Network> network, CreateModel(config, "cpu"));
+  torch::set_num_threads(std::max(1, config.threads()));
+  const Decoder decoder(config.data(), data->input(), data->target(), config.run().seed());
+  const int64_t workers = std::max(1, config.workers()), passes = std::max(1, config.accumulate());
+  const int64_t batch = (config.data().global_batch_size() + workers - 1) / workers;
+  ASSIGN_OR_RETURN(const MemoryNeeds needs, MeasureMemory((batch + passes - 1) / passes, decoder, network.get()));
+  int64_t parameters = 0;
+  for (const NamedTensor& parameter : network->parameters()) parameters += parameter.tensor.numel();
+  const Json json = {{"parameters", parameters},
+                     {"process_bytes", needs.process},
+                     {"activation_bytes", needs.activations},
+                     {"input_bytes", needs.input * passes * (1 + config.data().prefetch())},
+                     {"address_bytes", needs.addresses}};
   return Print(absl::StrCat(json.dump(), "\n"));
 }
 
@@ -183,6 +207,10 @@ int Probe() {
 
 int Describe(std::istream& yaml) {
   return Guarded([&] { return DescribeModel(yaml); });
+}
+
+int Needs(std::istream& yaml) {
+  return Guarded([&] { return DescribeNeeds(yaml); });
 }
 
 int Evaluate(const OfflineOptions& options) {

@@ -17,6 +17,11 @@ int Probe();
 // and bytes. Parameters are those that are trained.
 int Describe(std::istream& yaml);
 
+// What a worker of a resolved config needs of memory, in bytes: {"parameters": 1863690, "process_bytes": …,
+// "activation_bytes": …, "input_bytes": …, "address_bytes": …}; see MemoryNeeds, for the largest batch of a worker
+// and those that are held ready.
+int Needs(std::istream& yaml);
+
 struct OfflineOptions {
   std::string checkpoint;     // folder of a checkpoint, or a link to it
   std::string config;         // the run's config.yaml

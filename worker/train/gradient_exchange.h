@@ -52,6 +52,8 @@ class GradientExchange {
 
   // How much of the time inside SquaredNorm and Update of this step was communication.
   virtual int64_t late_comm_ns() const { return 0; }
+  // Of that, how long this rank waited for the last of those that make the update together.
+  virtual int64_t awaited_ns() const { return 0; }
   // What of this rank's own a checkpoint has to hold, as residuals of compression. While nothing is under way.
   virtual std::vector<RankState> rank_states() { return {}; }
   // The collectives of this step so far; see CommThread::TakeSpans.

@@ -16,6 +16,7 @@ class HierarchicalExchange : public PiecewiseExchange {
       : PiecewiseExchange(layout, comm, compressor), window_(window), host_(host) {}
 
   float* gradients() override { return reinterpret_cast<float*>(window_->of(window_->index()).data()); }
+  int64_t awaited_ns() const override { return awaited_ns_; }
 
  protected:
   int64_t StartPiece(const std::string& name, const Range& piece) override {
@@ -32,7 +33,7 @@ class HierarchicalExchange : public PiecewiseExchange {
   // The parts of a host's ranks are the whole gradient, and the same on every host.
   absl::StatusOr<double> AddUpSquares(double own) override {
     window_->number(window_->index()) = own;
-    RETURN_IF_ERROR(comm_->Explain(window_->Barrier(absl::StrCat("the gradient's norm of step ", step_))));
+    RETURN_IF_ERROR(Meet("the gradient's norm"));
     double squares = 0;
     for (int index = 0; index < window_->count(); ++index) squares += window_->number(index);
     return squares;
@@ -40,10 +41,21 @@ class HierarchicalExchange : public PiecewiseExchange {
 
   absl::Status EndUpdate() override {
     released_ = true;
-    return comm_->Explain(window_->Barrier(absl::StrCat("the update of step ", step_)));
+    return Meet("the update");
+  }
+
+  void DoBeginStep() override {
+    PiecewiseExchange::DoBeginStep();
+    awaited_ns_ = 0;
   }
 
  private:
+  absl::Status Meet(absl::string_view what) {
+    const absl::Status status = window_->Barrier(absl::StrCat(what, " of step ", step_));
+    awaited_ns_ += window_->waited_ns();
+    return comm_->Explain(status);
+  }
+
   absl::StatusOr<std::unique_ptr<Operation>> Reduce(const Range& piece) {
     HostCollectives::BetweenFn between;
     if (compressor_ != nullptr) {
@@ -65,6 +77,7 @@ class HierarchicalExchange : public PiecewiseExchange {
   HostWindow* const window_;
   HostCollectives* const host_;
   bool released_ = false;
+  int64_t awaited_ns_ = 0;  // in the step under way
 };
 
 }  // namespace

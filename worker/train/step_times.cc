@@ -68,7 +68,8 @@ void FillTimes(const StepMoments& moments, const std::vector<Span>& spans, doubl
   const double wait_s = std::max(0.0, last_arrival - record->arrival());
   record->set_comm_busy_s(Seconds(Length(busy)));
   record->set_comm_overlap_s(Seconds(OverlapLength(busy, compute)));
-  record->set_comm_wait_s(wait_s);
+  record->set_update_wait_s(Seconds(moments.awaited));
+  record->set_comm_wait_s(wait_s + record->update_wait_s());
   record->set_comm_transfer_s(std::max(0.0, record->comm_busy_s() - wait_s));
   record->set_wire_bytes(wire_bytes);
   const int64_t first_ns = spans.front().begin_ns;

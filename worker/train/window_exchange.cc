@@ -105,6 +105,7 @@ class WindowExchange : public GradientExchange {
   }
 
   int64_t late_comm_ns() const override { return reduce_ns_ + meeting_ns_; }
+  int64_t awaited_ns() const override { return awaited_ns_; }
 
   void TakeSpans(std::vector<Span>* spans) override {
     comm_->TakeSpans(spans);
@@ -117,7 +118,7 @@ class WindowExchange : public GradientExchange {
     reduced.wire_bytes = (end_ - begin_) * static_cast<int64_t>(sizeof(float)) * (window_->count() - 1);
     reduced.start_ns = start_ns_;
     reduced.begin_ns = came_ns_;
-    reduced.end_ns = came_ns_ + late_comm_ns();
+    reduced.end_ns = came_ns_ + late_comm_ns() - awaited_ns_;
     spans->push_back(reduced);
     Span met;
     met.seq = reduced.seq + 1;
@@ -133,7 +134,7 @@ class WindowExchange : public GradientExchange {
   void DoBeginStep() override {
     tail_ = nullptr;
     reduced_ = false;
-    reduce_ns_ = meeting_ns_ = 0;
+    reduce_ns_ = meeting_ns_ = awaited_ns_ = 0;
   }
 
  private:
@@ -143,6 +144,7 @@ class WindowExchange : public GradientExchange {
     const int64_t start_ns = MonotonicNanos();
     const absl::Status status = window_->Barrier(absl::StrCat(what, " of step ", step_));
     meeting_ns_ += MonotonicNanos() - start_ns;
+    awaited_ns_ += window_->waited_ns();
     return comm_->Explain(status);
   }
 
@@ -155,7 +157,7 @@ class WindowExchange : public GradientExchange {
   // Of the step under way.
   StepTail* tail_ = nullptr;
   bool reduced_ = false;  // the slice's sum stands in gradients()
-  int64_t start_ns_ = 0, came_ns_ = 0, reduce_ns_ = 0, meeting_ns_ = 0;
+  int64_t start_ns_ = 0, came_ns_ = 0, reduce_ns_ = 0, meeting_ns_ = 0, awaited_ns_ = 0;
 };
 
 }  // namespace

@@ -30,6 +30,13 @@ TEST(PlaceWorkersTest, HostsAreFilledInTheirOrder) {
   EXPECT_FALSE(placement->yield);
 }
 
+// They would all be bound to the first cores.
+TEST(PlaceWorkersTest, RunsThatLeaveRoomForOthersAreNotBound) {
+  EXPECT_FALSE(PlaceWorkers(Of({{"a", 1}}), {Facts("a", "1", 2)}, 0, 1)->bind);
+  EXPECT_TRUE(PlaceWorkers(Of({{"a", 2}}), {Facts("a", "1", 2)}, 0, 1)->bind);
+  EXPECT_FALSE(PlaceWorkers(Of({{"a", 2}, {"b", 2}}), {Facts("a", "1", 8), Facts("b", "2", 8)}, 0, 2)->bind);
+}
+
 TEST(PlaceWorkersTest, SlotsThatAreNotSaidAreCoresByThreads) {
   const auto placement = PlaceWorkers(Of({{"a", 0}, {"b", 0}}), {Facts("a", "1", 8), Facts("b", "2", 1)}, 0, 2);
   ASSERT_TRUE(placement.ok()) << placement.status();
@@ -86,7 +93,9 @@ TEST(PlaceWorkersTest, MoreWorkersThanSlotsAreRefused) {
 }
 
 TEST(FindClusterTest, OneWayAlone) {
-  EXPECT_THAT(FindCluster({"a:1", "", "lab", ""}).status().message(), HasSubstr("give --hosts or --hostfile, --lab,"));
+  EXPECT_THAT(FindCluster({"a:1", "f", "lab", ""}).status().message(), HasSubstr("give --hostfile, --lab or --slurm"));
+  EXPECT_THAT(FindCluster({"", "", "lab", "ssh -p 2222"}).status().message(), HasSubstr("--ssh: is a command for"));
+  EXPECT_THAT(FindCluster({"a:1", "", "lab", "ssh -p 2222"}).status().message(), HasSubstr("--ssh: is a command for"));
   EXPECT_THAT(FindCluster({"a:0", "", "", ""}).status().message(), HasSubstr("--hosts: 'a:0'"));
 }
 
@@ -98,6 +107,18 @@ TEST(FindClusterTest, HostsOfAHostfile) {
   EXPECT_THAT(some->hosts, ElementsAre(HostSlots{"127.0.0.2", 2}, HostSlots{"127.0.0.1", 1, "/opt/w"}));
   EXPECT_THAT(FindCluster({"127.0.0.3", folder / "hosts", "", ""}).status().message(),
               HasSubstr("127.0.0.3 is not in"));
+}
+
+TEST(FindClusterTest, HostsToWhichThereIsNoWayCanBeLeftOut) {
+  const std::string hosts = "127.0.0.1:1,no-such-host.invalid:2,127.0.0.2:3";
+  EXPECT_THAT(FindCluster({hosts, "", "", ""}).status().message(), HasSubstr("host no-such-host.invalid: "));
+  std::vector<UnknownHost> unknown;
+  const auto cluster = FindCluster({hosts, "", "", ""}, &unknown);
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  EXPECT_THAT(cluster->hosts, ElementsAre(HostSlots{"127.0.0.1", 1}, HostSlots{"127.0.0.2", 3}));
+  EXPECT_EQ(cluster->here.size(), 2u);
+  ASSERT_EQ(unknown.size(), 1u);
+  EXPECT_EQ(unknown[0].host, (HostSlots{"no-such-host.invalid", 2}));
 }
 
 TEST(FindClusterTest, OptionsOfSshComeBeforeOurs) {

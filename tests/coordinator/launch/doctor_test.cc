@@ -85,6 +85,30 @@ TEST_F(DoctorTest, HealthyHostsGetNoComplaintAndEveryCheckIsShown) {
                                          "link", "lockstep", "memory", "network", "ports", "processor", "strays"}));
 }
 
+TEST_F(DoctorTest, LimitsAreHeldAgainstWhatTheRunNeeds) {
+  all_.hosts[0].report.file_size = int64_t{1} << 30;
+  all_.hosts[0].report.address_space = int64_t{8} << 30;
+  EXPECT_THAT(Complaints(), IsEmpty());
+  all_.needs.file_bytes = int64_t{2} << 30;
+  EXPECT_EQ(Complaint().said, "files of 1.07 GB");
+  all_.needs.file_bytes = 0;
+  all_.needs.address_bytes = int64_t{9} << 30;
+  EXPECT_EQ(Complaint().said, "8.59 GB of virtual memory");
+}
+
+TEST_F(DoctorTest, ProgramsArePutWhereAHostHasThem) {
+  all_.hosts[1].report.build = "0.9";
+  all_.hosts[1].folder = "/srv/bin";
+  EXPECT_THAT(Complaint().mend, HasSubstr("b mkdir -p /srv/bin && "));
+  EXPECT_THAT(Complaint().mend, HasSubstr(" b:/srv/bin/"));
+}
+
+TEST_F(DoctorTest, AHostWhoseNameIsNotKnownIsLeftOut) {
+  all_.unreached.push_back({"d", "host d: Name or service not known", "", false});
+  EXPECT_EQ(Complaint().what, "name");
+  EXPECT_EQ(Complaint().mend, "--hosts a:4,b:4,c:4");
+}
+
 TEST_F(DoctorTest, WhatIsWrongWithAHostIsNamedWithItsHostAndWhatMendsIt) {
   const std::vector<std::tuple<std::string, std::function<void(HostReport*)>, std::string>> faults = {
       {"BLAS", [](HostReport* host) { host->blas_warning = "the reference BLAS is loaded"; },
@@ -132,6 +156,10 @@ TEST_F(DoctorTest, WhatIsWrongWithAHostIsNamedWithItsHostAndWhatMendsIt) {
          host->root = false;
        },
        "sudo prlimit --pid $(pgrep -o -x sshd) --nproc=65536:65536"},
+      {"limits", [](HostReport* host) { host->file_size = 1 << 20; },
+       "prlimit --pid $(pgrep -o -x sshd) --fsize=unlimited"},
+      {"limits", [](HostReport* host) { host->address_space = 1 << 30; },
+       "prlimit --pid $(pgrep -o -x sshd) --as=unlimited"},
       {"ports", [](HostReport* host) { host->ports_free = 40; },
        "sysctl -w net.ipv4.ip_local_port_range='15000 60999'"},
       {"strays",

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <map>
 
 #include "common/base/stable_random.h"
 
@@ -280,33 +281,41 @@ TEST(AnatomyTest, OfCausesThatHideBehindEachOtherTheFirstSavesByItselfAndTheNext
   EXPECT_GT(anatomy.verdict.confidence(), 0.9);
 }
 
-// Steps as of `shared`, on one clock: the update begins when all have come, and all are let go when the last part of it
-// is done. `fault` changes what a rank does.
-std::vector<StepTimes> StepsOfSharedUpdates(int ranks, const Fault& fault, double transfer_s = 0.001) {
+// On one clock: ranks of `per_host` hosts each (0: one host) update when all have come, and those of a host are let go
+// when the last of them is done with its part. `fault` changes what a rank does.
+std::vector<StepTimes> StepsOfSharedUpdates(int ranks, const Fault& fault, double transfer_s = 0.001,
+                                            int per_host = 0) {
   StableRandom random(7);
   std::vector<StepTimes> steps;
-  double now = 1000;
+  std::map<int, double> now;  // by the first rank of a host
   for (int64_t number = 1; number <= 300; ++number) {
     StepTimes& step = steps.emplace_back();
     step.step = number;
     step.incarnation = 1;
-    double came = 0, update = 0;
+    double came = 0;
+    std::map<int, double> update;
     for (int rank = 0; rank < ranks; ++rank) {
       RankTimes& times = step.ranks.emplace_back();
       times.rank = rank;
-      times.start = now;
-      times.shares_update = true;
+      times.updates_with = per_host == 0 ? 0 : rank / per_host * per_host;
+      times.start = now.emplace(times.updates_with, 1000).first->second;
       times.parts[kForward] = 0.010 * (1 + 0.01 * random.Normal());
       times.parts[kBackward] = 0.020 * (1 + 0.01 * random.Normal());
       times.parts[kOptimizer] = 0.004 * (1 + 0.01 * random.Normal());
       fault(number, &times);
       came = std::max(came, times.came());
-      update = std::max(update, times.parts[kOptimizer]);
+      update[times.updates_with] = std::max(update[times.updates_with], times.parts[kOptimizer]);
     }
-    now = came + update + transfer_s;
-    for (RankTimes& times : step.ranks) times.parts[kCommExposed] = now - times.let_go();
+    for (const auto& [first, longest] : update) now[first] = came + transfer_s + longest;
+    for (RankTimes& times : step.ranks) times.parts[kCommExposed] = now[times.updates_with] - times.let_go();
   }
   return steps;
+}
+
+void ForgetClocks(std::vector<StepTimes>* steps) {
+  for (StepTimes& step : *steps) {
+    for (RankTimes& times : step.ranks) times.start = 0;
+  }
 }
 
 // The rank whose part takes long is as early to come as another is late.
@@ -316,9 +325,7 @@ TEST(AnatomyTest, TheOthersWaitForAPartOfASharedUpdate) {
       Late(1, kBackward, -4)(0, times);
       Late(1, kOptimizer, 10)(0, times);
     });
-    for (StepTimes& step : steps) {
-      for (RankTimes& times : step.ranks) times.start = on_one_clock ? times.start : 0;
-    }
+    if (!on_one_clock) ForgetClocks(&steps);
     const Anatomy anatomy = Analyze(steps);
     EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
     EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1));
@@ -330,6 +337,46 @@ TEST(AnatomyTest, TheOthersWaitForAPartOfASharedUpdate) {
     ASSERT_EQ(anatomy.lateness.size(), 3u);
     EXPECT_NEAR(anatomy.lateness[1].late_s, 0.006, 0.0005);
   }
+}
+
+// Ranks 2 and 3 of another host do not wait for it, but for ranks 0 and 1 then.
+TEST(AnatomyTest, OfSeveralHostsThoseOfOneWaitForAPartOfTheUpdateAndTheOthersForThem) {
+  for (const bool on_one_clock : {true, false}) {
+    std::vector<StepTimes> steps = StepsOfSharedUpdates(4, Late(1, kOptimizer, 10), 0.002, /*per_host=*/2);
+    if (!on_one_clock) ForgetClocks(&steps);
+    const Anatomy anatomy = Analyze(steps);
+    ASSERT_EQ(anatomy.causes.size(), 1u) << on_one_clock;
+    EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
+    EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1));
+    EXPECT_EQ(anatomy.verdict.kind(), "optimizer");
+    EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), 0.010, 0.0003);
+    EXPECT_NEAR(anatomy.transfer_s, 0.002, 0.0002);
+    EXPECT_THAT(WaitsOf(steps, 200), ElementsAre(DoubleNear(0.010, 0.001), DoubleNear(0, 0.001),
+                                                 DoubleNear(0.010, 0.001), DoubleNear(0.010, 0.001)));
+    EXPECT_NEAR(anatomy.lateness[1].late_s, 0.010, 0.0005);
+    EXPECT_NEAR(anatomy.lateness[0].late_s, 0, 0.0005);
+  }
+}
+
+// A rank of the other host that is late by less costs nothing as long as that is so.
+TEST(AnatomyTest, AnUpdateOfOneHostHidesALateRankOfAnother) {
+  const auto steps = [](double update_ms) {
+    return StepsOfSharedUpdates(
+        4,
+        [=](int64_t, RankTimes* times) {
+          Late(1, kOptimizer, update_ms)(0, times);
+          Late(2, kForward, 6)(0, times);
+        },
+        0.002, /*per_host=*/2);
+  };
+  const double both = MeanStep(steps(10)), one = MeanStep(steps(0));
+  const Anatomy anatomy = Analyze(steps(10));
+  ASSERT_EQ(anatomy.causes.size(), 2u);
+  EXPECT_THAT(anatomy.causes[0].ranks(), ElementsAre(1));
+  EXPECT_NEAR(anatomy.causes[0].saving_s_per_step(), both - one, 0.0005);
+  EXPECT_THAT(anatomy.causes[1].ranks(), ElementsAre(2));
+  EXPECT_NEAR(anatomy.causes[1].saving_s_per_step(), 0.006, 0.0005);
+  EXPECT_TRUE(anatomy.causes[1].after_others());
 }
 
 // A processor that is slow is slow in everything: each meeting alone would be too little to be named.
@@ -394,40 +441,51 @@ TEST(AnatomyTest, AHostThatWasReplacedIsTheLateOne) {
   EXPECT_THAT(Analyze(steps).verdict.hosts(), ElementsAre("beta"));
 }
 
-// Two ranks that meet every eighth step: what one is late adds up until then.
+// Two ranks that meet every eighth step, and average their parameters after that step's update: what one is late adds up
+// until then, in whatever part.
 TEST(AnatomyTest, OfLocalStepsTheMeetingsCount) {
-  StableRandom random(7);
-  std::vector<StepTimes> steps;
-  std::array<double, 2> now = {1.7e9, 1.7e9};
-  for (int64_t number = 1; number <= 400; ++number) {
-    StepTimes& step = steps.emplace_back();
-    step.step = number;
-    step.meets = number % 8 == 0;
-    for (int rank = 0; rank < 2; ++rank) {
-      RankTimes& times = step.ranks.emplace_back();
-      times.rank = rank;
-      times.start = now[rank];
-      times.parts[kForward] = (rank == 1 ? 0.11 : 0.1) * (1 + 0.03 * random.Normal());
-      now[rank] = times.came();
+  for (const Part part : {kForward, kOptimizer, kOther}) {
+    StableRandom random(7);
+    std::vector<StepTimes> steps;
+    std::array<double, 2> now = {1.7e9, 1.7e9};
+    for (int64_t number = 1; number <= 400; ++number) {
+      StepTimes& step = steps.emplace_back();
+      step.step = number;
+      step.meets = number % 8 == 0;
+      double came = 0, update = 0;
+      for (int rank = 0; rank < 2; ++rank) {
+        RankTimes& times = step.ranks.emplace_back();
+        times.rank = rank;
+        times.start = now[rank];
+        times.updates_with = 0;
+        times.parts[kForward] = 0.1 * (1 + 0.03 * random.Normal());
+        times.parts[kOptimizer] = 0.01;
+        times.parts[kOther] = 0.001;
+        if (rank == 1) times.parts[part] += 0.011;
+        came = std::max(came, times.came());
+        update = std::max(update, times.parts[kOptimizer]);
+      }
+      for (int rank = 0; rank < 2; ++rank) {
+        RankTimes& times = step.ranks[rank];
+        if (step.meets) times.parts[kCommExposed] = came + update + 0.002 - times.let_go();
+        now[rank] += times.step();
+      }
     }
-    if (!step.meets) continue;
-    const double end = std::max(now[0], now[1]) + 0.001;
-    for (int rank = 0; rank < 2; ++rank) {
-      step.ranks[rank].parts[kCommExposed] = end - now[rank];
-      now[rank] = end;
-    }
+    const std::vector<StepTimes> meetings = Meetings(steps);
+    ASSERT_EQ(meetings.size(), 50u);
+    EXPECT_EQ(meetings[3].count, 8);
+    const Anatomy anatomy = Analyze(meetings);
+    ASSERT_EQ(anatomy.causes.size(), 1u) << PartName(part);
+    EXPECT_THAT(anatomy.causes[0].ranks(), ElementsAre(1));
+    EXPECT_EQ(anatomy.causes[0].persistence(), "persistent");
+    EXPECT_EQ(anatomy.causes[0].kind(), PartName(part));
+    EXPECT_NEAR(anatomy.causes[0].saving_s_per_step(), 0.011, 0.001) << PartName(part);
+    EXPECT_NEAR(anatomy.transfer_s, 0.002 / 8, 0.0002) << PartName(part);
+    EXPECT_NEAR(anatomy.step_s, 0.122, 0.002);
+    EXPECT_NEAR(anatomy.lateness[1].late_s, 0.011, 0.001) << "a step";
+    steps.erase(steps.begin() + 20, steps.begin() + 22);
+    EXPECT_EQ(Meetings(steps).size(), 49u) << "a series with a gap is none";
   }
-  const std::vector<StepTimes> meetings = Meetings(steps);
-  ASSERT_EQ(meetings.size(), 50u);
-  EXPECT_EQ(meetings[3].count, 8);
-  const Anatomy anatomy = Analyze(meetings);
-  ASSERT_EQ(anatomy.causes.size(), 1u);
-  EXPECT_THAT(anatomy.causes[0].ranks(), ElementsAre(1));
-  EXPECT_EQ(anatomy.causes[0].persistence(), "persistent");
-  EXPECT_NEAR(anatomy.causes[0].saving_s_per_step(), 0.01, 0.001);
-  EXPECT_NEAR(anatomy.step_s, 0.11, 0.002);
-  steps.erase(steps.begin() + 20, steps.begin() + 22);
-  EXPECT_EQ(Meetings(steps).size(), 49u) << "a series with a gap is none";
 }
 
 TEST(AnatomyTest, FewerSamplesOnARankAreNoFasterComputer) {

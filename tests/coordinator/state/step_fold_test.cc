@@ -114,11 +114,12 @@ TEST(StepFoldTest, FlushFoldsWhatIsOpen) {
   EXPECT_TRUE(fold.Flush().empty());
 }
 
-TEST(StepFoldTest, AHundredRanksKeepASampleAndTheLastFew) {
+TEST(StepFoldTest, AHundredRanksKeepASampleAndTheLastFewAndThoseThatUpdateLongest) {
   StepFold fold(100, 1);
   for (int rank = 0; rank < 100; ++rank) {  // those that are kept anyway arrive last, but for one
     StepRecord record = Record(1, 0);
     record.set_arrival(rank == 97 ? 500 : rank % 2 == 0 ? 200 + rank : 100 - rank);
+    record.set_optimizer_s(rank == 71 || rank == 5 ? 0.03 : 0.01);
     fold.Add(rank, Batch({record}));
   }
   const TelemetryRows rows = fold.Take();
@@ -131,7 +132,29 @@ TEST(StepFoldTest, AHundredRanksKeepASampleAndTheLastFew) {
     EXPECT_EQ(row.rank == 97, row.record.arrival() == 500);
   }
   EXPECT_EQ(rows.rank_steps.size(), odd.size() + 50) << "every second rank";
-  EXPECT_THAT(odd, testing::ElementsAre(1, 3, 5, 7, 9, 11, 13, 97)) << "and of the others the last";
+  EXPECT_THAT(odd, testing::ElementsAre(1, 3, 5, 7, 9, 11, 13, 71, 97)) << "of the others the last, and 71's update";
+}
+
+TEST(StepFoldTest, WaitingForAnUpdateIsWaitingWhateverTheClocksTell) {
+  for (const double clock_error_s : {0.0, 1.0}) {
+    StepFold fold(2, 1);
+    for (int rank = 0; rank < 2; ++rank) {
+      StepRecord record = Record(1, rank);
+      record.set_comm_busy_s(0.04 + 0.01 * rank);
+      record.set_update_wait_s(0.004);
+      record.set_comm_wait_s(0.01 * rank + 0.004);
+      record.set_comm_transfer_s(0.04);
+      record.set_clock_error_s(clock_error_s);
+      fold.Add(rank, Batch({record}));
+    }
+    const TelemetryRows rows = fold.Take();
+    ASSERT_EQ(rows.rank_steps.size(), 2u);
+    for (int rank = 0; rank < 2; ++rank) {
+      EXPECT_NEAR(rows.rank_steps[rank].record.comm_wait_s(), 0.01 * rank + 0.004, 1e-12) << clock_error_s;
+      EXPECT_NEAR(rows.rank_steps[rank].record.comm_transfer_s(), 0.04, 1e-12) << clock_error_s;
+    }
+    EXPECT_NEAR(rows.steps[0].mean.comm_wait_s(), 0.009, 1e-12) << clock_error_s;
+  }
 }
 
 TEST(StepFoldTest, UpTo64RanksAllAreKept) {

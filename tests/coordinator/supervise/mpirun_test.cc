@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <cstdlib>
 
 #include "absl/strings/str_join.h"
 
@@ -80,6 +81,24 @@ TEST(MpirunCommandTest, SeveralHostsAreReachedOverTheirOwnNetworkAlone) {
   const std::string crowded = absl::StrJoin(MpirunCommand(options).argv, " ");
   EXPECT_THAT(crowded, HasSubstr("--map-by slot --bind-to none "));
   EXPECT_THAT(crowded, HasSubstr("mpi_yield_when_idle 1"));
+}
+
+TEST(MpirunCommandTest, OtherHostsGetWhatChangesHowLibrariesCompute) {
+  setenv("NVIDIA_TF32_OVERRIDE", "0", 1);
+  setenv("CUDA_VISIBLE_DEVICES", "1", 1);
+  setenv("OMP_NUM_THREADS", "7", 1);
+  MpirunOptions options = Options();
+  const std::string here = absl::StrJoin(MpirunCommand(options).argv, " ");
+  options.hosts = {{"a", 2}};
+  const ChildOptions child = MpirunCommand(options);
+  const std::string there = absl::StrJoin(child.argv, " ");
+  for (const char* name : {"NVIDIA_TF32_OVERRIDE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"}) unsetenv(name);
+  EXPECT_THAT(there, HasSubstr("-x NVIDIA_TF32_OVERRIDE "));
+  EXPECT_THAT(there, Not(HasSubstr("CUDA_VISIBLE_DEVICES"))) << "which devices it shows is a host's own matter";
+  EXPECT_THAT(there, HasSubstr("-x OMP_NUM_THREADS "));
+  EXPECT_EQ(there.find("OMP_NUM_THREADS"), there.rfind("OMP_NUM_THREADS")) << "once";
+  EXPECT_THAT(child.environment, Contains(Pair("OMP_NUM_THREADS", "3")));
+  EXPECT_THAT(here, Not(HasSubstr("NVIDIA_TF32_OVERRIDE"))) << "processes here have it anyway";
 }
 
 TEST(ParseMpirunOutputTest, FindsTheWorkerThatASignalKilled) {

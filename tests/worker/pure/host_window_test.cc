@@ -111,6 +111,22 @@ TEST_F(HostWindowTest, ARankThatSleepsAtABarrierIsWoken) {
   });
 }
 
+TEST_F(HostWindowTest, HowLongARankWaitsForTheLastIsKnown) {
+  constexpr int64_t kLate = 20'000'000;
+  OnRanks(3, [](int index, HostWindow* window) {
+    for (int round = 0; round < 6; ++round) {
+      ASSERT_TRUE(window->Barrier("coming together").ok());
+      if (index == round % 3) absl::SleepFor(absl::Nanoseconds(kLate));
+      ASSERT_TRUE(window->Barrier("a late rank").ok());
+      if (index == round % 3) {
+        EXPECT_EQ(window->waited_ns(), 0);
+      } else {
+        EXPECT_GT(window->waited_ns(), kLate / 2);
+      }
+    }
+  });
+}
+
 TEST_F(HostWindowTest, ABarrierNamesTheRanksThatDoNotCome) {
   timeout_ = kMeeting;
   std::atomic<int> left{2};

@@ -77,6 +77,18 @@ TEST(StepTimesTest, BusyIsTheUnionAndOverlapItsShareDuringCompute) {
   EXPECT_EQ(previous, 1040 * kMs);
 }
 
+TEST(StepTimesTest, WaitingForAnUpdateIsNoTransfer) {
+  StepRecord record;
+  int64_t previous = 0;
+  StepMoments moments = Moments();
+  moments.awaited = 7 * kMs;
+  FillTimes(moments, {Collective(0, "bucket.window", 1089, 1100)}, /*last_arrival=*/1.082, WallClock(), &previous,
+            &record);
+  EXPECT_NEAR(record.update_wait_s(), 0.007, 1e-9);
+  EXPECT_NEAR(record.comm_wait_s(), 0.003 + 0.007, 1e-9);
+  EXPECT_NEAR(record.comm_transfer_s(), 0.008, 1e-9);
+}
+
 TEST(StepTimesTest, TheIntervalIsFromOneStepsFirstCollectiveToTheNexts) {
   StepRecord record;
   int64_t previous = 900 * kMs;
