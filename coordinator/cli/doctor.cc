@@ -105,7 +105,8 @@ absl::Status AddSizes(const Arguments& arguments, RunNeeds* needs) {
   ASSIGN_OR_RETURN(const PreparedRun run, PrepareRun(arguments.config, arguments.set, {arguments.workers}));
   ASSIGN_OR_RETURN(const std::string answer, AskWorker({"--needs"}, ConfigToYaml(run.config)));
   const Json worker = Json::parse(answer, nullptr, false);
-  if (!worker.is_object()) return absl::InternalError(absl::StrCat("lockstep-worker --needs: not understood: ", answer));
+  if (!worker.is_object())
+    return absl::InternalError(absl::StrCat("lockstep-worker --needs: not understood: ", answer));
   const int64_t parameters = worker.value("parameters", int64_t{0});
   needs->threads = run.config.threads();
   needs->memory_bytes = kInMemory * parameters + worker.value("process_bytes", int64_t{0});
@@ -159,8 +160,7 @@ void AskHosts(const Cluster& cluster, const Arguments& arguments, Examined* all)
     if (!reports[i].ok()) {
       // At a run's start the host has just been made ready; that it lacks this program, or answers late, is no matter.
       if (arguments.quick) continue;
-      all->unreached.push_back(
-          {names[i], std::string(reports[i].status().message()), FolderOn(cluster.hosts[i])});
+      all->unreached.push_back({names[i], std::string(reports[i].status().message()), FolderOn(cluster.hosts[i])});
       continue;
     }
     if (!cluster.memory.empty() && cluster.memory[i] > 0) {
@@ -172,8 +172,8 @@ void AskHosts(const Cluster& cluster, const Arguments& arguments, Examined* all)
                           ? (*arguments.workers + static_cast<int>(names.size()) - 1) / static_cast<int>(names.size())
                           : std::max(1, reports[i]->physical / all->needs.threads);
     all->slots_said = all->slots_said || slots > 0;
-    all->hosts.push_back({names[i], *std::move(reports[i]), slots > 0 ? slots : share, cluster.here[i],
-                          FolderOn(cluster.hosts[i])});
+    all->hosts.push_back(
+        {names[i], *std::move(reports[i]), slots > 0 ? slots : share, cluster.here[i], FolderOn(cluster.hosts[i])});
   }
 }
 

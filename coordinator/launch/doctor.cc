@@ -138,7 +138,11 @@ class Examination {
         : refused  ? absl::StrCat(all_.has_key ? "" : "ssh-keygen -t ed25519 && ", Reach("ssh-copy-id"), " ", one.host)
         : stranger ? absl::StrCat(Reach(all_.agent.words[0]), " ", one.host, " true")
                    : LeaveOut(one.host);
-    Wrong(one.host, !one.has_address ? "name" : missing ? "lockstep" : "ssh", one.why, "no worker can be started there", mend);
+    Wrong(one.host,
+          !one.has_address ? "name"
+          : missing        ? "lockstep"
+                           : "ssh",
+          one.why, "no worker can be started there", mend);
   }
 
   void Blas(const ExaminedHost& host) {

@@ -43,8 +43,8 @@ struct HostReport {
   int64_t open_files = 0;  // limits; -1: none
   int64_t processes = 0;
   int64_t file_size = -1, address_space = -1;  // bytes
-  int ports = 0, ports_free = 0;  // for connections that begin here
-  std::vector<Stray> strays;      // of this user
+  int ports = 0, ports_free = 0;               // for connections that begin here
+  std::vector<Stray> strays;                   // of this user
 };
 
 // A slower disk makes checkpoints slow; more of the processors' time stolen makes ranks late.

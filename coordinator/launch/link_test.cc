@@ -38,7 +38,7 @@ constexpr absl::Duration kStart = absl::Seconds(15), kConnect = absl::Seconds(2)
 constexpr double kShortest = 0.05, kSend = 0.3;  // seconds of sending, by pair
 constexpr double kSlowSend = 1.5;                // of a link on which so little came in that time
 constexpr int64_t kLittle = 64 << 10;
-constexpr double kDoubtful = 0.7;                // of the best link's rate
+constexpr double kDoubtful = 0.7;  // of the best link's rate
 constexpr size_t kPiece = 128 << 10;
 constexpr char kPing = 'p', kSendWord = 's';
 

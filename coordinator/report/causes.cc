@@ -211,7 +211,8 @@ Cause RotatingStraggler(const std::vector<ModelStep>& model) {
   Cause cause;
   cause.finding.set_cause(kStragglerBound);
   cause.finding.set_persistence(kRotating);
-  const double late = TypicallyLate(model, &ModelStep::ready), late_in_update = TypicallyLate(model, &ModelStep::update);
+  const double late = TypicallyLate(model, &ModelStep::ready),
+               late_in_update = TypicallyLate(model, &ModelStep::update);
   for (const ModelStep& step : model) {
     ModelStep without = step;
     without.ready = WithoutTheLast(std::move(without.ready), late);

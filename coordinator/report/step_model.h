@@ -21,8 +21,8 @@ namespace lockstep {
 // clocks tell, work counts from when the last rank was let go, and transfer ends there: the same sum, over one clock.
 //
 // Ranks that wait for each other's update as well, since each makes a part of it (`shared`, of a host's ranks
-// `hierarchical`) or since all parameters are averaged after it (local SGD), begin what follows when the last of them is
-// done with it, and come so much later to the next reduction:
+// `hierarchical`) or since all parameters are averaged after it (local SGD), begin what follows when the last of them
+// is done with it, and come so much later to the next reduction:
 //
 //   step = max over ranks of (work + the last update of those that it waits for) + transfer
 
@@ -39,7 +39,7 @@ struct RankTimes {
   Parts local = {};                   // of `parts`: in the steps of a series before the one in which the ranks meet
   double start = 0;                   // of the step, on rank 0's clock; 0: not known
   const std::string* host = nullptr;  // its name; null: not known
-  int updates_with = -1;              // the first of the ranks that wait for each other's update; -1: waits for nobody's
+  int updates_with = -1;  // the first of the ranks that wait for each other's update; -1: waits for nobody's
   double compute() const { return parts[kForward] + parts[kBackward] + parts[kOptimizer]; }
   double step() const { return std::accumulate(parts.begin(), parts.end(), 0.0); }
   double at_meeting(Part part) const { return parts[part] - local[part]; }

@@ -59,9 +59,9 @@ class StepFold {
     double last_arrival = 0;
     int last_rank = -1;
     double shortest_busy_s = 0;
-    double clock_error_s = 0;          // the largest
-    std::map<int, StepRecord> kept;    // of the ranks whose rows are kept
-    Most last, longest_updates;        // of the others; by arrival, by the optimizer's time
+    double clock_error_s = 0;        // the largest
+    std::map<int, StepRecord> kept;  // of the ranks whose rows are kept
+    Most last, longest_updates;      // of the others; by arrival, by the optimizer's time
     std::map<int, OpenCollective> collectives;
     std::vector<ClockRow> clocks;
   };

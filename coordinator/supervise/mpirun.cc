@@ -75,8 +75,9 @@ constexpr const char* kRootVariables[] = {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_
 
 // What changes how a worker's libraries compute or are found: the same on every host as here. Which devices a host
 // shows is its own matter.
-constexpr const char* kForAllHosts[] = {"ATEN_", "CUBLAS_", "CUDA_", "CUDNN_", "GOMP_",    "KMP_",  "LD_LIBRARY_PATH",
-                                        "MKL_",  "NVIDIA_", "OMP_",  "ONEDNN_", "OPENBLAS_", "PYTORCH_", "TORCH_", "UCX_"};
+constexpr const char* kForAllHosts[] = {"ATEN_",   "CUBLAS_",         "CUDA_",    "CUDNN_",  "GOMP_",
+                                        "KMP_",    "LD_LIBRARY_PATH", "MKL_",     "NVIDIA_", "OMP_",
+                                        "ONEDNN_", "OPENBLAS_",       "PYTORCH_", "TORCH_",  "UCX_"};
 constexpr const char* kNotThese[] = {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"};
 
 // Of this process's environment, by name.

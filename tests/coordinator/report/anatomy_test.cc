@@ -441,8 +441,8 @@ TEST(AnatomyTest, AHostThatWasReplacedIsTheLateOne) {
   EXPECT_THAT(Analyze(steps).verdict.hosts(), ElementsAre("beta"));
 }
 
-// Two ranks that meet every eighth step, and average their parameters after that step's update: what one is late adds up
-// until then, in whatever part.
+// Two ranks that meet every eighth step, and average their parameters after that step's update: what one is late adds
+// up until then, in whatever part.
 TEST(AnatomyTest, OfLocalStepsTheMeetingsCount) {
   for (const Part part : {kForward, kOptimizer, kOther}) {
     StableRandom random(7);

@@ -256,6 +256,24 @@ TEST_F(OfflineTest, DescribeCountsWhatIsTrained) {
   EXPECT_THAT(refused.err, StartsWith("lockstep: config:1: "));
 }
 
+// Of convolutions, whose passes hold more than LibTorch's allocator gives them. Once in a process: what libraries keep
+// of the first time they do not ask for again.
+TEST_F(OfflineTest, NeedsAreTriedOnASmallBatch) {
+  std::istringstream yaml(absl::StrCat("data: {path: ", TestPath("run/digits"),
+                                       ", batch_size: 1000, prefetch: 3}\n"
+                                       "model: {name: cnn, inputs: 784, outputs: 10}\n"));
+  const Said said = Capture([&] { return Needs(yaml); });
+  ASSERT_EQ(said.code, 0) << said.err;
+  const auto needs = nlohmann::json::parse(said.out);
+  EXPECT_EQ(needs["parameters"].get<int64_t>(), 1199882);
+  EXPECT_EQ(needs["input_bytes"].get<int64_t>(), int64_t{4} * 1000 * 784 * 4) << "the batch, and three that are ready";
+  const double outputs = 1000.0 * 4 * (32 * 26 * 26 + 64 * 24 * 24);  // of the convolutions alone
+  EXPECT_GT(needs["activation_bytes"].get<double>(), outputs);
+  EXPECT_LT(needs["activation_bytes"].get<double>(), 20 * outputs);
+  EXPECT_GT(needs["process_bytes"].get<int64_t>(), 1 << 20);
+  EXPECT_GT(needs["address_bytes"].get<int64_t>(), needs["process_bytes"].get<int64_t>());
+}
+
 TEST(OfflineProbeTest, IsOneLineOfJson) {
   const Said said = Capture([] { return Probe(); });
   ASSERT_EQ(said.code, 0) << said.err;
