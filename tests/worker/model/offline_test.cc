@@ -256,12 +256,11 @@ TEST_F(OfflineTest, DescribeCountsWhatIsTrained) {
   EXPECT_THAT(refused.err, StartsWith("lockstep: config:1: "));
 }
 
-// Of convolutions, whose passes hold more than LibTorch's allocator gives them. Once in a process: what libraries keep
-// of the first time they do not ask for again.
+// Of convolutions, whose passes hold more than LibTorch's allocator gives them.
 TEST_F(OfflineTest, NeedsAreTriedOnASmallBatch) {
   std::istringstream yaml(absl::StrCat("data: {path: ", TestPath("run/digits"),
-                                       ", batch_size: 1000, prefetch: 3}\n"
-                                       "model: {name: cnn, inputs: 784, outputs: 10}\n"));
+                                       ", global_batch_size: 2000, prefetch: 3}\n"
+                                       "workers: 2\nmodel: {name: cnn, inputs: 784, outputs: 10}\n"));
   const Said said = Capture([&] { return Needs(yaml); });
   ASSERT_EQ(said.code, 0) << said.err;
   const auto needs = nlohmann::json::parse(said.out);
