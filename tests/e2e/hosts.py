@@ -4,7 +4,7 @@ import subprocess
 import time
 import unittest
 
-from sshd_hosts import NAME, MachineHosts, SshdHosts, on, why_not
+from sshd_hosts import NAME, SSHD, MachineHosts, SshdHosts, on, why_not
 from support import BIN, LOCKSTEP, checkpoint, processes, run, run_tests, step_now, traces, wait_for
 
 
@@ -41,15 +41,19 @@ class ByHostfile(SshdHosts):
         self.assertIn("host 10.77.0.9", self.ours("run", self.small(), "--hosts", "10.77.0.9", "--ssh", self.ssh, "--dry-run", code=2).stderr)
 
     def test_dead_interfaces_hang_plain_mpirun_and_not_us(self):
-        self.dead_interfaces()
         agent = self.config(f"#!/bin/sh\nexec {self.ssh} \"$@\"\n", "agent")
         agent.chmod(0o700)
         plain = on(1, "mpirun", "--allow-run-as-root", "-np", 2, "--hostfile", self.hostfile, "--bind-to", "none", "--mca", "plm_rsh_agent", agent,
                    BIN / "lockstep-worker", "--bench", "allreduce", "--sizes", "1M", "--algorithms", "mpi", "--seconds", "0.1")
+        since = time.monotonic()
+        done = subprocess.run(plain, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+        self.assertEqual(done.returncode, 0, f"without them: {done.stdout}")
+        takes = time.monotonic() - since
+        self.dead_interfaces()
         hangs = subprocess.Popen(plain, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             with self.assertRaises(subprocess.TimeoutExpired, msg="plain mpirun found its way past docker0"):
-                hangs.wait(15)
+                hangs.wait(10 + 3 * takes)
         finally:
             os.killpg(hangs.pid, 9)
             hangs.wait()
@@ -67,6 +71,41 @@ class ByHostfile(SshdHosts):
         self.assertIn("host 10.77.0.9", said)
         self.assertFalse((self.folder / "refused").exists())
         self.expect_nothing_left(self.before)
+
+
+@unittest.skipIf(why_not(), why_not())
+class BehindARouter(SshdHosts):
+    """The second host is in a network of its own, 10.78.0.0/24."""
+    AWAY = "10.78.0.2"
+
+    def setUp(self):
+        super().setUp()
+        switch, first, second = (f"lockstep-{NAME}-{number}" for number in (0, *self.HOSTS))
+
+        def ip(space, *words):
+            subprocess.run(["ip", "-n", space, *words], check=True)
+
+        for network in ("10.77.0", "10.78.0"):
+            ip(switch, "addr", "add", f"{network}.254/24", "dev", "switch")
+        subprocess.run(["ip", "netns", "exec", switch, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0",
+                        "net.ipv4.conf.switch.send_redirects=0"], check=True)
+        ip(second, "addr", "add", f"{self.AWAY}/24", "dev", "e0")
+        ip(second, "addr", "del", "10.77.0.2/24", "dev", "e0")
+        for space, router in ((first, "10.77.0.254"), (second, "10.78.0.254")):
+            ip(space, "route", "add", "default", "via", router)
+        config = self.sshd_config(2)
+        config.write_text(config.read_text().replace("10.77.0.2", self.AWAY))
+        subprocess.run(on(2, SSHD, "-f", config, "-E", self.folder / "sshd_away.log"), check=True)
+        known = self.folder / "known"
+        known.write_text(known.read_text().replace("10.77.0.2 ", f"{self.AWAY} "))
+
+    def test_a_run_goes_over_the_router(self):
+        before, out = traces(), self.folder / "out"
+        words = ["--hosts", f"10.77.0.1:1,{self.AWAY}:1", "--ssh", self.ssh]
+        wait_for(lambda: "ok" in self.ours("doctor", *words, code=None).stdout.split(f"10.77.0.1 to {self.AWAY}")[0].splitlines()[-1], "a link that is well")
+        self.ours("run", self.small(convergence__max_steps=20, communication__timeout=5), *words, "--out", out)
+        self.assertEqual(step_now(out), 20)
+        self.expect_nothing_left(before)
 
 
 @unittest.skipIf(why_not(), why_not())
