@@ -169,6 +169,12 @@ class TrainingOnALab(Case):
         self.expect_same_training(self.folder / "here", self.folder / "there")
         self.expect_nothing_left(self.before)
 
+    def test_hosts_can_be_chosen_from_it(self):
+        words = ("run", self.small(convergence__max_steps=5), f"--lab={NAME}", "--out", self.folder / "some")
+        self.assertIn("# on 10.77.0.2:2 over", run(*words, "--hosts", "10.77.0.2:2", "--dry-run").stdout)
+        self.assertIn("; on 10.77.0.2:2 over", run(*words, "--hosts", "10.77.0.2:2").stdout)
+        self.assertIn("--hosts: 10.77.0.3 is not in the lab", run(*words, "--hosts", "10.77.0.3", "--dry-run", code=2).stderr)
+
     def test_a_live_run_answers_from_outside_and_no_secret_lies_about(self):
         out = self.folder / "live"
         job = self.start("run", self.small(convergence__max_epochs=100000), "--workers", 2, f"--lab={NAME}", "--out", out)
