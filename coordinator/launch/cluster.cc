@@ -248,6 +248,10 @@ void Describe(const Cluster& cluster, const Placement& placement, MpirunOptions*
   options->prefix = cluster.prefix;
   options->bind = placement.bind;
   options->yield = placement.yield;
+  // A lab's links change from run to run: what was measured on them is kept for none.
+  if (!cluster.prefix.empty() && !options->scratch.empty()) {
+    options->environment.emplace_back("XDG_CACHE_HOME", options->scratch);
+  }
 }
 
 }  // namespace lockstep

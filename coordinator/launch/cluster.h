@@ -61,7 +61,7 @@ struct Placement {
 absl::StatusOr<Placement> PlaceWorkers(const Cluster& cluster, const std::vector<HostFacts>& facts, int workers,
                                        int threads);
 
-// What mpirun has to be told of it.
+// What mpirun has to be told of it. `options->scratch` is set already.
 void Describe(const Cluster& cluster, const Placement& placement, MpirunOptions* options);
 
 }  // namespace lockstep

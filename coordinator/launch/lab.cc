@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <csignal>
+#include <iterator>
 #include <set>
 #include <utility>
 
@@ -36,6 +38,7 @@ constexpr char kCongestionControl[] = "cubic";
 constexpr char kSpaces[] = "/run/netns";
 constexpr char kStates[] = "/run/lockstep-labs";
 constexpr char kComplete[] = "complete";
+constexpr double kMostGbit = 1000, kMostDelay = 60;  // more is a slip of the finger
 constexpr absl::Duration kDeadline = absl::Seconds(10);  // for what takes milliseconds
 
 // Runs a program to its end. FailedPrecondition: it is not installed; Internal: it failed, with what it said.
@@ -78,23 +81,27 @@ absl::Status CheckTools() {
   return absl::OkStatus();
 }
 
-bool IsQuantity(absl::string_view text, std::initializer_list<const char*> units) {
+// In one of `units`, the last of them the largest, of which there are `most` at most.
+bool IsQuantity(absl::string_view text, std::initializer_list<const char*> units, double most) {
   size_t digits = 0;
   while (digits < text.size() && (absl::ascii_isdigit(text[digits]) || text[digits] == '.')) ++digits;
   double number = 0;
   if (!absl::SimpleAtod(text.substr(0, digits), &number) || number <= 0) return false;
   const std::string unit = absl::AsciiStrToLower(text.substr(digits));
-  return std::find(units.begin(), units.end(), unit) != units.end();
+  const auto at = std::find(units.begin(), units.end(), unit);
+  if (at == units.end()) return false;
+  return number * std::pow(1e-3, std::distance(at, units.end()) - 1) <= most;
 }
 
 absl::Status CheckLink(const Lab::Link& link) {
   const auto given = [](const std::string& text) { return !text.empty() && text != "none"; };
-  if (given(link.rate) && !IsQuantity(link.rate, {"bit", "kbit", "mbit", "gbit"})) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("'", link.rate, "' is no rate; write it as 1gbit, 200mbit, 64kbit, or none"));
+  if (given(link.rate) && !IsQuantity(link.rate, {"bit", "kbit", "mbit", "gbit"}, kMostGbit)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "'", link.rate, "' is no rate; write it as 1gbit, 200mbit, 64kbit, or none; up to ", kMostGbit, "gbit"));
   }
-  if (given(link.delay) && !IsQuantity(link.delay, {"us", "ms", "s"})) {
-    return absl::InvalidArgumentError(absl::StrCat("'", link.delay, "' is no delay; write it as 5ms, 200us, or none"));
+  if (given(link.delay) && !IsQuantity(link.delay, {"us", "ms", "s"}, kMostDelay)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", link.delay, "' is no delay; write it as 5ms, 200us, or none; up to ", kMostDelay, "s"));
   }
   return absl::OkStatus();
 }

@@ -139,7 +139,7 @@ class Labs(Case):
                 self.assertEqual(left(), self.before)
 
     def test_what_is_asked_wrongly_is_said_and_changes_nothing(self):
-        for words, said in ((["up", "--hosts", 0], "1 to 200 hosts"), (["up", "--hosts", 2, "--rate", "fast"], "'fast' is no rate"),
+        for words, said in ((["up", "--hosts", 0], "1 to 200 hosts"), (["up", "--hosts", 2, "--rate", "fast"], "'fast' is no rate"), (["up", "--hosts", 2, "--rate", "2000gbit"], "'2000gbit' is no rate"),
                             (["up", "--hosts", 2, "--per-host", "3:rate=1mbit"], "host 3"), (["up", "--hosts", 2, "--per-host", "1:speed=2"], "--per-host 1:speed=2"),
                             (["cut", 1], f"no lab '{NAME}'"), (["rate", "1gbit"], f"no lab '{NAME}'"), (["up"], "--hosts")):
             done = lab(*words, code=2)

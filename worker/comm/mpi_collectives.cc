@@ -298,7 +298,8 @@ absl::StatusOr<MPI_Comm> Duplicate(int64_t until_ns) {
     RETURN_IF_ERROR(CheckMpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
     if (done || MonotonicNanos() < until_ns) continue;
     comm.release();
-    return absl::DeadlineExceededError("not all ranks have come to make a communicator");
+    return absl::DeadlineExceededError(
+        "not all ranks have come to make a communicator: one is late, or no link leads to it (lockstep doctor looks)");
   }
   return *comm;
 }
