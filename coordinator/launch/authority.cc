@@ -182,18 +182,22 @@ absl::Status CheckPurposes(const std::string& path, X509* certificate) {
   return absl::OkStatus();
 }
 
-// The first host that the certificate is for; empty: it names none.
-std::string HostNamed(X509* certificate) {
+// The first host that the certificate is for, by which the workers know the coordinator; empty: it has addresses alone,
+// and the one that they call has to be among them.
+absl::StatusOr<std::string> HostNamed(const std::string& path, X509* certificate) {
   auto* const names =
       static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr));
   std::string host;
+  bool any = false;
   for (int i = 0; names != nullptr && host.empty() && i < sk_GENERAL_NAME_num(names); ++i) {
     const GENERAL_NAME* const name = sk_GENERAL_NAME_value(names, i);
+    any = any || name->type == GEN_IPADD || name->type == GEN_DNS;
     if (name->type != GEN_DNS) continue;
     host.assign(reinterpret_cast<const char*>(ASN1_STRING_get0_data(name->d.dNSName)),
                 static_cast<size_t>(ASN1_STRING_length(name->d.dNSName)));
   }
   GENERAL_NAMES_free(names);
+  if (!any) return Wrong(path, "names no host; give one with a subjectAltName, as DNS:lockstep");
   return host;
 }
 
@@ -228,7 +232,7 @@ absl::StatusOr<RunCredentials> ReadOwnCredentials(const std::string& token, cons
   }
   RETURN_IF_ERROR(CheckSigned(certificate_path, chain, authority_path, own.authority));
   RETURN_IF_ERROR(CheckPurposes(certificate_path, certificate));
-  own.coordinator_name = HostNamed(certificate);
+  ASSIGN_OR_RETURN(own.coordinator_name, HostNamed(certificate_path, certificate));
   return RunCredentials{own, own};
 }
 

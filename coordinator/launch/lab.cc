@@ -38,7 +38,7 @@ constexpr char kCongestionControl[] = "cubic";
 constexpr char kSpaces[] = "/run/netns";
 constexpr char kStates[] = "/run/lockstep-labs";
 constexpr char kComplete[] = "complete";
-constexpr double kMostGbit = 1000, kMostDelay = 60;  // more is a slip of the finger
+constexpr double kMostGbit = 1000, kMostDelay = 60;      // more is a slip of the finger
 constexpr absl::Duration kDeadline = absl::Seconds(10);  // for what takes milliseconds
 
 // Runs a program to its end. FailedPrecondition: it is not installed; Internal: it failed, with what it said.

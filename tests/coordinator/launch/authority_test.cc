@@ -2,6 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include <functional>
+#include <memory>
+#include <string>
 
 #include "common/base/file.h"
 #include "tests/support/temp_folder.h"
@@ -54,6 +61,28 @@ TEST_F(AuthorityTest, OwnFilesThatDoNotBelongTogetherAreNamed) {
               HasSubstr("cert.pem: is not accepted by "));
   const Credentials old = MakeRunCredentials("token", absl::Now() - absl::Hours(24 * 3700))->worker;
   EXPECT_THAT(ReadBack(old.certificate, old.key, old.authority).status().message(), HasSubstr("cert.pem: has expired"));
+}
+
+// Signed by itself, and for nobody.
+TEST_F(AuthorityTest, ACertificateThatNamesNoHostIsRefusedBeforeAnythingStarts) {
+  const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(EVP_EC_gen("P-256"), EVP_PKEY_free);
+  const std::unique_ptr<X509, decltype(&X509_free)> certificate(X509_new(), X509_free);
+  ASSERT_EQ(X509_set_version(certificate.get(), 2), 1);
+  X509_gmtime_adj(X509_getm_notBefore(certificate.get()), 0);
+  X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 3600);
+  ASSERT_EQ(X509_set_pubkey(certificate.get(), key.get()), 1);
+  ASSERT_GT(X509_sign(certificate.get(), key.get(), EVP_sha256()), 0);
+  const auto text = [](const std::function<int(BIO*)>& write) {
+    const std::unique_ptr<BIO, decltype(&BIO_free)> bio(BIO_new(BIO_s_mem()), BIO_free);
+    EXPECT_EQ(write(bio.get()), 1);
+    char* data = nullptr;
+    const auto size = static_cast<size_t>(BIO_get_mem_data(bio.get(), &data));
+    return std::string(data, size);
+  };
+  const std::string pem = text([&](BIO* bio) { return PEM_write_bio_X509(bio, certificate.get()); });
+  const std::string key_pem =
+      text([&](BIO* bio) { return PEM_write_bio_PrivateKey(bio, key.get(), nullptr, nullptr, 0, nullptr, nullptr); });
+  EXPECT_THAT(ReadBack(pem, key_pem, pem).status().message(), HasSubstr("cert.pem: names no host; give one with"));
 }
 
 }  // namespace
