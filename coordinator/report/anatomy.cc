@@ -224,18 +224,20 @@ void SetEfficiency(const std::vector<ModelStep>& model, ReportEfficiency* effici
 std::vector<Anatomy::RankLateness> LatenessByRank(const std::vector<ModelStep>& model) {
   std::map<int, Anatomy::RankLateness> by_rank;
   for (const ModelStep& step : model) {
+    const std::vector<double> ready = step.ready();
     const double last = step.longest();
-    // When each would have come if it had not waited for the others' updates, but made its own.
-    std::vector<double> own = step.updated();
-    for (size_t i = 0; i < own.size(); ++i) own[i] = step.ready[i] - own[i] + step.update[i];
+    // When each would have come if it had waited for nobody's update but its own.
+    std::vector<double> own = step.own;
+    for (size_t i = 0; i < own.size(); ++i) own[i] += step.update[i];
     const double median = Median(own);
-    for (size_t i = 0; i < step.ready.size(); ++i) {
+    const auto count = static_cast<double>(step.times->count);
+    for (size_t i = 0; i < ready.size(); ++i) {
       Anatomy::RankLateness& lateness = by_rank[step.times->ranks[i].rank];
       lateness.rank = step.times->ranks[i].rank;
       ++lateness.steps;
-      lateness.last += step.ready[i] >= last ? 1 : 0;
-      lateness.late_s += (own[i] - median) / static_cast<double>(step.times->count);
-      lateness.early_s.push_back(last - step.ready[i]);
+      lateness.last += ready[i] >= last ? 1 : 0;
+      lateness.late_s += (own[i] - median) / count;
+      lateness.early_s.push_back((last - ready[i]) / count);
     }
   }
   std::vector<Anatomy::RankLateness> list;

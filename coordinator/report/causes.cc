@@ -52,40 +52,39 @@ void AddHosts(const HostsByRank& hosts, Finding* finding) {
 // What a rank is late for in one of a step's meetings, by rank and step.
 using LateFor = std::map<int, const std::vector<double>*>;
 
-// Takes from `ready` by what these ranks are late, and gives that rank by rank: no earlier than the others, since
-// without being late they have nothing to make up for.
-void Hasten(const std::vector<RankTimes>& ranks, const LateFor& late, size_t step, std::vector<double>* ready) {
+// Takes from `own`, of each rank, by what these are late: none gets earlier than the others, since without being late
+// it has nothing to make up for.
+void Hasten(const std::vector<RankTimes>& ranks, const LateFor& late, size_t step, std::vector<double>* own) {
   std::vector<double> others;
   for (size_t i = 0; i < ranks.size(); ++i) {
-    if (late.count(ranks[i].rank) == 0) others.push_back((*ready)[i]);
+    if (late.count(ranks[i].rank) == 0) others.push_back((*own)[i]);
   }
-  const double others_ready = Median(std::move(others));
+  const double of_others = Median(std::move(others));
   for (size_t i = 0; i < ranks.size(); ++i) {
     const auto one = late.find(ranks[i].rank);
     if (one == late.end() || (*one->second)[step] <= 0) continue;
-    double& own = (*ready)[i];
-    own = std::max(own - (*one->second)[step], std::min(own, others_ready));
+    double& value = (*own)[i];
+    value = std::max(value - (*one->second)[step], std::min(value, of_others));
   }
 }
 
-// What the last of `model` is late, typically, against the median of the others.
-double TypicallyLate(const std::vector<ModelStep>& model, std::vector<double> ModelStep::*ready) {
+// What the last of each step is beyond the median of the others, typically.
+double TypicallyLate(const std::vector<ModelStep>& model, std::vector<double> ModelStep::*own) {
   std::vector<double> late;
   for (const ModelStep& step : model) {
-    std::vector<double> others = step.*ready;
+    std::vector<double> others = step.*own;
     const auto last = std::max_element(others.begin(), others.end());
-    const double last_ready = *last;
+    const double of_last = *last;
     others.erase(last);
-    if (!others.empty()) late.push_back(last_ready - Median(std::move(others)));
+    if (!others.empty()) late.push_back(of_last - Median(std::move(others)));
   }
   return Median(std::move(late));
 }
 
-// `ready` with its last brought forward by `late`.
-std::vector<double> WithoutTheLast(std::vector<double> ready, double late) {
-  const auto [last, before] = TopTwo(ready);
-  *std::max_element(ready.begin(), ready.end()) = std::max(last - late, before);
-  return ready;
+// By how much the largest of `values` can be brought forward, of `late`, before another is it.
+double Forward(const std::vector<double>& values, double late) {
+  const auto [last, before] = TopTwo(values);
+  return std::min(late, last - before);
 }
 
 // By launch: its ranks, as far as they are recorded.
@@ -149,10 +148,8 @@ Cause TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelStep>* 
     ModelStep& step = (*model)[s];
     const std::vector<RankTimes>& ranks = step.times->ranks;
     const double before = step.longest();
-    Hasten(ranks, late, s, &step.ready);
-    std::vector<double> update = step.update;
-    Hasten(ranks, late_in_update, s, &update);
-    step.SetUpdate(std::move(update));
+    Hasten(ranks, late, s, &step.own);
+    Hasten(ranks, late_in_update, s, &step.update);
     bool here = false;
     for (size_t i = 0; i < ranks.size(); ++i) {
       const auto rank = late.find(ranks[i].rank);
@@ -185,12 +182,12 @@ Cause TakeInput(std::vector<ModelStep>* model) {
   HostsByRank hosts;
   for (ModelStep& step : *model) {
     const double before = step.longest();
-    for (size_t i = 0; i < step.ready.size(); ++i) {
+    for (size_t i = 0; i < step.own.size(); ++i) {
       const RankTimes& rank = step.times->ranks[i];
       waited[rank.rank] += step.data_wait[i];
       if (rank.host != nullptr) hosts[rank.rank].insert(*rank.host);
       step.work[i] -= step.data_wait[i];
-      step.ready[i] -= step.data_wait[i];
+      step.own[i] -= step.data_wait[i];
       step.data_wait[i] = 0;
     }
     cause.saving.push_back(std::max(0.0, before - step.longest()));
@@ -211,12 +208,13 @@ Cause RotatingStraggler(const std::vector<ModelStep>& model) {
   Cause cause;
   cause.finding.set_cause(kStragglerBound);
   cause.finding.set_persistence(kRotating);
-  const double late = TypicallyLate(model, &ModelStep::ready),
-               late_in_update = TypicallyLate(model, &ModelStep::update);
+  const double late = TypicallyLate(model, &ModelStep::own), late_in_update = TypicallyLate(model, &ModelStep::update);
   for (const ModelStep& step : model) {
     ModelStep without = step;
-    without.ready = WithoutTheLast(std::move(without.ready), late);
-    without.SetUpdate(WithoutTheLast(without.update, late_in_update));
+    const std::vector<double> ready = step.ready();
+    const auto last = std::max_element(ready.begin(), ready.end()) - ready.begin();
+    without.own[static_cast<size_t>(last)] -= Forward(ready, late);
+    *std::max_element(without.update.begin(), without.update.end()) -= Forward(step.update, late_in_update);
     cause.saving.push_back(step.longest() - without.longest());
   }
   return cause;

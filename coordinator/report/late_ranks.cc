@@ -258,13 +258,6 @@ std::vector<ModelStep> UpdatesOf(std::vector<ModelStep> model) {
 
 double Sum(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
-// Of what one is late and the other, too.
-double Shared(const std::vector<double>& one, const std::vector<double>& other) {
-  double shared = 0;
-  for (size_t s = 0; s < one.size(); ++s) shared += std::min(one[s], other[s]);
-  return shared;
-}
-
 }  // namespace
 
 double LateRank::total() const { return Sum(late_s) + Sum(update_late_s); }
@@ -275,7 +268,10 @@ Part LateRank::part() const {
 }
 
 bool AreLateTogether(const LateRank& later, const LateRank& other) {
-  const double shared = Shared(later.late_s, other.late_s) + Shared(later.update_late_s, other.update_late_s);
+  double shared = 0;  // in whichever meeting: either makes what follows late
+  for (size_t s = 0; s < later.late_s.size(); ++s) {
+    shared += std::min(later.late_s[s] + later.update_late_s[s], other.late_s[s] + other.update_late_s[s]);
+  }
   return shared >= kTogether * later.total();
 }
 

@@ -340,7 +340,7 @@ void Maker::SetWaits(ReportSeries* series) {
       if (steps_.followed.count(judged_[i].ranks[k].rank) == 0) continue;
       auto& bins = sums[judged_[i].ranks[k].rank];
       bins.resize(steps_.bins.size());
-      bins[bin].first += waits[k];
+      bins[bin].first += waits[k] / static_cast<double>(judged_[i].count);
       ++bins[bin].second;
     }
   }

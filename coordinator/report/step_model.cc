@@ -18,7 +18,7 @@ bool Follows(const StepTimes& before, const StepTimes& step) {
 
 // By rank: of `updates` the longest among the ranks that wait for each other's.
 std::vector<double> LongestOf(const StepTimes& step, const std::vector<double>& updates) {
-  std::map<int, double> longest;  // by the first of them
+  std::map<int, double> longest = {{-1, 0}};
   for (size_t k = 0; k < updates.size(); ++k) {
     double& of_all = longest[step.ranks[k].updates_with];
     of_all = std::max(of_all, updates[k]);
@@ -28,9 +28,19 @@ std::vector<double> LongestOf(const StepTimes& step, const std::vector<double>& 
   return by_rank;
 }
 
+// By rank: how long its update was, where others wait for it; else 0.
 std::vector<double> UpdatesOf(const StepTimes& step) {
+  std::map<int, const RankTimes*> first;  // of ranks that wait for each other the first to be done
+  for (const RankTimes& rank : step.ranks) {
+    const RankTimes*& one = first.emplace(rank.updates_with, &rank).first->second;
+    if (rank.update_wait > one->update_wait) one = &rank;
+  }
   std::vector<double> updates;
-  for (const RankTimes& rank : step.ranks) updates.push_back(rank.update());
+  for (const RankTimes& rank : step.ranks) {
+    const RankTimes& done = rank.update_wait < 0 ? rank : *first[rank.updates_with];
+    const double later = done.update_wait - rank.update_wait;
+    updates.push_back(rank.updates_with < 0 ? 0 : done.at_meeting(kOptimizer) + later);
+  }
   return updates;
 }
 
@@ -82,17 +92,22 @@ bool OnOneClock(const StepTimes& before, const StepTimes& step) {
 // there.
 void SetWork(const std::vector<StepTimes>& steps, size_t i, ModelStep* model) {
   const StepTimes& step = steps[i];
-  const StepTimes* const before = i > 0 && Follows(steps[i - 1], step) ? &steps[i - 1] : nullptr;
-  for (const RankTimes& rank : step.ranks) {
+  const StepTimes& before = i > 0 && Follows(steps[i - 1], step) ? steps[i - 1] : step;
+  const std::vector<double> updates = UpdatesOf(step), updates_before = UpdatesOf(before);
+  for (size_t k = 0; k < step.ranks.size(); ++k) {
+    const RankTimes& rank = step.ranks[k];
     const RankTimes* after = &rank;
-    for (size_t k = 0; before != nullptr && k < before->ranks.size(); ++k) {
-      if (before->ranks[k].rank == rank.rank) after = &before->ranks[k];
+    double update = updates[k];
+    for (size_t other = 0; other < before.ranks.size(); ++other) {
+      if (before.ranks[other].rank != rank.rank) continue;
+      after = &before.ranks[other];
+      update = updates_before[other];
     }
     Parts& parts = model->parts.emplace_back(rank.parts);
     parts[kCommExposed] = rank.local[kCommExposed];
-    parts[kOptimizer] = rank.local[kOptimizer] + after->at_meeting(kOptimizer) - after->update();
+    parts[kOptimizer] = rank.local[kOptimizer] + (rank.updates_with < 0 ? after->at_meeting(kOptimizer) : 0);
     parts[kOther] = rank.local[kOther] + after->at_meeting(kOther);
-    model->update.push_back(after->update());
+    model->update.push_back(update);
   }
 }
 
@@ -107,14 +122,25 @@ ModelStep WithoutTransfer(const std::vector<StepTimes>& steps, size_t i) {
   ModelStep step;
   step.times = &steps[i];
   SetWork(steps, i, &step);
-  step.work = InAll(step.parts);
-  step.ready = step.updated();
-  std::transform(step.work.begin(), step.work.end(), step.ready.begin(), step.ready.begin(), std::plus<>());
+  step.work = step.own = InAll(step.parts);
   for (const RankTimes& rank : steps[i].ranks) step.data_wait.push_back(rank.parts[kDataWait]);
   return step;
 }
 
 }  // namespace
+
+std::vector<double> ModelStep::updated() const { return LongestOf(*times, update); }
+
+std::vector<double> ModelStep::ready() const {
+  std::vector<double> ready = updated();
+  std::transform(own.begin(), own.end(), ready.begin(), ready.begin(), std::plus<>());
+  return ready;
+}
+
+double ModelStep::longest() const {
+  const std::vector<double> all = ready();
+  return *std::max_element(all.begin(), all.end());
+}
 
 const char* PartName(int part) {
   constexpr const char* kNames[kParts] = {"data_wait", "forward", "backward", "comm_exposed", "optimizer", "other"};
@@ -140,15 +166,6 @@ std::vector<StepTimes> Meetings(const std::vector<StepTimes>& steps) {
   return meetings;
 }
 
-std::vector<double> ModelStep::updated() const { return LongestOf(*times, update); }
-
-void ModelStep::SetUpdate(std::vector<double> shorter) {
-  const std::vector<double> before = updated();
-  update = std::move(shorter);
-  const std::vector<double> after = updated();
-  for (size_t k = 0; k < ready.size(); ++k) ready[k] -= before[k] - after[k];
-}
-
 std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps) {
   std::vector<ModelStep> model;
   for (size_t i = 0; i < steps.size(); ++i) {
@@ -161,7 +178,8 @@ std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps) {
     }
     if (i == 0 || !OnOneClock(steps[i - 1], steps[i])) continue;
     const double before = LastReduced(steps[i - 1]);
-    for (size_t k = 0; k < one.ready.size(); ++k) one.ready[k] = steps[i].ranks[k].came() - before;
+    const std::vector<double> updated = one.updated();
+    for (size_t k = 0; k < one.own.size(); ++k) one.own[k] = steps[i].ranks[k].came() - before - updated[k];
     one.transfer = LastReduced(steps[i]) - before - one.longest();
   }
   return model;
@@ -171,10 +189,8 @@ std::vector<double> WaitsOf(const std::vector<StepTimes>& steps, size_t i) {
   std::vector<double> waits;
   if (steps[i].ranks.empty()) return waits;
   const ModelStep step = WithoutTransfer(steps, i);
-  const std::vector<double> updates = UpdatesOf(steps[i]), updated = LongestOf(steps[i], updates);
-  for (size_t k = 0; k < step.ready.size(); ++k) {
-    waits.push_back(step.longest() - step.ready[k] + updated[k] - updates[k]);
-  }
+  const std::vector<double> ready = step.ready(), updates = UpdatesOf(steps[i]), updated = LongestOf(steps[i], updates);
+  for (size_t k = 0; k < ready.size(); ++k) waits.push_back(step.longest() - ready[k] + updated[k] - updates[k]);
   return waits;
 }
 

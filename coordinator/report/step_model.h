@@ -25,6 +25,10 @@ namespace lockstep {
 // is done with it, and come so much later to the next reduction:
 //
 //   step = max over ranks of (work + the last update of those that it waits for) + transfer
+//
+// How long an update is counts from when the first of them is done: what ranks update while parts of the gradient are
+// still on their way (`hierarchical`) is transfer for all of them, and a part of the reduction that only one of them is
+// slow in counts as its update. So it follows from how long each waited for the last, where that is on record.
 
 // The parts of a step, as telemetry.proto has them.
 enum Part { kDataWait, kForward, kBackward, kCommExposed, kOptimizer, kOther, kParts };
@@ -39,7 +43,8 @@ struct RankTimes {
   Parts local = {};                   // of `parts`: in the steps of a series before the one in which the ranks meet
   double start = 0;                   // of the step, on rank 0's clock; 0: not known
   const std::string* host = nullptr;  // its name; null: not known
-  int updates_with = -1;  // the first of the ranks that wait for each other's update; -1: waits for nobody's
+  int updates_with = -1;              // of ranks that wait for each other's update, the same; -1: waits for nobody's
+  double update_wait = -1;            // for the last of them; -1: not on record
   double compute() const { return parts[kForward] + parts[kBackward] + parts[kOptimizer]; }
   double step() const { return std::accumulate(parts.begin(), parts.end(), 0.0); }
   double at_meeting(Part part) const { return parts[part] - local[part]; }
@@ -48,10 +53,8 @@ struct RankTimes {
     return start + std::accumulate(local.begin(), local.end(), 0.0) + at_meeting(kDataWait) + at_meeting(kForward) +
            at_meeting(kBackward);
   }
-  // For which others wait; else 0.
-  double update() const { return updates_with < 0 ? 0 : at_meeting(kOptimizer); }
-  // To go on, all updates that it waits for included.
-  double let_go() const { return came() + at_meeting(kCommExposed) + update(); }
+  // To go on: by the reduction, or by the last of those for whose update it waits.
+  double let_go() const { return came() + at_meeting(kCommExposed) + (updates_with < 0 ? 0 : at_meeting(kOptimizer)); }
 };
 struct StepTimes {
   int64_t step = 0;
@@ -72,15 +75,16 @@ struct ModelStep {
   std::vector<Parts> parts;       // each rank's own since the last reduction, but for the update below …
   std::vector<double> work;       // … in all
   std::vector<double> update;     // after the last reduction, where others wait for it; else 0
-  std::vector<double> ready;      // when each came, after the last was let go; updated + work where no clock tells
+  std::vector<double> own;        // when each came, after the last reduction and what it waited for updates; the same
+                                  // as `work` where no clock tells
   std::vector<double> data_wait;  // of that
   double transfer = 0;
 
-  double longest() const { return *std::max_element(ready.begin(), ready.end()); }
   // By rank: when the last of those that it waits for was done with the update.
   std::vector<double> updated() const;
-  // Every rank comes earlier by what it has to wait less for them.
-  void SetUpdate(std::vector<double> shorter);
+  // When each came, after the last reduction.
+  std::vector<double> ready() const;
+  double longest() const;
 };
 // Without the steps that have no ranks on record. `steps` outlives it.
 std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps);

@@ -60,7 +60,7 @@ const RunRecord::Place* PlaceOf(const RunRecord::Places& places, int incarnation
   return place == launch->second.end() ? nullptr : &place->second;
 }
 
-// By launch and rank: the first of the ranks that share parameters with it.
+// By launch and rank: the first of the ranks that share parameters with it. None where each has its own.
 using Sharing = std::map<int, std::map<int, int>>;
 Sharing SharingOf(const RunRecord::Places& places) {
   Sharing sharing;
@@ -91,6 +91,7 @@ absl::Status LookAt(size_t begin, size_t end, const RunRecord::Places& places, R
       times.rank = row.rank;
       times.parts = PartsOf(row.record);
       times.start = row.record.start();
+      times.update_wait = row.record.update_wait_s();
       if (const RunRecord::Place* place = PlaceOf(places, row.incarnation, row.rank); place != nullptr) {
         times.host = &place->host;
       }
@@ -127,19 +128,22 @@ std::set<int> Followed(const std::vector<StepTimes>& steps) {
 }
 
 // Where ranks meet, for the reduction and for the update.
-void SetMeetings(const RunRecord::Places& places, RunSteps* steps) {
-  std::set<int> meet, part;  // launches whose ranks do so; a rank alone does not, nor do ranks between two meetings
-  for (const StepTimes& step : steps->looked_at) (step.meets ? meet : part).insert(step.incarnation);
+void SetMeetings(const RunRecord::Places& places, int64_t period, RunSteps* steps) {
+  std::set<int> meet;  // launches whose ranks do; a rank alone does not, nor do ranks between two meetings
+  for (const StepTimes& step : steps->looked_at) {
+    if (step.meets) meet.insert(step.incarnation);
+  }
   const Sharing sharing = SharingOf(places);
   for (StepTimes& step : steps->looked_at) {
-    const bool ever = meet.count(step.incarnation) > 0, always = part.count(step.incarnation) == 0;
+    const bool ever = meet.count(step.incarnation) > 0;
     step.meets = step.meets || !ever;
     const auto shared = sharing.find(step.incarnation);
     for (RankTimes& rank : step.ranks) {
-      if (ever && !always) {
-        rank.updates_with = 0;  // the parameters are averaged after it
-      } else if (shared != sharing.end() && shared->second.count(rank.rank) > 0) {
+      if (shared != sharing.end() && shared->second.count(rank.rank) > 0) {
         rank.updates_with = shared->second.at(rank.rank);
+      } else if (ever && period > 1) {  // all parameters are averaged after it
+        rank.updates_with = 0;
+        rank.update_wait = -1;  // it is in the averaging, and nobody knows how long
       }
     }
   }
@@ -192,7 +196,7 @@ absl::StatusOr<RunSteps> ReadSteps(const std::vector<RunRecord::Stretch>& stretc
     steps.wait_s[rank] /= count;
   }
   steps.followed = Followed(steps.looked_at);
-  SetMeetings(places, &steps);
+  SetMeetings(places, period, &steps);
   return steps;
 }
 

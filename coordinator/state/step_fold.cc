@@ -209,8 +209,8 @@ void StepFold::Close(int64_t step, Open open) {
 }
 
 void StepFold::MakeRankRows(int64_t step, Timing timing, Open* open) {
-  for (const Most* most : {&open->last, &open->longest_updates}) {
-    for (const auto& [place, record] : *most) open->kept.emplace(place.second, record);
+  for (Most* most : {&open->last, &open->longest_updates}) {
+    for (auto& [place, record] : *most) open->kept.emplace(place.second, std::move(record));
   }
   for (auto& [rank, record] : open->kept) {
     if (timing == Timing::kDurations) SplitByDurations(open->shortest_busy_s, &record);

@@ -50,7 +50,7 @@ class StepFold {
     double arrivals = 0, ends = 0;  // sums over the ranks
     double shortest_s = 0;          // from a rank's arrival to its end
   };
-  using Most = std::map<std::pair<double, int>, StepRecord>;  // by a value and rank; those that have most of it
+  using Most = std::map<std::pair<double, int>, StepRecord>;  // the few with the largest value, by it and the rank
   struct Open {
     StepRecord sum;  // of what is averaged or added up
     std::vector<bool> seen;

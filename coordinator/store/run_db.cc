@@ -44,7 +44,7 @@ bool IsShown(const Update& update) {
 
 absl::StatusOr<SqliteRunDb::Inserts> SqliteRunDb::Inserts::Prepare(Database* db) {
   ASSIGN_OR_RETURN(Statement step, db->Prepare(InsertSql("step", 27)));
-  ASSIGN_OR_RETURN(Statement rank_step, db->Prepare(InsertSql("rank_step", 27)));
+  ASSIGN_OR_RETURN(Statement rank_step, db->Prepare(InsertSql("rank_step", 28)));
   ASSIGN_OR_RETURN(Statement collective, db->Prepare(InsertSql("collective", 17)));
   ASSIGN_OR_RETURN(Statement span, db->Prepare(InsertSql("span", 12)));
   ASSIGN_OR_RETURN(Statement message, db->Prepare(InsertSql("message", 11)));
@@ -66,6 +66,9 @@ absl::StatusOr<SqliteRunDb::Inserts> SqliteRunDb::Inserts::Prepare(Database* db)
 }
 
 absl::StatusOr<std::unique_ptr<SqliteRunDb>> SqliteRunDb::Make(std::unique_ptr<Database> database) {
+  // A run may have been begun before this was recorded.
+  ASSIGN_OR_RETURN(const bool has, database->HasColumn("rank_step", "update_wait_s"));
+  if (!has) RETURN_IF_ERROR(database->Execute("ALTER TABLE rank_step ADD COLUMN update_wait_s REAL"));
   ASSIGN_OR_RETURN(Inserts inserts, Inserts::Prepare(database.get()));
   int64_t through = 0;
   {
@@ -211,12 +214,12 @@ absl::Status SqliteRunDb::Insert(const StepRow& row) {
 absl::Status SqliteRunDb::Insert(const RankStepRow& row) {
   const StepRecord& r = row.record;
   const double loss = r.samples() > 0 ? r.loss_sum() / static_cast<double>(r.samples()) : kNull;
-  return inserts_.rank_step.Run(r.step(), row.rank, r.start(), r.step_s(), r.data_wait_s(), r.forward_s(),
-                                r.backward_s(), r.comm_exposed_s(), r.optimizer_s(), r.other_s(), r.epoch(), loss,
-                                r.samples(), NullIfZero(r.arrival()), r.comm_busy_s(), r.comm_overlap_s(),
-                                r.comm_wait_s(), r.comm_transfer_s(), NullIfZero(r.comm_interval_s()), r.grad_bytes(),
-                                r.wire_bytes(), r.input_read_s(), r.input_decode_s(), r.input_ready(),
-                                r.clock_error_s(), row.incarnation, Survives(r.step(), row.incarnation));
+  return inserts_.rank_step.Run(
+      r.step(), row.rank, r.start(), r.step_s(), r.data_wait_s(), r.forward_s(), r.backward_s(), r.comm_exposed_s(),
+      r.optimizer_s(), r.other_s(), r.epoch(), loss, r.samples(), NullIfZero(r.arrival()), r.comm_busy_s(),
+      r.comm_overlap_s(), r.comm_wait_s(), r.comm_transfer_s(), NullIfZero(r.comm_interval_s()), r.grad_bytes(),
+      r.wire_bytes(), r.input_read_s(), r.input_decode_s(), r.input_ready(), r.clock_error_s(), row.incarnation,
+      Survives(r.step(), row.incarnation), r.update_wait_s());
 }
 
 absl::Status SqliteRunDb::Insert(const CollectiveRow& row) {

@@ -38,8 +38,8 @@ void ReadParts(const Statement& row, int at, StepRecord* record) {
 
 class SqliteRunRecord : public RunRecord {
  public:
-  SqliteRunRecord(std::unique_ptr<Database> database, Transaction moment)
-      : database_(std::move(database)), moment_(std::move(moment)) {}
+  SqliteRunRecord(std::unique_ptr<Database> database, Transaction moment, bool has_update_waits)
+      : database_(std::move(database)), moment_(std::move(moment)), has_update_waits_(has_update_waits) {}
 
   absl::StatusOr<Outline> ReadOutline() override {
     Outline outline;
@@ -100,10 +100,11 @@ class SqliteRunRecord : public RunRecord {
     RankStepRow step;
     step.incarnation = incarnation;
     return Each(
-        absl::StrCat(
-            "SELECT step, rank, start, ", kParts,
-            ", comm_busy_s, comm_wait_s, input_read_s, input_decode_s, input_ready, clock_error_s FROM rank_step "
-            "WHERE incarnation = ? AND step BETWEEN ? AND ? AND survived ORDER BY step, rank"),
+        absl::StrCat("SELECT step, rank, start, ", kParts,
+                     ", comm_busy_s, comm_wait_s, input_read_s, input_decode_s, input_ready, clock_error_s, ",
+                     has_update_waits_ ? "update_wait_s" : "NULL",
+                     " FROM rank_step "
+                     "WHERE incarnation = ? AND step BETWEEN ? AND ? AND survived ORDER BY step, rank"),
         [&](const Statement& s) {
           StepRecord& record = step.record;
           record.set_step(s.Int(0));
@@ -116,6 +117,7 @@ class SqliteRunRecord : public RunRecord {
           record.set_input_decode_s(s.Real(13));
           record.set_input_ready(static_cast<int32_t>(s.Int(14)));
           record.set_clock_error_s(s.Real(15));
+          record.set_update_wait_s(s.IsNull(16) ? -1 : s.Real(16));
           row(step);
         },
         incarnation, first, last);
@@ -292,6 +294,7 @@ class SqliteRunRecord : public RunRecord {
 
   const std::unique_ptr<Database> database_;
   const Transaction moment_;  // gone before the database
+  const bool has_update_waits_;
 };
 
 }  // namespace
@@ -299,7 +302,8 @@ class SqliteRunRecord : public RunRecord {
 absl::StatusOr<std::unique_ptr<RunRecord>> OpenRunRecord(const std::string& path) {
   ASSIGN_OR_RETURN(auto database, Database::OpenToRead(path, kRunDbIdentity));
   ASSIGN_OR_RETURN(Transaction moment, Transaction::Begin(database.get(), /*write=*/false));
-  return std::make_unique<SqliteRunRecord>(std::move(database), std::move(moment));
+  ASSIGN_OR_RETURN(const bool has_update_waits, database->HasColumn("rank_step", "update_wait_s"));
+  return std::make_unique<SqliteRunRecord>(std::move(database), std::move(moment), has_update_waits);
 }
 
 }  // namespace lockstep

@@ -42,7 +42,8 @@ class RunRecord {
   };
   virtual absl::StatusOr<Outline> ReadOutline() = 0;
 
-  // In order of steps (and ranks); the row is only good inside the call.
+  // In order of steps (and ranks); the row is only good inside the call. Of a rank's step update_wait_s is -1 where the
+  // run was begun before it was recorded.
   virtual absl::Status EachStep(int incarnation, int64_t first, int64_t last,
                                 const std::function<void(const StepRow&)>& row) = 0;
   virtual absl::Status EachRankStep(int incarnation, int64_t first, int64_t last,

@@ -32,6 +32,7 @@ CREATE TABLE rank_step (
   grad_bytes INTEGER, wire_bytes INTEGER,
   input_read_s REAL, input_decode_s REAL, input_ready INTEGER, clock_error_s REAL,
   incarnation INTEGER NOT NULL, survived INTEGER NOT NULL,
+  update_wait_s REAL,  -- of comm_wait_s
   PRIMARY KEY (incarnation, step, rank)
 ) WITHOUT ROWID;
 CREATE TABLE collective (

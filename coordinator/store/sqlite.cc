@@ -295,6 +295,13 @@ absl::StatusOr<Statement> Database::Prepare(absl::string_view sql) {
   return Statement(database_, statement, &path_);
 }
 
+absl::StatusOr<bool> Database::HasColumn(const std::string& table, const std::string& column) {
+  ASSIGN_OR_RETURN(Statement statement, Prepare("SELECT COUNT(*) FROM pragma_table_info(?) WHERE name = ?"));
+  RETURN_IF_ERROR(statement.Start(table, column));
+  ASSIGN_OR_RETURN(const bool row, statement.Step());
+  return row && statement.Int(0) > 0;
+}
+
 absl::StatusOr<Transaction> Transaction::Begin(Database* database, bool write) {
   RETURN_IF_ERROR(database->Execute(write ? "BEGIN IMMEDIATE" : "BEGIN"));
   return Transaction(database);

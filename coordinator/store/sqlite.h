@@ -114,6 +114,7 @@ class Database {
 
   absl::Status Execute(const char* sql);
   absl::StatusOr<Statement> Prepare(absl::string_view sql);
+  absl::StatusOr<bool> HasColumn(const std::string& table, const std::string& column);
   const std::string& path() const { return path_; }
 
  private:

@@ -110,7 +110,8 @@ struct Unmap {
 // Lines of their own, so that ranks do not take them out of each other's caches.
 struct HostWindow::Control {
   alignas(64) std::atomic<uint32_t> arrived;  // barriers that this rank has come to
-  // When it came to the last barrier and to the one before: nobody comes to the next but one before all have read.
+  // When it came to the last barrier and to the one before: nobody comes to the next but one before all have come to
+  // the next, and with it have read this one's.
   int64_t came_ns[2];
   alignas(64) std::atomic<uint64_t> counters[kCounters];
   alignas(64) StepTail tail;

@@ -70,7 +70,7 @@ class HostWindow {
   // little latency with a core for each rank and no time slices without. DeadlineExceeded names the ranks that are
   // missing and, as `what`, what for; the window is then of no more use.
   absl::Status Barrier(absl::string_view what);
-  // How long this rank stood at its last barrier before the last rank came to it.
+  // How long this rank stood at its last barrier, which was OK, before the last rank came to it.
   int64_t waited_ns() const;
 
  private:

@@ -52,7 +52,7 @@ class HierarchicalExchange : public PiecewiseExchange {
  private:
   absl::Status Meet(absl::string_view what) {
     const absl::Status status = window_->Barrier(absl::StrCat(what, " of step ", step_));
-    awaited_ns_ += window_->waited_ns();
+    if (status.ok()) awaited_ns_ += window_->waited_ns();
     return comm_->Explain(status);
   }
 

@@ -144,7 +144,7 @@ class WindowExchange : public GradientExchange {
     const int64_t start_ns = MonotonicNanos();
     const absl::Status status = window_->Barrier(absl::StrCat(what, " of step ", step_));
     meeting_ns_ += MonotonicNanos() - start_ns;
-    awaited_ns_ += window_->waited_ns();
+    if (status.ok()) awaited_ns_ += window_->waited_ns();
     return comm_->Explain(status);
   }
 

@@ -140,7 +140,8 @@ TEST(RunDbTest, EveryValueOfARanksStepLiesInItsOwnColumn) {
                                                        {"input_ready", "3"},
                                                        {"clock_error_s", "1.22"},
                                                        {"incarnation", "2"},
-                                                       {"survived", "1"}};
+                                                       {"survived", "1"},
+                                                       {"update_wait_s", "1.25"}};
   for (const auto& [column, value] : expected) {
     EXPECT_EQ(Query(folder / "run.db", "SELECT " + column + " FROM rank_step"), value) << column;
   }

@@ -72,6 +72,7 @@ inline StepRecord Record(int64_t step, double seed) {
   r.set_input_read_s(seed + 0.23);
   r.set_input_decode_s(seed + 0.24);
   r.set_input_ready(3);
+  r.set_update_wait_s(seed + 0.25);
   return r;
 }
 

@@ -23,6 +23,31 @@ TelemetryRows Sampled(int64_t step, int incarnation) {
   return rows;
 }
 
+// It is read, and written on.
+TEST(RunRecordTest, ARunFromBeforeWaitsForUpdatesWereRecordedGoesOn) {
+  const StoreFolder folder;
+  const std::string path = folder / "run.db";
+  ASSERT_TRUE(Open(path)->Write(Steps(1, 2, 1)).ok());
+  {
+    std::string warning;
+    auto former =
+        Database::OpenToWrite(path, kRunDbIdentity, kRunDbSchema, Database::Durability::kMostCommits, &warning);
+    ASSERT_TRUE(former.ok()) << former.status();
+    ASSERT_TRUE((*former)->Execute("ALTER TABLE rank_step DROP COLUMN update_wait_s").ok());
+  }
+  const auto waits = [&] {
+    std::vector<double> all;
+    const auto record = Record(path);
+    EXPECT_TRUE(
+        record->EachRankStep(1, 1, 3, [&](const RankStepRow& row) { all.push_back(row.record.update_wait_s()); }).ok());
+    return all;
+  };
+  EXPECT_EQ(waits(), std::vector<double>(4, -1));
+  ASSERT_TRUE(Open(path)->Write(Steps(3, 3, 1)).ok());
+  const double known = RankStep(3, 0, 1).record.update_wait_s();
+  EXPECT_EQ(waits(), (std::vector<double>{-1, -1, -1, -1, known, known}));
+}
+
 TEST(RunRecordTest, WhatWasWrittenIsReadBackFieldByField) {
   const StoreFolder folder;
   const auto db = Open(folder / "run.db");
@@ -55,6 +80,7 @@ TEST(RunRecordTest, WhatWasWrittenIsReadBackFieldByField) {
   EXPECT_EQ(ranks[1].record.input_decode_s(), RankStep(3, 1, 1).record.input_decode_s());
   EXPECT_EQ(ranks[1].record.input_ready(), 3);
   EXPECT_EQ(ranks[1].record.clock_error_s(), RankStep(3, 1, 1).record.clock_error_s());
+  EXPECT_EQ(ranks[1].record.update_wait_s(), RankStep(3, 1, 1).record.update_wait_s());
 
   std::vector<CollectiveRow> collectives;
   ASSERT_TRUE(record->EachCollective(1, 1, 1, [&](const CollectiveRow& row) { collectives.push_back(row); }).ok());
