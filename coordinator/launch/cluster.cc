@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/base/file.h"
@@ -83,6 +84,11 @@ absl::StatusOr<Cluster> FindLab(const std::string& name, const std::vector<HostS
   cluster.addresses = cluster.Names();
   cluster.network = Lab::Network();
   cluster.agent.words = lab.AgentWords();
+  if (absl::StrContains(cluster.agent.words[0], ' ')) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("--lab: ", cluster.agent.words[0],
+                     " lies under a path with a space, where Open MPI would find two words: put it elsewhere"));
+  }
   cluster.prefix = lab.CommandOn(numbers.front(), {});
   return cluster;
 }

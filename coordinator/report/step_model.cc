@@ -190,7 +190,8 @@ std::vector<double> WaitsOf(const std::vector<StepTimes>& steps, size_t i) {
   if (steps[i].ranks.empty()) return waits;
   const ModelStep step = WithoutTransfer(steps, i);
   const std::vector<double> ready = step.ready(), updates = UpdatesOf(steps[i]), updated = LongestOf(steps[i], updates);
-  for (size_t k = 0; k < ready.size(); ++k) waits.push_back(step.longest() - ready[k] + updated[k] - updates[k]);
+  const double last = step.longest();
+  for (size_t k = 0; k < ready.size(); ++k) waits.push_back(last - ready[k] + updated[k] - updates[k]);
   return waits;
 }
 

@@ -17,8 +17,8 @@ struct MemoryNeeds {
   int64_t addresses = 0;    // of virtual memory, all in all
 };
 
-// By trying: from the forward and backward pass of two small batches follows what one of `samples` holds. Whatever
-// `samples`, it takes some 80 of them. Leaves gradients in `network`.
+// By trying: from the forward and backward pass of two small batches follows what one of `samples` holds. Takes some
+// seconds, whatever `samples`. Leaves gradients in `network`.
 absl::StatusOr<MemoryNeeds> MeasureMemory(int64_t samples, const Decoder& decoder, Network* network);
 
 }  // namespace lockstep
