@@ -91,7 +91,7 @@ def fill_steps(db, run):
     insert(db, "rank_step", (run.steps, run.ranks), step=run.step[:, None], rank=np.arange(run.ranks), start=run.start, epoch=epoch[:, None],
            loss=run.loss, samples=run.batch // run.ranks, arrival=run.arrival, comm_overlap_s=overlap, wire_bytes=wire,
            **{f"input_{what}_s": seconds * run.noise(0.1, run.steps, run.ranks) for what, seconds in INPUT_S.items()},
-           input_ready=run.rng.integers(2, 5, (run.steps, run.ranks)), clock_error_s=run.clock_error, **about, **durations)
+           input_ready=run.rng.integers(2, 5, (run.steps, run.ranks)), clock_error_s=run.clock_error, update_wait_s=0, **about, **durations)
 
 
 class Bucket:
