@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 #include "absl/strings/str_replace.h"
 #include "common/base/status.h"
@@ -159,6 +160,21 @@ absl::Status WriteFileAtomically(FileSystem* files, const std::string& path, abs
   }
   const size_t slash = path.rfind('/');
   return files->SyncFolder(slash == std::string::npos ? "." : path.substr(0, slash + 1));
+}
+
+absl::Status WriteOutput(const std::string& path, absl::string_view data) {
+  std::error_code error;
+  const std::filesystem::path target = std::filesystem::weakly_canonical(path, error);
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (std::filesystem::is_directory(status)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": is a folder; give a file"));
+  }
+  if (std::filesystem::is_regular_file(status) || !std::filesystem::exists(status)) {
+    return WriteFileAtomically(FileSystem::Real(), target.empty() ? path : target.string(), data);
+  }
+  std::ofstream stream(path, std::ios::binary);
+  if (stream << data << std::flush) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat(path, ": cannot be written"));
 }
 
 std::string JoinPath(absl::string_view folder, absl::string_view name) {

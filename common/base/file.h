@@ -49,6 +49,10 @@ class FileSystem {
 // Writes `data` so that `path` holds either what it held before or all of it: temporary file, sync, rename, sync.
 absl::Status WriteFileAtomically(FileSystem* files, const std::string& path, absl::string_view data, int mode = 0644);
 
+// Where a person wants something to go: a file is whole or not there; a link leads to its file; what is no file, as a
+// pipe or /dev/stdout, is written to and stays what it is. InvalidArgument: a folder.
+absl::Status WriteOutput(const std::string& path, absl::string_view data);
+
 std::string JoinPath(absl::string_view folder, absl::string_view name);
 
 // An absl::Status out of errno, as FileSystem describes.

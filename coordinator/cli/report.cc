@@ -1,5 +1,6 @@
 #include "coordinator/report/report.h"
 
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -44,8 +45,8 @@ absl::Status PrintReport(const ReportArguments& arguments) {
       return absl::FailedPreconditionError(
           "--html: this Lockstep was built without the charts' library; build it with deploy/build.sh");
     }
-    RETURN_IF_ERROR(WriteFileAtomically(FileSystem::Real(), arguments.html, ReportPage(report)));
-    if (!arguments.json) std::cout << arguments.html << std::endl;
+    RETURN_IF_ERROR(WriteOutput(arguments.html, ReportPage(report)));
+    if (!arguments.json && std::filesystem::is_regular_file(arguments.html)) std::cout << arguments.html << std::endl;
   }
   if (arguments.json) {
     std::cout << JsonText(ToJson(report)) << std::flush;

@@ -42,16 +42,18 @@ class Levels {
     for (const double value : values) sums_.push_back(sums_.back() + value);
     double squares = 0;
     for (size_t i = 1; i < values.size(); ++i) squares += std::pow(values[i] - values[i - 1], 2);
-    noise_ = values.size() < 2 ? INFINITY : std::sqrt(squares / 2 / static_cast<double>(values.size() - 1));
+    if (values.size() > 1) noise_ = std::sqrt(squares / 2 / static_cast<double>(values.size() - 1));
+    least_ = *std::min_element(values.begin(), values.end());
     Split({0, values.size()});
   }
 
-  // In order; those above 0. None of a series too short to tell.
+  // In order; those above 0. A series too short to tell its noise by is late if all of it is.
   std::vector<Range> Late() const {
     std::vector<Range> late;
-    if (sums_.size() <= kFewestOfSegment) return late;
+    const bool is_short = sums_.size() <= kFewestOfSegment;
     for (const Range& range : ranges_) {
-      if (Mean(range) > kLate * noise_ / std::sqrt(static_cast<double>(range.size()))) late.push_back(range);
+      const bool above = Mean(range) > kLate * noise_ / std::sqrt(static_cast<double>(range.size()));
+      if (is_short ? least_ > 0 : above) late.push_back(range);
     }
     return late;
   }
@@ -79,7 +81,7 @@ class Levels {
   }
 
   std::vector<double> sums_ = {0};
-  double noise_ = 0;
+  double noise_ = 0, least_ = 0;
   std::vector<Range> ranges_;
 };
 

@@ -28,7 +28,7 @@ struct LateRank {
 };
 
 // The latest first. A rank without a row in a step is taken not to be late in it: the last is always recorded. Of fewer
-// than 6 steps: none.
+// than 6 steps those that are later than the others in every one.
 std::vector<LateRank> FindLateRanks(const std::vector<ModelStep>& model);
 
 // Whether the two are late in about the same steps, so that removing the later one alone may save nothing.

@@ -163,22 +163,6 @@ void AppendRows(const Predictions& predictions, int64_t first, bool json, std::s
   }
 }
 
-// A file is whole or not there. What is no file, as a pipe or /dev/stdout, is written to and stays what it is.
-absl::Status WriteOutput(const std::string& path, const std::string& text) {
-  std::error_code error;
-  const std::filesystem::path target = std::filesystem::weakly_canonical(path, error);
-  const std::filesystem::file_status status = std::filesystem::status(path, error);
-  if (std::filesystem::is_directory(status)) {
-    return absl::InvalidArgumentError(absl::StrCat("--output ", path, ": is a folder; give a file"));
-  }
-  if (std::filesystem::is_regular_file(status) || !std::filesystem::exists(status)) {
-    return Annotate(WriteFileAtomically(FileSystem::Real(), target.empty() ? path : target.string(), text), "--output");
-  }
-  std::ofstream stream(path, std::ios::binary);
-  if (stream << text << std::flush) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat("--output ", path, ": cannot be written"));
-}
-
 absl::Status PredictSplit(const OfflineOptions& options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<OfflineRun> run, OfflineRun::Open(options));
   std::string text;

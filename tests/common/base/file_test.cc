@@ -135,6 +135,25 @@ TEST_F(FileTest, AnAtomicWriteHasTheModeItWasAskedFor) {
   EXPECT_EQ(info.st_mode & 0777, 0600u);
 }
 
+TEST_F(FileTest, OutputGoesThroughLinksAndIntoWhatIsNoFile) {
+  const std::string file = Path("file"), link = Path("link"), pipe = Path("pipe");
+  std::ofstream(file) << "old";
+  std::filesystem::create_symlink(file, link);
+  ASSERT_TRUE(WriteOutput(link, "new").ok());
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(*FileSystem::Real()->Read(file), "new");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  ASSERT_TRUE(WriteOutput(pipe, "piped").ok());
+  char said[16] = "";
+  EXPECT_EQ(read(reader, said, sizeof(said)), 5);
+  close(reader);
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  EXPECT_EQ(WriteOutput("/dev/full", "more than it takes").code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/full"));
+  EXPECT_EQ(WriteOutput(folder_, "x").code(), StatusCode::kInvalidArgument);
+}
+
 TEST_F(FileTest, ErrorsNameThePathAndTheReason) {
   EXPECT_EQ(files_->Read(Path("none")).status(), absl::NotFoundError(Path("none") + ": No such file or directory"));
   EXPECT_EQ(files_->Read(folder_).status(), absl::UnavailableError(folder_ + ": Is a directory"));

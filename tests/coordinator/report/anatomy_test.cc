@@ -164,6 +164,24 @@ TEST(AnatomyTest, ARankThatIsLateForAPartOfTheStepsCostsThatMuchInThem) {
   EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.1 * gained);
 }
 
+// A noise cannot be told from so few; but whose turn it is can.
+TEST(AnatomyTest, OfAFewStepsTheRankThatIsTheLastInAllIsNamed) {
+  for (const int count : {1, 2, 3, 5, 6}) {
+    for (const int ranks : {2, 4}) {
+      const Anatomy anatomy = Analyze(Steps(ranks, count, Late(1, kForward, 20)));
+      ASSERT_EQ(anatomy.causes.size(), 1u) << count << " " << ranks;
+      EXPECT_EQ(anatomy.verdict.cause(), "straggler-bound");
+      EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1)) << count << " " << ranks;
+      EXPECT_EQ(anatomy.verdict.persistence(), "persistent");
+    }
+  }
+  const Anatomy turns = Analyze(Steps(4, 5, [](int64_t step, RankTimes* times) {
+    if (step % 4 == times->rank) Late(-1, kForward, 20)(0, times);
+  }));
+  EXPECT_EQ(turns.verdict.persistence(), "rotating");
+  EXPECT_THAT(turns.verdict.ranks(), IsEmpty());
+}
+
 TEST(AnatomyTest, AnotherLateRankEachStepIsRotating) {
   const auto drawn = [](int ranks) {
     return [ranks](int64_t step, RankTimes* times) {
