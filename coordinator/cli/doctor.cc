@@ -105,14 +105,17 @@ absl::Status AddSizes(const Arguments& arguments, RunNeeds* needs) {
   ASSIGN_OR_RETURN(const PreparedRun run, PrepareRun(arguments.config, arguments.set, {arguments.workers}));
   ASSIGN_OR_RETURN(const std::string answer, AskWorker({"--needs"}, ConfigToYaml(run.config)));
   const Json worker = Json::parse(answer, nullptr, false);
-  if (!worker.is_object())
-    return absl::InternalError(absl::StrCat("lockstep-worker --needs: not understood: ", answer));
-  const int64_t parameters = worker.value("parameters", int64_t{0});
+  for (const char* field : {"parameters", "process_bytes", "activation_bytes", "input_bytes", "address_bytes"}) {
+    if (worker.is_object() && worker.contains(field) && worker[field].is_number_integer()) continue;
+    return absl::InternalError(absl::StrCat("lockstep-worker --needs: ", field, " is missing in: ", answer));
+  }
+  const auto bytes = [&worker](const char* field) { return worker[field].get<int64_t>(); };
+  const auto parameters = worker["parameters"].get<int64_t>();
   needs->threads = run.config.threads();
-  needs->memory_bytes = kInMemory * parameters + worker.value("process_bytes", int64_t{0});
+  needs->memory_bytes = kInMemory * parameters + bytes("process_bytes");
   needs->batch_size = static_cast<int>(run.config.data().global_batch_size() / run.config.workers());
-  needs->batch_bytes = worker.value("activation_bytes", int64_t{0}) + worker.value("input_bytes", int64_t{0});
-  needs->address_bytes = worker.value("address_bytes", int64_t{0}) + needs->memory_bytes + needs->batch_bytes;
+  needs->batch_bytes = bytes("activation_bytes") + bytes("input_bytes");
+  needs->address_bytes = bytes("address_bytes") + needs->memory_bytes + needs->batch_bytes;
   needs->file_bytes = kInCheckpoint * parameters;
   needs->checkpoints_bytes = CheckpointsAtOnce(run.config) * kInCheckpoint * parameters;
   needs->shared_bytes = kShared * parameters;
