@@ -29,7 +29,7 @@ std::string ReadOrEmpty(const std::string& path) {
 std::optional<int64_t> Field(absl::string_view text, absl::string_view name) {
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     if (!absl::ConsumePrefix(&line, name)) continue;
-    const std::vector<absl::string_view> words = absl::StrSplit(line, ' ', absl::SkipWhitespace());
+    const std::vector<absl::string_view> words = absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
     int64_t value = 0;
     if (!words.empty() && absl::SimpleAtoi(words[0], &value)) return value;
   }
@@ -79,14 +79,19 @@ absl::StatusOr<AvailableMemory> GetAvailableMemory() { return GetAvailableMemory
 
 absl::StatusOr<AvailableMemory> GetAvailableMemory(absl::string_view proc, absl::string_view cgroup) {
   const std::string meminfo = absl::StrCat(proc, "/meminfo");
-  const std::optional<int64_t> kib = Field(ReadOrEmpty(meminfo), "MemAvailable:");
-  if (!kib.has_value()) return absl::InternalError(absl::StrCat(meminfo, ": no line MemAvailable"));
-  AvailableMemory available{*kib * 1024, "the machine (MemAvailable)"};
+  const std::optional<int64_t> bytes = BytesInLine(ReadOrEmpty(meminfo), "MemAvailable");
+  if (!bytes.has_value()) return absl::InternalError(absl::StrCat(meminfo, ": no line MemAvailable"));
+  AvailableMemory available{*bytes, "the machine (MemAvailable)"};
   const std::string groups = ReadOrEmpty(absl::StrCat(proc, "/self/cgroup"));
   for (absl::string_view line : absl::StrSplit(groups, '\n', absl::SkipEmpty())) {
     BoundByLine(line, cgroup, &available);
   }
   return available;
+}
+
+std::optional<int64_t> BytesInLine(absl::string_view text, absl::string_view name) {
+  const std::optional<int64_t> kib = Field(text, absl::StrCat(name, ":"));
+  return kib.has_value() ? std::optional<int64_t>(*kib << 10) : std::nullopt;
 }
 
 void KeepFreedMemory() {

@@ -93,6 +93,11 @@ int Fail(const absl::Status& status) {
   return ExitCodeOf(status);
 }
 
+absl::Status IsEmpty(const std::string& before) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "after '", before, "' stands an empty word, as of a variable that is not set; give it a value or leave it out"));
+}
+
 std::string NearestWord(const std::string& word, const std::vector<std::string>& known) {
   std::string nearest;
   int least = std::max<int>(2, static_cast<int>(word.size()) / 3) + 1;
@@ -123,9 +128,13 @@ std::string CommandOf(const CLI::App& app, const std::vector<std::string>& argum
 
 absl::Status CheckWords(const CLI::App& app, const std::vector<std::string>& arguments) {
   const CLI::App* current = &app;
+  std::string before = app.get_name();
   for (const std::string& argument : arguments) {
     if (argument == "--") break;
+    if (argument.empty()) return IsEmpty(before);
+    before = argument;
     if (LooksLikeOption(argument)) {
+      if (argument.back() == '=') return IsEmpty(argument);
       const std::string name = argument.substr(0, argument.find('='));
       const std::vector<std::string> known = OptionNames(*current);
       if (std::find(known.begin(), known.end(), name) == known.end()) return UnknownOption(*current, name);

@@ -1,6 +1,8 @@
+#include <cmath>
 #include <iostream>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,19 +17,22 @@ namespace {
 struct CompareArguments {
   std::vector<std::string> runs;
   std::string steps;
-  double target = std::numeric_limits<double>::quiet_NaN();
+  std::optional<double> target;
   bool json = false;
 };
 
 absl::Status Compare(const CompareArguments& arguments) {
   if (arguments.runs.size() < 2) return absl::InvalidArgumentError("lockstep compare takes two runs or more");
+  if (arguments.target.has_value() && !std::isfinite(*arguments.target)) {
+    return absl::InvalidArgumentError("--target is no number; give an accuracy or a loss, as 0.95");
+  }
+  const double target = arguments.target.value_or(std::numeric_limits<double>::quiet_NaN());  // the best of all
   ASSIGN_OR_RETURN(const StepRange steps, ParseStepRange(arguments.steps));
   std::vector<Report> reports;
   for (const std::string& run : arguments.runs) {
     ASSIGN_OR_RETURN(reports.emplace_back(), ReportOfRun(run, steps));
   }
-  std::cout << (arguments.json ? ComparisonJson(reports, arguments.target) : ComparisonText(reports, arguments.target))
-            << std::flush;
+  std::cout << (arguments.json ? ComparisonJson(reports, target) : ComparisonText(reports, target)) << std::flush;
   return absl::OkStatus();
 }
 

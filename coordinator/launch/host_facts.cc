@@ -27,6 +27,7 @@
 #include "common/base/control_groups.h"
 #include "common/base/cores.h"
 #include "common/base/file.h"
+#include "common/base/memory.h"
 #include "coordinator/supervise/process.h"
 
 namespace lockstep {
@@ -65,16 +66,6 @@ double StolenSince(const Ticks& before) {
   return now.all <= before.all
              ? 0
              : static_cast<double>(now.stolen - before.stolen) / static_cast<double>(now.all - before.all);
-}
-
-int64_t MemoryLine(absl::string_view text, absl::string_view name) {
-  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
-    if (!absl::StartsWith(line, name)) continue;
-    const std::vector<std::string> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
-    int64_t kib = 0;
-    if (words.size() >= 2 && absl::SimpleAtoi(words[1], &kib)) return kib << 10;
-  }
-  return 0;
 }
 
 // The median of a few, of what a checkpoint's file and folder wait for.
@@ -260,8 +251,8 @@ HostReport LookAtThisHost(const std::string& folder, int64_t checkpoints_bytes) 
   report.online = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   report.governor = FileText("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
   const std::string memory = FileText("/proc/meminfo");
-  report.memory_total = MemoryLine(memory, "MemTotal:");
-  report.memory_available = MemoryLine(memory, "MemAvailable:");
+  report.memory_total = BytesInLine(memory, "MemTotal").value_or(0);
+  report.memory_available = BytesInLine(memory, "MemAvailable").value_or(0);
   if (const MemoryLimit limit = LimitOfMemoryHere(); limit.limit >= 0) {
     report.memory_total = std::min(report.memory_total, limit.limit);
     report.memory_available = std::min(report.memory_available, limit.left);

@@ -147,7 +147,7 @@ std::string Writer::TextOf(const Finding& finding) const {
   }
   const double computing = (anatomy_.work_s > 0 && step_s_ > 0) ? anatomy_.work_s / step_s_ : 1;
   return absl::StrCat("Computing takes ", PercentText(computing),
-                      " of a step; no other cause was found that costs a tenth of it");
+                      " of a step; no other lasting cause was found that costs a tenth of it");
 }
 
 // By what the bytes alone take over the slowest link, as fitted; by the sizes that travel where no link is known.

@@ -6,11 +6,12 @@
 #include <algorithm>
 #include <exception>
 #include <fstream>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "common/base/clock.h"
+#include "common/base/file.h"
+#include "common/base/memory.h"
 #include "common/base/status.h"
 #include "worker/model/torch_status.h"
 
@@ -33,16 +34,9 @@ torch::Tensor BatchOf(int64_t samples, const Decoder& decoder) {
   return torch::zeros(shape, decoder.input_is_float() ? torch::kFloat32 : torch::kInt64);
 }
 
-// A line of /proc/self/status; 0: it is not there.
-int64_t OfThisProcess(const std::string& name) {
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    std::string label;
-    int64_t kib = 0;
-    if (words >> label >> kib && label == name + ":") return kib << 10;
-  }
-  return 0;
+int64_t OfThisProcess(absl::string_view name) {
+  const absl::StatusOr<std::string> status = FileSystem::Real()->Read("/proc/self/status");
+  return status.ok() ? BytesInLine(*status, name).value_or(0) : 0;
 }
 
 // What this process holds at most in a forward and a backward pass. Not what LibTorch's allocator counts, since

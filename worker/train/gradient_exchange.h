@@ -50,6 +50,9 @@ class GradientExchange {
   using SpanFn = std::function<void(const float* gradients, int64_t first, int64_t count)>;
   virtual absl::Status Update(const ParallelFor& parallel, const SpanFn& apply) = 0;
 
+  // When this rank went on from Wait's meeting, if data travel only after it: all up to then was waiting, waking up
+  // again with it. 0: data travel while some wait.
+  virtual int64_t met_ns() const { return 0; }
   // How much of the time inside SquaredNorm and Update of this step was communication.
   virtual int64_t late_comm_ns() const { return 0; }
   // Of that, how long this rank waited for the last of those that make the update together.

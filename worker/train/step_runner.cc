@@ -201,6 +201,7 @@ absl::Status StepRunner::Update() {
   }
   moments_.optimizer = MonotonicNanos();
   moments_.exposed += exchange_->late_comm_ns();
+  moments_.met = exchange_->met_ns();
   moments_.awaited = exchange_->awaited_ns();
   exchange_->TakeSpans(&spans_);
   return absl::OkStatus();

@@ -65,7 +65,8 @@ void FillTimes(const StepMoments& moments, const std::vector<Span>& spans, doubl
   }
   const std::vector<Interval> busy = Merge(std::move(under_way));
   const std::vector<Interval> compute = Merge({{moments.data, moments.backward}, {moments.exposed, moments.optimizer}});
-  const double wait_s = std::max(0.0, last_arrival - record->arrival());
+  const double wait_s =
+      moments.met != 0 ? Seconds(moments.met - moments.arrival) : std::max(0.0, last_arrival - record->arrival());
   record->set_comm_busy_s(Seconds(Length(busy)));
   record->set_comm_overlap_s(Seconds(OverlapLength(busy, compute)));
   record->set_update_wait_s(Seconds(moments.awaited));

@@ -33,6 +33,7 @@ struct StepMoments {
   int64_t optimizer = 0;
   int64_t end = 0;
   int64_t arrival = 0;  // the last bucket was handed over
+  int64_t met = 0;      // it went on from a meeting in which no data travelled; 0: they did
   int64_t awaited = 0;  // no moment: how long of `exposed` it waited for others' parts of the update
 };
 

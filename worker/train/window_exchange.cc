@@ -57,7 +57,7 @@ class WindowExchange : public GradientExchange {
     RETURN_IF_ERROR(comm_->Explain(window_->Barrier(absl::StrCat("the reduction of step ", step_))));
     *tail_ = window_->tail(0);
     for (int index = 1; index < window_->count(); ++index) MergeTail(window_->tail(index), tail_);
-    came_ns_ = MonotonicNanos();
+    met_ns_ = MonotonicNanos();
     return CheckTail(*tail_);
   }
 
@@ -104,6 +104,7 @@ class WindowExchange : public GradientExchange {
     return held_back_ != nullptr ? held_back_->states() : std::vector<RankState>();
   }
 
+  int64_t met_ns() const override { return met_ns_; }
   int64_t late_comm_ns() const override { return reduce_ns_ + meeting_ns_; }
   int64_t awaited_ns() const override { return awaited_ns_; }
 
@@ -117,8 +118,8 @@ class WindowExchange : public GradientExchange {
     reduced.bytes = layout_->elements() * static_cast<int64_t>(sizeof(float));
     reduced.wire_bytes = (end_ - begin_) * static_cast<int64_t>(sizeof(float)) * (window_->count() - 1);
     reduced.start_ns = start_ns_;
-    reduced.begin_ns = came_ns_;
-    reduced.end_ns = came_ns_ + late_comm_ns() - awaited_ns_;
+    reduced.begin_ns = met_ns_;
+    reduced.end_ns = met_ns_ + late_comm_ns() - awaited_ns_;
     spans->push_back(reduced);
     Span met;
     met.seq = reduced.seq + 1;
@@ -126,7 +127,7 @@ class WindowExchange : public GradientExchange {
     met.algorithm = kAlgorithm;
     met.bytes = sizeof(StepTail);
     met.start_ns = met.begin_ns = start_ns_;
-    met.end_ns = came_ns_;
+    met.end_ns = met_ns_;
     spans->push_back(met);
   }
 
@@ -157,7 +158,7 @@ class WindowExchange : public GradientExchange {
   // Of the step under way.
   StepTail* tail_ = nullptr;
   bool reduced_ = false;  // the slice's sum stands in gradients()
-  int64_t start_ns_ = 0, came_ns_ = 0, reduce_ns_ = 0, meeting_ns_ = 0, awaited_ns_ = 0;
+  int64_t start_ns_ = 0, met_ns_ = 0, reduce_ns_ = 0, meeting_ns_ = 0, awaited_ns_ = 0;
 };
 
 }  // namespace

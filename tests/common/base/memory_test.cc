@@ -69,6 +69,14 @@ TEST_F(MemoryTest, ThisMachineHasSome) {
   EXPECT_GT(available->bytes, 0);
 }
 
+TEST_F(MemoryTest, ALineOfKilobytesIsReadInBytes) {
+  const std::string status = "Name:\tx\nVmPeak:\t    2048 kB\nVmHWM:\t      12 kB\nThreads:\tmany\n";
+  EXPECT_EQ(BytesInLine(status, "VmHWM"), 12 << 10);
+  EXPECT_EQ(BytesInLine(status, "VmPeak"), 2 << 20);
+  EXPECT_EQ(BytesInLine(status, "Vm"), std::nullopt);
+  EXPECT_EQ(BytesInLine(status, "Threads"), std::nullopt);
+}
+
 TEST_F(MemoryTest, WithoutProcItIsAnError) { EXPECT_FALSE(GetAvailableMemory("/nowhere", "/nowhere").ok()); }
 
 }  // namespace

@@ -27,11 +27,20 @@ TEST_P(UsageErrorTest, IsOneLineThatSaysWhatToDoAndExitCode2) {
   EXPECT_THAT(program.List(), IsEmpty());
 }
 
+std::string Empty(const char* before) {
+  return absl::StrCat("after '", before,
+                      "' stands an empty word, as of a variable that is not set; give it a value or leave it out");
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Table, UsageErrorTest,
     ::testing::Values(
         UsageError{{}, "A subcommand is required; see lockstep --help"},
         UsageError{{"rnu", "c.yaml"}, "unknown command 'rnu' of lockstep; did you mean 'run'?"},
+        UsageError{{"report", ""}, Empty("report")}, UsageError{{"report", "r", "--steps", ""}, Empty("--steps")},
+        UsageError{{"report", "r", "--steps="}, Empty("--steps=")},
+        UsageError{{"compare", "r", "s", "--target", "nan"},
+                   "--target is no number; give an accuracy or a loss, as 0.95"},
         UsageError{{"fly"}, "unknown command 'fly' of lockstep; see lockstep --help"},
         UsageError{{"--worker"}, "unknown option '--worker' of lockstep; see lockstep --help"},
         UsageError{{"run", "c.yaml", "--worker", "2"},

@@ -137,6 +137,8 @@ TEST_P(GradientExchangeTest, TheRanksTogetherUpdateEveryElementOnceWithTheSumInR
       EXPECT_EQ(spans[0].bytes, layout_.elements() * 4);
       EXPECT_EQ(spans[1].name, "tail");
       EXPECT_GE(spans[0].begin_ns, spans[1].end_ns);
+      EXPECT_EQ(on.exchange->met_ns(), spans[1].end_ns);
+      EXPECT_GE(on.exchange->met_ns(), spans[1].start_ns);
       EXPECT_GE(spans[0].end_ns, spans[0].begin_ns);
       ASSERT_TRUE(on.window->Barrier("looking").ok());
     }

@@ -89,6 +89,17 @@ TEST(StepTimesTest, WaitingForAnUpdateIsNoTransfer) {
   EXPECT_NEAR(record.comm_transfer_s(), 0.008, 1e-9);
 }
 
+TEST(StepTimesTest, UntilItGoesOnFromAMeetingWithoutDataARankWaits) {
+  StepRecord record;
+  int64_t previous = 0;
+  StepMoments moments = Moments();
+  moments.met = 1092 * kMs;  // the last came at 1082, and this rank woke up late
+  FillTimes(moments, {Collective(0, "bucket.window", 1092, 1100), Collective(1, "tail", 1079, 1092)},
+            /*last_arrival=*/1.082, WallClock(), &previous, &record);
+  EXPECT_NEAR(record.comm_wait_s(), 0.013, 1e-9);
+  EXPECT_NEAR(record.comm_transfer_s(), 0.008, 1e-9);
+}
+
 TEST(StepTimesTest, TheIntervalIsFromOneStepsFirstCollectiveToTheNexts) {
   StepRecord record;
   int64_t previous = 900 * kMs;
