@@ -106,7 +106,7 @@ ByWorld FastestComputing(const std::vector<StepTimes>& steps) {
   ByWorld fastest;
   for (const StepTimes& step : steps) {
     double least = INFINITY;
-    for (const RankTimes& rank : step.ranks) least = std::min(least, rank.parts[kForward] + rank.parts[kBackward]);
+    for (const RankTimes& rank : step.ranks) least = std::min(least, rank.compute());
     if (!step.ranks.empty()) fastest[worlds.at(step.incarnation)].push_back(least / static_cast<double>(step.count));
   }
   for (auto& [world, values] : fastest) {

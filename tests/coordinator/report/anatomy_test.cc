@@ -684,11 +684,13 @@ TEST(AnatomyTest, RanksThatAllStopNowAndThenAreNotNamedNorIsOneThatStopsSeldom) 
 }
 
 TEST(AnatomyTest, ComputingThatIsSlowerThanInOtherStepsIsNamedAndNoLateRankIsTakenForIt) {
-  const Anatomy slower = Analyze(Steps(4, 200, Late(-1, kBackward, 10)), Steps(4, 200));
-  EXPECT_EQ(slower.verdict.cause(), "compute-bound");
-  EXPECT_EQ(slower.verdict.kind(), "slower");
-  EXPECT_NEAR(slower.verdict.saving_s_per_step(), 0.010, 0.0005);
-  EXPECT_GT(slower.verdict.confidence(), 0.95);
+  for (const Part part : {kForward, kBackward, kOptimizer}) {
+    const Anatomy slower = Analyze(Steps(4, 200, Late(-1, part, 10)), Steps(4, 200));
+    EXPECT_EQ(slower.verdict.cause(), "compute-bound");
+    EXPECT_EQ(slower.verdict.kind(), "slower");
+    EXPECT_NEAR(slower.verdict.saving_s_per_step(), 0.010, 0.0005);
+    EXPECT_GT(slower.verdict.confidence(), 0.95);
+  }
   const Anatomy late = Analyze(Steps(4, 200, Late(1, kBackward, 10)), Steps(4, 200));
   ASSERT_EQ(late.causes.size(), 1u);
   EXPECT_EQ(late.causes[0].cause(), "straggler-bound");
