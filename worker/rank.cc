@@ -251,7 +251,6 @@ class Worker {
   }
 
   [[noreturn]] static void Exit(int code) {
-    if (code != 0) RemoveHostFolderWhenAllHaveLeft();
     std::fflush(nullptr);
     _exit(code);
   }
@@ -272,6 +271,7 @@ class Worker {
 
 void RunRank(const std::string& coordinator, int* argc, char*** argv) {
   KeepFreedMemory();
+  RemoveHostFolderWhenAllHaveLeft();
   torch::set_num_interop_threads(1);
   CatchStopSignals();
   Voice voice;

@@ -2,19 +2,25 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <string>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
 namespace lockstep {
 namespace {
 
-// $0 is the folder. Processes whose environment cannot be read are others' or gone.
+constexpr char kPresence[] = "present";  // locked, in the folder, by each worker that is there
+
+// $0 is the folder, $1 the file that workers lock. Processes whose environment cannot be read are others' or gone.
 constexpr char kScript[] = R"sh(
+exec 9>"$0/watched" && flock -n 9 || exit 0
+flock "$1" true
 for look in $(seq 30); do
   [ -d "$0" ] || exit 0
   grep -qsF "$0" /proc/[0-9]*/environ || { rm -rf "$0"; exit 0; }
@@ -29,19 +35,23 @@ void RemoveHostFolderWhenAllHaveLeft() {
   if (folder == nullptr || *folder != '/') return;
   const absl::string_view name = absl::string_view(folder).substr(absl::string_view(folder).rfind('/') + 1);
   if (!absl::StartsWith(name, kHostFolderName)) return;
+  std::string own = folder, presence = absl::StrCat(folder, "/", kPresence);
+  // For the rest of this process's life.
+  const int fd = open(presence.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0 || flock(fd, LOCK_SH) != 0) return;
   posix_spawnattr_t attributes;
   posix_spawn_file_actions_t files;
   posix_spawnattr_init(&attributes);
   posix_spawn_file_actions_init(&files);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);  // outlives what ends this process's group
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    posix_spawn_file_actions_addopen(&files, fd, "/dev/null", O_RDWR, 0);
+  for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    posix_spawn_file_actions_addopen(&files, standard, "/dev/null", O_RDWR, 0);
   }
-  std::string shell = "sh", option = "-c", script = kScript, own = folder, path = "PATH=/usr/bin:/bin";
-  char* const words[] = {shell.data(), option.data(), script.data(), own.data(), nullptr};
+  std::string shell = "sh", option = "-c", script = kScript, path = "PATH=/usr/bin:/bin";
+  char* const words[] = {shell.data(), option.data(), script.data(), own.data(), presence.data(), nullptr};
   char* const environment[] = {path.data(), nullptr};  // without the folder
   pid_t pid = 0;
-  // Nobody is left to hear that it could not be started.
+  // That it could not be started is no reason not to train.
   posix_spawn(&pid, "/bin/sh", &files, &attributes, words, environment);
   posix_spawn_file_actions_destroy(&files);
   posix_spawnattr_destroy(&attributes);

@@ -7,9 +7,10 @@ namespace lockstep {
 constexpr char kHostFolderVariable[] = "LOCKSTEP_HOST_FOLDER";
 constexpr char kHostFolderName[] = "lockstep-run-";  // its own name begins so
 
-// For a worker that fails, since its host may be out of reach by then: starts a process that removes the folder once no
-// process has it in its environment, and that gives up after a minute. Without that variable, or where that names no
-// folder of a run's, it does nothing.
+// For a worker, when it begins: its host may be out of reach when the run ends, and nothing says how this process will.
+// Starts a process, one for a host, that removes the folder once all that called this have ended and no process has it
+// in its environment; it gives up a minute after they have. Until then it sleeps. Without that variable, or where that
+// names no folder of a run's, nothing is done.
 void RemoveHostFolderWhenAllHaveLeft();
 
 }  // namespace lockstep

@@ -14,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
@@ -53,12 +54,15 @@ HostReport ReportOfThisHost(const std::string& folder, int64_t checkpoints_bytes
   }
   AddPackages(&report);
   report.probed = true;
+  report.worker = FindWorkerProgram();
+  if (report.worker.empty()) return report;
   const absl::StatusOr<Captured> said = RunWorker({"--probe"}, "", /*errors_too=*/true);
   const Json probe = said.ok() && said->exit_code == 0 ? Json::parse(said->output, nullptr, false) : Json();
   if (!probe.is_object()) {
     report.trouble = said.ok() ? said->output.substr(0, said->output.find('\n')) : std::string(said.status().message());
     return report;
   }
+  report.worker_build = probe.value("build", "");
   // The library's own version, and which build of it this host has.
   report.torch = probe.value("torch", "");
   const size_t version = report.torch_package.find('=');
@@ -84,13 +88,12 @@ absl::StatusOr<HostReport> AskHost(const HostSlots& host, const Agent& agent, bo
   if (quick) child.argv.push_back("--quick");
   child.errors_too = true;
   ASSIGN_OR_RETURN(const Captured said, RunAndCapture(child, "", kHost));
-  std::string last;
   for (const absl::string_view line : absl::StrSplit(said.output, '\n', absl::SkipEmpty())) {
     if (absl::StartsWith(line, "{")) return ParseHostReport(line);
-    last = std::string(line);
   }
-  absl::StripTrailingAsciiWhitespace(&last);  // ssh ends its own lines as terminals do
-  return absl::UnavailableError(last.empty() ? absl::StrCat("ended with exit code ", said.exit_code) : last);
+  std::string output = absl::StrReplaceAll(said.output, {{"\r", ""}});  // ssh ends its own lines as terminals do
+  absl::StripTrailingAsciiWhitespace(&output);
+  return absl::UnavailableError(output.empty() ? absl::StrCat("ended with exit code ", said.exit_code) : output);
 }
 
 // Those that are kept, the best, and the one that is being written. Where all are kept nobody knows how many they will
@@ -114,6 +117,8 @@ absl::Status AddSizes(const Arguments& arguments, RunNeeds* needs) {
   needs->threads = run.config.threads();
   needs->memory_bytes = kInMemory * parameters + bytes("process_bytes");
   needs->batch_size = static_cast<int>(run.config.data().global_batch_size() / run.config.workers());
+  needs->global_batch =
+      run.config.data().global_batch_size() != int64_t{run.config.data().batch_size()} * run.config.workers();
   needs->batch_bytes = bytes("activation_bytes") + bytes("input_bytes");
   needs->address_bytes = bytes("address_bytes") + needs->memory_bytes + needs->batch_bytes;
   needs->file_bytes = kInCheckpoint * parameters;
@@ -122,7 +127,8 @@ absl::Status AddSizes(const Arguments& arguments, RunNeeds* needs) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<RunNeeds> NeedsOf(const Arguments& arguments) {
+// `unknown`: why lockstep-worker did not say what the run needs.
+absl::StatusOr<RunNeeds> NeedsOf(const Arguments& arguments, absl::Status* unknown) {
   RunNeeds needs;
   needs.folder = arguments.out.empty() ? RunsFolder() : arguments.out;
   while (!needs.folder.empty() && !std::filesystem::exists(needs.folder)) {
@@ -134,7 +140,10 @@ absl::StatusOr<RunNeeds> NeedsOf(const Arguments& arguments) {
     needs.threads = std::max(1, size.threads);
     return needs;
   }
-  RETURN_IF_ERROR(AddSizes(arguments, &needs));
+  *unknown = AddSizes(arguments, &needs);
+  // A config that is wrong is the person's to mend first.
+  if (absl::IsInternal(*unknown) || absl::IsDeadlineExceeded(*unknown)) return needs;
+  RETURN_IF_ERROR(*unknown);
   return needs;
 }
 
@@ -234,7 +243,8 @@ void ShowComplaints(const std::vector<Check>& checks) {
 
 absl::StatusOr<std::vector<Check>> Diagnose(const Arguments& arguments) {
   Examined all;
-  ASSIGN_OR_RETURN(all.needs, NeedsOf(arguments));
+  absl::Status unknown;
+  ASSIGN_OR_RETURN(all.needs, NeedsOf(arguments, &unknown));
   Cluster cluster = ThisMachine();
   if (!arguments.cluster.empty()) {
     std::vector<UnknownHost> unknown;
@@ -257,6 +267,10 @@ absl::StatusOr<std::vector<Check>> Diagnose(const Arguments& arguments) {
     if (links.ok()) all.links = *std::move(links);
   }
   std::vector<Check> checks = Examine(all);
+  if (!unknown.ok()) {
+    checks.push_back({"", "needs", false, std::string(unknown.message()),
+                      "memory, disk and limits are not held against it", "mend what is above, and ask again", ""});
+  }
   if (!measured.ok()) {
     checks.push_back({"", "link", false, std::string(measured.message()), "nothing is known of the links",
                       "mend what is above, and ask again", ""});

@@ -140,7 +140,7 @@ void AddCluster(const Launch& launch, const std::string& credentials, Supervisor
   argv.insert(argv.begin(), launch.cluster->prefix.begin(), launch.cluster->prefix.end());
   argv.insert(argv.end(),
               {"--listen", absl::StrCat(launch.cluster->network.listen, ":0"), "--credentials", credentials});
-  argv.insert(argv.end(), {"--socket", launch.socket});
+  argv.insert(argv.end(), {"--socket", launch.socket, "--hosts-of-ranks", HostsText(launch.placement.hosts)});
 }
 
 MpirunOptions MpirunOf(const Launch& launch, const std::string& address, const std::string& log) {
@@ -267,7 +267,7 @@ absl::StatusOr<ClusterRequest> RequestOf(const RunArguments& arguments, const st
     return absl::FailedPreconditionError(absl::StrCat(
         folder, ": was started as a job of Slurm's; submit it again, or say where to go on (--hosts localhost)"));
   }
-  // A folder may be another's: no command of it is executed.
+  // As in CheckRemembered.
   if (before->ssh != arguments.cluster.ssh) {
     return absl::FailedPreconditionError(
         absl::StrCat(folder, ": its hosts were reached by --ssh ", ShellWord(before->ssh.empty() ? "ssh" : before->ssh),
@@ -276,10 +276,22 @@ absl::StatusOr<ClusterRequest> RequestOf(const RunArguments& arguments, const st
   return before;
 }
 
+// A folder may be another's: no program that it names is executed, by way of its hostfile either.
+absl::Status CheckRemembered(const Cluster& cluster, const ClusterRequest& request) {
+  for (const HostSlots& one : cluster.hosts) {
+    if (one.worker.empty()) continue;
+    return absl::FailedPreconditionError(absl::StrCat("the run's hostfile has worker=", one.worker, " for ", one.host,
+                                                      "; say --hostfile ", ShellWord(request.hostfile),
+                                                      " again to start that there, or give --hosts"));
+  }
+  return absl::OkStatus();
+}
+
 // Every host ready for the run's workers: `launch->placement`. Whatever follows, ClearHosts is then owed.
 absl::Status PrepareCluster(const RunArguments& arguments, Launch* launch) {
   ASSIGN_OR_RETURN(const ConfigSize size, SizeOfConfig(arguments.config, launch->folder, arguments.set));
   ASSIGN_OR_RETURN(Cluster cluster, FindCluster(launch->request));
+  if (arguments.cluster.empty()) RETURN_IF_ERROR(CheckRemembered(cluster, launch->request));
   ASSIGN_OR_RETURN(launch->scratch, HostScratchPath());
   HostNeeds needs;
   needs.worker_program = WorkerProgram();
@@ -290,6 +302,9 @@ absl::Status PrepareCluster(const RunArguments& arguments, Launch* launch) {
   needs.credentials = CredentialsText(launch->credentials.worker);
   ASSIGN_OR_RETURN(const std::vector<HostFacts> facts,
                    PrepareHosts(cluster.Names(), cluster.here, cluster.agent, needs, kPrepareTimeout));
+  std::vector<std::vector<std::string>> addresses;
+  for (const HostFacts& one : facts) addresses.push_back(one.addresses);
+  NarrowNetworks(cluster.addresses, addresses, &cluster.network);
   launch->cluster = std::move(cluster);
   ASSIGN_OR_RETURN(launch->placement,
                    PlaceWorkers(*launch->cluster, facts, arguments.workers.value_or(size.workers), size.threads));

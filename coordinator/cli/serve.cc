@@ -43,7 +43,7 @@ struct ServeArguments {
   std::optional<int> workers;
   TlsFlags tls;
   // From `lockstep run`: the folder and its config.yaml are there, the data were looked at.
-  std::string run_folder, scratch, credentials, socket;
+  std::string run_folder, scratch, credentials, socket, hosts_of_ranks;
   int ready_fd = -1, lifeline_fd = -1;
   int64_t train_samples = 0, val_samples = 0;
   std::string data_digest;
@@ -87,6 +87,10 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartSupervised(const ServeAr
   options.listen = arguments.listen;
   options.local_socket = arguments.socket;
   options.resume = arguments.go_on;
+  if (!arguments.hosts_of_ranks.empty()) {
+    ASSIGN_OR_RETURN(const std::vector<HostSlots> hosts, ParseHosts(arguments.hosts_of_ranks));
+    for (const HostSlots& one : hosts) options.hosts_of_ranks.insert(options.hosts_of_ranks.end(), one.slots, one.host);
+  }
   return CoordinatorServer::Start(std::move(options));
 }
 
@@ -255,6 +259,7 @@ void AddServe(CLI::App* app, Action* action) {
   command->add_option("--scratch", arguments->scratch)->group("");
   command->add_option("--credentials", arguments->credentials)->group("");
   command->add_option("--socket", arguments->socket)->group("");
+  command->add_option("--hosts-of-ranks", arguments->hosts_of_ranks)->group("");
   command->add_option("--ready-fd", arguments->ready_fd)->group("");
   command->add_option("--lifeline-fd", arguments->lifeline_fd)->group("");
   command->add_option("--train-samples", arguments->train_samples)->group("");

@@ -7,8 +7,10 @@
 #include <filesystem>
 #include <iostream>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
 
@@ -32,6 +34,17 @@ std::string WorkerProgram() {
   if (named != nullptr && named[0] != '\0') return named;
   const std::string beside = std::filesystem::path(OwnProgram()).parent_path() / kName;
   return access(beside.c_str(), X_OK) == 0 ? beside : kName;
+}
+
+std::string FindWorkerProgram() {
+  const std::string program = WorkerProgram();
+  if (absl::StrContains(program, '/')) return access(program.c_str(), X_OK) == 0 ? program : "";
+  const char* const path = std::getenv("PATH");
+  for (const absl::string_view folder : absl::StrSplit(path == nullptr ? "" : path, ':')) {
+    const std::string candidate = absl::StrCat(folder, "/", program);
+    if (access(candidate.c_str(), X_OK) == 0) return candidate;
+  }
+  return "";
 }
 
 absl::StatusOr<Captured> RunWorker(const std::vector<std::string>& arguments, const std::string& input,

@@ -12,6 +12,9 @@ namespace lockstep {
 // lockstep-worker: $LOCKSTEP_WORKER, else beside this program, else in PATH (the bare name).
 std::string WorkerProgram();
 
+// Where that is; empty: it is not there.
+std::string FindWorkerProgram();
+
 // Runs lockstep-worker on its own, without MPI, to its end. `errors_too`: what it says on standard error is captured.
 absl::StatusOr<Captured> RunWorker(const std::vector<std::string>& arguments, const std::string& input,
                                    bool errors_too = false);

@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -19,6 +20,9 @@ namespace {
 constexpr int64_t kFewFiles = 1024, kFewProcesses = 1024, kEnough = 65536;
 // Of files, and of the addresses of a process that has LibTorch, where nothing says what a run needs.
 constexpr int64_t kSmallFile = 64 << 20, kLittleAddresses = int64_t{4} << 30;
+constexpr int64_t kStack = 8 << 20;          // what most systems give
+constexpr int64_t kLittleStack = 1 << 20;    // of a thread
+constexpr int kFewShared = 100;              // files in /dev/shm
 constexpr int64_t kLittleShared = 64 << 20;  // where nothing says how much a run needs
 constexpr double kSlowLink = 0.6;            // of the best one
 constexpr double kFarLink = 5;               // times their latency …
@@ -69,7 +73,8 @@ class Examination {
     const auto at =
         std::find_if(all_.hosts.begin(), all_.hosts.end(), [&](const ExaminedHost& one) { return one.name == host; });
     const bool of_lab = absl::StartsWith(mend, absl::StrCat(all_.program, " lab"));
-    const bool there = at != all_.hosts.end() && !at->here && !absl::StartsWith(mend, "--") && !of_lab;
+    const bool goes_there = absl::StartsWith(mend, absl::StrCat(Reach(all_.agent.words[0]), " "));
+    const bool there = at != all_.hosts.end() && !at->here && !absl::StartsWith(mend, "--") && !of_lab && !goes_there;
     checks_.push_back({host, what, false, said, costs, mend, there ? host : ""});
   }
 
@@ -123,18 +128,36 @@ class Examination {
   std::string PutThere(const std::string& host, std::string folder) const {
     if (folder.empty()) folder = std::filesystem::path(all_.program).parent_path();
     const std::string programs = absl::StrCat(all_.program, " ", all_.worker_program);
-    return absl::StrCat(Reach(all_.agent.words[0]), " ", host, " mkdir -p ", folder, " && ", Reach("scp"), " ",
-                        programs, " ", host, ":", folder, "/");
+    const std::string there = absl::StrCat(Reach(all_.agent.words[0]), " ", host, " ");
+    // Beside those that may be running, then in their place.
+    return absl::StrCat(there, "mkdir -p ", folder, "/new && ", Reach("scp"), " ", programs, " ", host, ":", folder,
+                        "/new/ && ", there, "'mv -f ", folder, "/new/* ", folder, "/ && rmdir ", folder, "/new'");
+  }
+  // What ssh says between `begin` and `end`.
+  static std::string Between(absl::string_view text, absl::string_view begin, absl::string_view end) {
+    const size_t at = text.find(begin);
+    if (at == absl::string_view::npos) return "";
+    text.remove_prefix(at + begin.size());
+    return std::string(absl::StripAsciiWhitespace(text.substr(0, text.find(end))));
   }
 
   // --- each host
 
   void Unreached(const Examined::Unreached& one) {
-    const bool missing = absl::StrContains(one.why, "not found") || absl::StrContains(one.why, "No such file");
+    const size_t line = one.why.rfind('\n');
+    const std::string why = line == std::string::npos ? one.why : one.why.substr(line + 1);
+    const bool missing = absl::StrContains(why, "not found") || absl::StrContains(why, "No such file");
+    const bool changed = absl::StrContains(one.why, "HOST IDENTIFICATION HAS CHANGED");
+    const std::string open_key = Between(one.why, "for '", "' are too open");
     const bool refused = absl::StrContains(one.why, "Permission denied");
     const bool stranger = absl::StrContains(one.why, "Host key verification failed");
+    // Whether it is another machine or an attack a person has to know.
+    const std::string forget = Between(one.why, "remove with:\n", "\n");
     const std::string mend =
-        missing    ? PutThere(one.host, one.folder)
+        changed   ? absl::StrCat(forget.empty() ? absl::StrCat("ssh-keygen -R ", one.host) : forget, " && ",
+                               Reach(all_.agent.words[0]), " ", one.host, " true")
+        : missing ? PutThere(one.host, one.folder)
+        : refused && !open_key.empty() ? absl::StrCat("chmod 600 ", open_key)
         : refused  ? absl::StrCat(all_.has_key ? "" : "ssh-keygen -t ed25519 && ", Reach("ssh-copy-id"), " ", one.host)
         : stranger ? absl::StrCat(Reach(all_.agent.words[0]), " ", one.host, " true")
                    : LeaveOut(one.host);
@@ -142,24 +165,35 @@ class Examination {
           !one.has_address ? "name"
           : missing        ? "lockstep"
                            : "ssh",
-          one.why, "no worker can be started there", mend);
+          changed ? "its key is not the one that is known: if the host was not set up anew, somebody may be in between"
+          : open_key.empty() ? why
+                             : absl::StrCat("the key ", open_key, " can be read by others, so ssh does not use it"),
+          "no worker can be started there", mend);
   }
 
   void Blas(const ExaminedHost& host) {
     const HostReport& report = host.report;
     if (!report.probed) return;
-    if (report.torch.empty()) {
+    if (report.worker.empty()) {
+      Wrong(host.name, "lockstep-worker", "is not beside lockstep there, nor in PATH", "no worker can run there",
+            host.here ? absl::StrCat("LOCKSTEP_WORKER=PATH ", all_.program, " ..., or install it anew")
+                      : PutThere(host.name, host.folder));
+    } else if (report.torch.empty()) {
       Wrong(host.name, "BLAS", absl::StrCat("lockstep-worker does not start: ", report.trouble),
             "no worker can run there", AsRoot(host, absl::StrCat("apt-get install -y ", LOCKSTEP_RUN_PACKAGES)));
     } else if (!report.blas_warning.empty()) {
-      Wrong(host.name, "BLAS", report.blas_warning, "matrix products take many times as long",
-            AsRoot(host,
-                   report.blas_choice.empty()
-                       ? "apt-get install -y libopenblas0-pthread"
-                       : absl::StrCat(
-                             "update-alternatives --set libblas.so.3-",
-                             std::filesystem::path(report.blas_choice).parent_path().parent_path().filename().string(),
-                             " ", report.blas_choice)));
+      Wrong(
+          host.name, "BLAS", report.blas_warning, "matrix products take many times as long",
+          report.blas_overruled
+              ? "unset LD_LIBRARY_PATH"
+              : AsRoot(
+                    host,
+                    report.blas_choice.empty()
+                        ? "apt-get install -y libopenblas0-pthread"
+                        : absl::StrCat(
+                              "update-alternatives --set libblas.so.3-",
+                              std::filesystem::path(report.blas_choice).parent_path().parent_path().filename().string(),
+                              " ", report.blas_choice)));
     } else {
       Right(host.name, "BLAS", report.blas);
     }
@@ -168,14 +202,15 @@ class Examination {
   void Cores(const ExaminedHost& host) {
     const HostReport& report = host.report;
     const int threads = std::max(1, host.workers) * all_.needs.threads;
-    const bool bound = report.cores < report.online;
-    const std::string said = absl::StrCat(
-        CountText(int64_t{host.workers}, "worker"), " of ", CountText(int64_t{all_.needs.threads}, "thread"), " on ",
-        CountText(int64_t{report.cores}, "core"), bound ? absl::StrCat(" (of ", report.online, ")") : "");
+    const bool bound = report.cores < report.unbound;
+    const std::string said =
+        absl::StrCat(CountText(int64_t{host.workers}, "worker"), " of ",
+                     CountText(int64_t{all_.needs.threads}, "thread"), " on ", CountText(int64_t{report.cores}, "core"),
+                     report.cores < report.online ? absl::StrCat(" (of ", report.online, ")") : "");
     if (threads <= report.cores) return Right(host.name, "cores", said);
     const int fit = report.cores / all_.needs.threads;
     const std::string mend =
-        bound && threads <= report.online ? absl::StrCat("taskset -apc ", AllCores(report), " ", StarterOf(host))
+        bound && threads <= report.unbound ? absl::StrCat("taskset -apc ", AllCores(report), " ", StarterOf(host))
         : fit > 0 && host.workers > fit
             ? FewerWorkers(host.name, fit)
             : absl::StrCat("--set threads=", std::max(1, report.cores / std::max(1, host.workers)));
@@ -210,7 +245,8 @@ class Examination {
     Wrong(host.name, "memory", absl::StrCat(said, "; the workers need ", BytesText(need)),
           "the kernel ends a worker, or the host swaps",
           fit > 0       ? FewerWorkers(host.name, static_cast<int>(fit))
-          : samples > 0 ? absl::StrCat("--set data.batch_size=", samples)
+          : samples > 0 ? needs.global_batch ? absl::StrCat("--set data.global_batch_size=", samples * WorkersInAll())
+                                             : absl::StrCat("--set data.batch_size=", samples)
                         : LeaveOut(host.name));
   }
 
@@ -218,6 +254,10 @@ class Examination {
     const HostReport& report = host.report;
     const int64_t need = std::max(kLittleShared, all_.needs.shared_bytes * host.workers);
     const std::string said = absl::StrCat(BytesText(report.shm_free), " free of ", BytesText(report.shm_total));
+    if (report.shm_files >= 0 && report.shm_files < kFewShared) {
+      return Wrong(host.name, "/dev/shm", absl::StrCat("room for ", report.shm_files, " more files"),
+                   "a run cannot put its own there", AsRoot(host, "mount -o remount,nr_inodes=1000000 /dev/shm"));
+    }
     if (need <= report.shm_free) return Right(host.name, "/dev/shm", said);
     const int64_t size = 2 * need + report.shm_total - report.shm_free;
     Wrong(host.name, "/dev/shm", absl::StrCat(said, "; a run needs ", BytesText(need)),
@@ -270,6 +310,12 @@ class Examination {
     } else if (few(report.address_space, std::max(kLittleAddresses, needs.address_bytes))) {
       Wrong(host.name, "limits", absl::StrCat(BytesText(report.address_space), " of virtual memory"),
             "a worker finds no memory though there is", lift("as"));
+    } else if (few(report.data, std::max(kLittleAddresses, needs.address_bytes))) {
+      Wrong(host.name, "limits", absl::StrCat(BytesText(report.data), " of data"),
+            "a worker finds no memory though there is", lift("data"));
+    } else if (few(report.stack, kLittleStack)) {
+      Wrong(host.name, "limits", absl::StrCat(BytesText(report.stack), " of stack"), "threads end with SIGSEGV",
+            AsRoot(host, absl::StrCat("prlimit --pid ", StarterOf(host), " --stack=", kStack, ":")));
     } else {
       Right(host.name, "limits",
             absl::StrCat(report.open_files < 0 ? "any number of" : absl::StrCat(report.open_files), " open files"));
@@ -320,6 +366,15 @@ class Examination {
   void Build() {
     if (all_.hosts.empty()) return;
     const std::vector<const ExaminedHost*> unlike = Unlike(&HostReport::build);
+    for (const ExaminedHost& host : all_.hosts) {
+      const HostReport& report = host.report;
+      const bool gets_both = std::find(unlike.begin(), unlike.end(), &host) != unlike.end();
+      if (gets_both || report.worker_build.empty() || report.worker_build == report.build) continue;
+      Wrong(host.name, "lockstep-worker",
+            absl::StrCat(report.worker, " is ", report.worker_build, ", and lockstep is ", report.build),
+            "ranks of another build are refused",
+            host.here ? "install both from one build" : PutThere(host.name, host.folder));
+    }
     if (unlike.empty()) return Right("", "lockstep", all_.hosts.front().report.build);
     std::vector<std::string> mends;
     for (const ExaminedHost* host : unlike) mends.push_back(PutThere(host->name, host->folder));
@@ -328,23 +383,29 @@ class Examination {
   }
 
   void Alike(const std::string& what, std::string HostReport::*version, std::string HostReport::*package) {
-    if (all_.hosts.empty() || (what == "LibTorch" && !all_.hosts.front().report.probed)) return;
+    const bool is_torch = what == "LibTorch";
+    if (all_.hosts.empty() || (is_torch && !all_.hosts.front().report.probed)) return;
     const HostReport& first = all_.hosts.front().report;
     if (first.*version == "") {
+      if (is_torch) return;  // said under BLAS
       return Wrong("", what, absl::StrCat("is not on ", all_.hosts.front().name), "no run can start",
                    AsRoot(all_.hosts.front(), absl::StrCat("apt-get install -y ", LOCKSTEP_RUN_PACKAGES)));
     }
-    const std::vector<const ExaminedHost*> unlike = Unlike(version);
+    std::vector<const ExaminedHost*> unlike = Unlike(version);
+    if (is_torch) {
+      const auto said_already = [](const ExaminedHost* host) { return host->report.torch.empty(); };
+      unlike.erase(std::remove_if(unlike.begin(), unlike.end(), said_already), unlike.end());
+    }
     if (unlike.empty()) return Right("", what, first.*version);
     std::vector<std::string> mends;
     for (const ExaminedHost* host : unlike) {
       const std::string there = host->here ? "" : absl::StrCat(Reach(all_.agent.words[0]), " ", host->name, " ");
       const std::string install = absl::StrCat("apt-get install -y --allow-downgrades ", first.*package);
-      mends.push_back(absl::StrCat(there, AsRoot(*host, install)));
+      const bool foreign = (host->report.*version != "" && host->report.*package == "") || (first.*package).empty();
+      mends.push_back(foreign ? absl::StrCat("install ", first.*version, " on ", host->name, " in place of its own")
+                              : absl::StrCat(there, AsRoot(*host, install)));
     }
-    Wrong("", what, ByValue(version), "ranks refuse each other, or hang",
-          (first.*package).empty() ? absl::StrCat("install ", first.*version, " there too")
-                                   : absl::StrJoin(mends, " && "));
+    Wrong("", what, ByValue(version), "ranks refuse each other, or hang", absl::StrJoin(mends, " && "));
   }
 
   void Network() {
@@ -419,7 +480,9 @@ class Examination {
   void Clocks() {
     std::vector<std::pair<double, const ExaminedHost*>> ahead = {{0, &all_.hosts.front()}};
     for (const LinkFigures& link : all_.links) {
-      if (link.status.ok() && link.from == 0) ahead.emplace_back(link.clock_offset_s, &all_.hosts[link.to]);
+      if (!link.status.ok()) continue;
+      if (link.from == 0) ahead.emplace_back(link.clock_offset_s, &all_.hosts[link.to]);
+      if (link.to == 0) ahead.emplace_back(-link.clock_offset_s, &all_.hosts[link.from]);
     }
     if (ahead.size() < 2) return;
     std::vector<double> sorted;

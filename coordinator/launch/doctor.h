@@ -37,7 +37,8 @@ struct RunNeeds {
   int64_t shared_bytes = 0;       // of a worker in shared memory
   int64_t memory_bytes = 0;       // of a worker: itself and its model …
   int64_t batch_bytes = 0;        // … and its batch, with what the passes over it hold, of
-  int batch_size = 0;             // samples
+  int batch_size = 0;             // samples; the setting is
+  bool global_batch = false;      // that of all workers together
   int64_t address_bytes = 0;      // of virtual memory
   int64_t file_bytes = 0;         // of the largest file that is written
   int64_t checkpoints_bytes = 0;  // of all that are there at once
@@ -49,7 +50,7 @@ struct Examined {
   std::vector<ExaminedHost> hosts;
   bool slots_said = false;  // how many workers each host gets is said host by host
   struct Unreached {
-    std::string host, why;
+    std::string host, why;    // of what ssh said the last line says why
     std::string folder;       // as above
     bool has_address = true;  // its name is known, and there is a way to it
   };

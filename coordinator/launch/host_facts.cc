@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -37,9 +39,10 @@ using Json = nlohmann::json;
 
 constexpr absl::Duration kLook = absl::Milliseconds(200), kLongLook = absl::Seconds(1), kAnswer = absl::Seconds(10);
 constexpr int kSyncs = 3;
+constexpr int64_t kLargestFile = 64 << 20;  // a table of 400,000 connections
 
 std::string FileText(const std::string& path) {
-  const absl::StatusOr<std::string> text = FileSystem::Real()->Read(path, 1 << 20);
+  const absl::StatusOr<std::string> text = FileSystem::Real()->Read(path, kLargestFile);
   return text.ok() ? std::string(absl::StripAsciiWhitespace(*text)) : "";
 }
 
@@ -111,13 +114,28 @@ std::string PackageOf(const std::string& pattern) {
   return FirstLineOf({"dpkg-query", "-W", "-f", "${Package}=${Version}", name});
 }
 
-// OpenBLAS, where Debian's libblas3 was chosen over it.
-std::string OtherBlas() {
+// OpenBLAS, where Debian's libblas3 was chosen over it, or is found before what was chosen.
+void LookForOtherBlas(HostReport* report) {
   for (const char* folder : {"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"}) {
     const std::string path = JoinPath(folder, "openblas-pthread/libblas.so.3");
-    if (access(path.c_str(), R_OK) == 0) return path;
+    if (access(path.c_str(), R_OK) != 0) continue;
+    std::error_code unknown;
+    const bool chosen = std::filesystem::equivalent(JoinPath(folder, "libblas.so.3"), path, unknown);
+    report->blas_overruled = chosen && std::getenv("LD_LIBRARY_PATH") != nullptr;
+    if (!report->blas_overruled) report->blas_choice = path;
+    return;
   }
-  return "";
+}
+
+// As many cores as this thread would have if it were bound to none; a control group may still hold it to some.
+int UnboundCores() {
+  cpu_set_t now, all;
+  if (sched_getaffinity(0, sizeof(now), &now) != 0) return UsableCores();
+  std::memset(&all, 0xff, sizeof(all));
+  if (sched_setaffinity(0, sizeof(all), &all) != 0) return UsableCores();
+  const int cores = UsableCores();
+  sched_setaffinity(0, sizeof(now), &now);
+  return cores;
 }
 
 struct Room {
@@ -173,7 +191,7 @@ struct Found {
   double start_s = 0;  // since boot
 };
 
-std::map<pid_t, Found> ProcessesOfThisUser() {
+std::map<pid_t, Found> ProcessesInSight() {
   std::map<pid_t, Found> found;
   const absl::StatusOr<std::vector<std::string>> names = FileSystem::Real()->List("/proc");
   if (!names.ok()) return found;
@@ -181,7 +199,7 @@ std::map<pid_t, Found> ProcessesOfThisUser() {
     pid_t pid = 0;
     struct stat info {};
     if (!absl::SimpleAtoi(name, &pid) || stat(absl::StrCat("/proc/", name).c_str(), &info) != 0) continue;
-    if (info.st_uid != geteuid()) continue;
+    if (info.st_uid != geteuid() && geteuid() != 0) continue;
     const std::string text = FileText(absl::StrCat("/proc/", name, "/stat"));
     const size_t open = text.find('('), close = text.rfind(')');
     if (open == std::string::npos || close == std::string::npos) continue;
@@ -201,7 +219,7 @@ std::map<pid_t, Found> ProcessesOfThisUser() {
 
 // Workers without a launcher above them, and launchers' daemons without whoever started them.
 std::vector<Stray> FindStrays() {
-  const std::map<pid_t, Found> all = ProcessesOfThisUser();
+  const std::map<pid_t, Found> all = ProcessesInSight();
   const std::set<std::string> launchers = {"mpirun", "mpirun.openmpi", "mpiexec", "mpiexec.openmpi", "orterun", "orted",
                                            "srun",   "slurmstepd",     "prterun", "prted",           "lockstep"};
   const auto led = [&](pid_t pid) {
@@ -228,11 +246,13 @@ std::vector<Stray> FindStrays() {
 }  // namespace
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Stray, pid, program, age_s)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(HostReport, machine, build, root, container, probed, torch, blas, mpi, trouble,
-                                   blas_warning, blas_choice, torch_package, mpi_package, cores, physical, online,
-                                   steal, governor, memory_total, memory_available, shm_total, shm_free, disk_free,
-                                   fsync_s, roomier, open_files, processes, file_size, address_space, ports, ports_free,
-                                   strays)
+// Of another build some may be missing.
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HostReport, machine, build, worker, worker_build, root, container,
+                                                probed, torch, blas, mpi, trouble, blas_warning, blas_choice,
+                                                blas_overruled, torch_package, mpi_package, cores, physical, unbound,
+                                                online, steal, governor, memory_total, memory_available, shm_total,
+                                                shm_free, shm_files, disk_free, fsync_s, roomier, open_files, processes,
+                                                file_size, address_space, data, stack, ports, ports_free, strays)
 
 HostReport LookAtThisHost(const std::string& folder, int64_t checkpoints_bytes) {
   HostReport report;
@@ -245,9 +265,10 @@ HostReport LookAtThisHost(const std::string& folder, int64_t checkpoints_bytes) 
   report.container = (access("/.dockerenv", F_OK) == 0 || access("/run/.containerenv", F_OK) == 0) &&
                      prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN) != 1;
   report.mpi = FirstLineOf({"mpirun", "--version"});
-  report.blas_choice = OtherBlas();
+  LookForOtherBlas(&report);
   report.cores = UsableCores();
   report.physical = PhysicalCores();
+  report.unbound = UnboundCores();
   report.online = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   report.governor = FileText("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
   const std::string memory = FileText("/proc/meminfo");
@@ -261,6 +282,7 @@ HostReport LookAtThisHost(const std::string& folder, int64_t checkpoints_bytes) 
   if (statvfs("/dev/shm", &space) == 0) {
     report.shm_total = static_cast<int64_t>(space.f_blocks * space.f_frsize);
     report.shm_free = static_cast<int64_t>(space.f_bavail * space.f_frsize);
+    if (space.f_files > 0) report.shm_files = static_cast<int64_t>(space.f_favail);
   }
   if (!folder.empty()) {
     const Room room = RoomIn(folder);
@@ -272,6 +294,8 @@ HostReport LookAtThisHost(const std::string& folder, int64_t checkpoints_bytes) 
   report.processes = report.root ? -1 : SoftLimit(RLIMIT_NPROC);  // which does not hold for root
   report.file_size = SoftLimit(RLIMIT_FSIZE);
   report.address_space = SoftLimit(RLIMIT_AS);
+  report.data = SoftLimit(RLIMIT_DATA);
+  report.stack = SoftLimit(RLIMIT_STACK);
   LookAtPorts(&report);
   report.strays = FindStrays();
   absl::SleepFor(until - absl::Now());
@@ -284,7 +308,9 @@ HostReport LookAtThisHost(const std::string& folder, int64_t checkpoints_bytes) 
 }
 
 void AddPackages(HostReport* report) {
-  report->mpi_package = PackageOf("/usr/bin/mpirun.openmpi");
+  // The one that is found first, which may be from elsewhere.
+  const std::string path = FirstLineOf({"sh", "-c", "realpath \"$(command -v mpirun)\""});
+  report->mpi_package = path.empty() ? "" : PackageOf(path);
   report->torch_package = PackageOf("*/libtorch.so.*");
 }
 
@@ -292,7 +318,9 @@ std::string HostReportText(const HostReport& report) { return Json(report).dump(
 
 absl::StatusOr<HostReport> ParseHostReport(absl::string_view text) {
   try {
-    return Json::parse(text.begin(), text.end()).get<HostReport>();
+    const Json json = Json::parse(text.begin(), text.end());
+    json.at("machine");
+    return json.get<HostReport>();
   } catch (const Json::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat("no report of a host: ", error.what()));
   }

@@ -35,6 +35,8 @@ constexpr int kSwitch = 0;
 // Not what this machine happens to use among the internet's hosts: bbr gets half of a shaped link that is busy both
 // ways.
 constexpr char kCongestionControl[] = "cubic";
+// In the environment of all that is started on a host, which may go to another network namespace.
+constexpr char kLabVariable[] = "LOCKSTEP_LAB";
 constexpr char kSpaces[] = "/run/netns";
 constexpr char kStates[] = "/run/lockstep-labs";
 constexpr char kComplete[] = "complete";
@@ -309,6 +311,7 @@ absl::Status KillProcesses(const std::vector<std::string>& spaces, const std::st
       ASSIGN_OR_RETURN(const std::set<pid_t> some, ProcessesIn(space));
       all.insert(some.begin(), some.end());
     }
+    for (const pid_t pid : ProcessesWithVariable(kLabVariable, name)) all.insert(pid);
     if (all.empty()) return absl::OkStatus();
     if (absl::Now() > until) {
       return absl::DeadlineExceededError(
@@ -447,7 +450,7 @@ std::vector<std::string> Lab::CommandOn(int host, const std::vector<std::string>
                                   "--uts",
                                   "sh",
                                   "-c",
-                                  "hostname \"$0\" && exec \"$@\"",
+                                  absl::StrCat("hostname \"$0\" && ", kLabVariable, "=", name_, " exec \"$@\""),
                                   NameOf(host)};
   all.insert(all.end(), words.begin(), words.end());
   return all;

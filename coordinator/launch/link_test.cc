@@ -270,8 +270,8 @@ absl::StatusOr<std::vector<double>> Ask(End* end, const std::string& line, size_
   return numbers;
 }
 
-LinkFigures MeasurePair(size_t from, size_t to, const std::vector<LinkHost>& hosts, std::vector<End>* ends,
-                        double seconds) {
+LinkFigures MeasureOneWay(size_t from, size_t to, const std::vector<LinkHost>& hosts, std::vector<End>* ends,
+                          double seconds) {
   LinkFigures link;
   link.from = from;
   link.to = to;
@@ -287,6 +287,15 @@ LinkFigures MeasurePair(size_t from, size_t to, const std::vector<LinkHost>& hos
   link.status = sent.status();
   if (sent.ok()) link.bytes_per_s = sent->at(0);
   return link;
+}
+
+// The worse of both ways: a firewall stands on one side, and a switch may be slow in one direction.
+LinkFigures MeasurePair(size_t from, size_t to, const std::vector<LinkHost>& hosts, std::vector<End>* ends,
+                        double seconds) {
+  const LinkFigures there = MeasureOneWay(from, to, hosts, ends, seconds);
+  if (!there.status.ok()) return there;
+  const LinkFigures back = MeasureOneWay(to, from, hosts, ends, seconds);
+  return back.status.ok() && back.bytes_per_s > kDoubtful * there.bytes_per_s ? there : back;
 }
 
 }  // namespace
@@ -344,7 +353,7 @@ absl::StatusOr<std::vector<LinkFigures>> MeasureLinks(const std::vector<LinkHost
   }
   const auto rounds = RoundsOfPairs(hosts.size());
   const double share = absl::ToDoubleSeconds(budget) / static_cast<double>(std::max<size_t>(1, rounds.size()));
-  const double seconds = std::clamp(share, kShortest, kSend);
+  const double seconds = std::clamp(share / 2, kShortest, kSend);  // each way
   std::vector<LinkFigures> links;
   for (const auto& pairs : rounds) {
     std::vector<LinkFigures> round(pairs.size());
@@ -364,7 +373,7 @@ absl::StatusOr<std::vector<LinkFigures>> MeasureLinks(const std::vector<LinkHost
     if (again.status.ok() && again.bytes_per_s > link.bytes_per_s) link = again;
   }
   std::sort(links.begin(), links.end(), [](const LinkFigures& a, const LinkFigures& b) {
-    return std::pair(a.from, a.to) < std::pair(b.from, b.to);
+    return std::minmax(a.from, a.to) < std::minmax(b.from, b.to);
   });
   return links;
 }

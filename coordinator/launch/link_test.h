@@ -27,6 +27,7 @@ struct LinkHost {
   bool here = false;
   std::string program;  // lockstep's path there
 };
+// The way between two hosts that is the worse one, if they differ.
 struct LinkFigures {
   size_t from = 0, to = 0;  // places of hosts
   double latency_s = 0;     // one way: half of a round trip
@@ -34,8 +35,8 @@ struct LinkFigures {
   double clock_offset_s = 0;  // of `to` against `from`
   absl::Status status;        // else the rest is 0: they do not reach each other
 };
-// Each pair once, as many at a time as do not share a host, within about `budget` in all. FailedPrecondition: an end
-// could not be started.
+// Each pair once, in both directions, as many at a time as do not share a host, within about `budget` in all.
+// FailedPrecondition: an end could not be started.
 absl::StatusOr<std::vector<LinkFigures>> MeasureLinks(const std::vector<LinkHost>& hosts, const Agent& agent,
                                                       absl::Duration budget);
 

@@ -71,6 +71,16 @@ bool IsIn(const sockaddr* address, const std::string& text) {
   return true;
 }
 
+bool IsIn(const std::string& address, const std::string& network) {
+  sockaddr_in one{};
+  one.sin_family = AF_INET;
+  return inet_pton(AF_INET, address.c_str(), &one.sin_addr) == 1 &&
+         IsIn(reinterpret_cast<const sockaddr*>(&one), network);
+}
+
+// As a network of Open MPI's. 4.1 takes the mask of /32 for that of /0, and with it every interface.
+std::string AloneText(const std::string& address) { return absl::StrCat(address, "/31"); }
+
 using Addresses = std::unique_ptr<addrinfo, void (*)(addrinfo*)>;
 
 // Where packets to `to` would come from; empty: there is no way.
@@ -129,8 +139,7 @@ ClusterNetwork NetworkOf(const std::vector<Route>& routes) {
   ClusterNetwork cluster;
   cluster.listen = kLoopback;
   const auto add = [&](std::string network) {
-    // Open MPI 4.1 takes the mask of /32 for that of /0, and with it every interface.
-    if (absl::EndsWith(network, "/32")) network.back() = '1';
+    if (absl::EndsWith(network, "/32")) network = AloneText(network.substr(0, network.size() - 3));
     auto& all = cluster.networks;
     if (std::find(all.begin(), all.end(), network) == all.end()) all.push_back(network);
   };
@@ -139,9 +148,31 @@ ClusterNetwork NetworkOf(const std::vector<Route>& routes) {
     if (!cluster.remote) cluster.listen = route.from.address;
     cluster.remote = true;
     add(route.from.network);
-    if (!route.neighbour) add(absl::StrCat(route.address, "/32"));
+    if (!route.neighbour) add(AloneText(route.address));
   }
   return cluster;
+}
+
+void NarrowNetworks(const std::vector<std::string>& reached, const std::vector<std::vector<std::string>>& addresses,
+                    ClusterNetwork* network) {
+  std::vector<std::string> narrow;
+  const auto add = [&narrow](const std::string& one) {
+    if (std::find(narrow.begin(), narrow.end(), one) == narrow.end()) narrow.push_back(one);
+  };
+  for (const std::string& one : network->networks) {
+    const auto in_it = [&one](const std::string& address) { return IsIn(address, one); };
+    const bool several = std::any_of(addresses.begin(), addresses.end(), [&](const std::vector<std::string>& own) {
+      return std::count_if(own.begin(), own.end(), in_it) > 1;
+    });
+    if (!several) {
+      add(one);
+      continue;
+    }
+    for (const std::string& address : reached) {
+      if (in_it(address)) add(AloneText(address));
+    }
+  }
+  network->networks = std::move(narrow);
 }
 
 }  // namespace lockstep

@@ -35,4 +35,10 @@ struct ClusterNetwork {
 // Of the ways to all hosts. A host behind a router is named by its own address alone: its network's size is not known.
 ClusterNetwork NetworkOf(const std::vector<Route>& routes);
 
+// Where a host has a further address in one of the networks, as of a service or a bridge, Open MPI would use both and
+// hang on the one that leads nowhere: such a network is replaced by the addresses in it at which hosts are reached.
+// `reached`: by host. `addresses`: all of each.
+void NarrowNetworks(const std::vector<std::string>& reached, const std::vector<std::vector<std::string>>& addresses,
+                    ClusterNetwork* network);
+
 }  // namespace lockstep

@@ -51,6 +51,9 @@ quota=max
 read -r quota period 2>/dev/null </sys/fs/cgroup/cpu.max ||
   read -r quota 2>/dev/null </sys/fs/cgroup/cpu/cpu.cfs_quota_us && read -r period </sys/fs/cgroup/cpu/cpu.cfs_period_us
 [ "${quota:-max}" = max ] || [ "$quota" -lt 1 ] || echo "lockstep-host quota $(((quota + period - 1) / period))"
+ip -4 -o addr show up 2>/dev/null | while read -r number name family net rest; do
+  echo "lockstep-host address ${net%%/*}"
+done
 worker=$(command -v @WORKER@) && ln -s "$worker" @SCRATCH@/worker.$$ && mv -f @SCRATCH@/worker.$$ @SCRATCH@/lockstep-worker &&
   echo "lockstep-host worker yes"
 echo "lockstep-host ready yes"
@@ -109,9 +112,12 @@ absl::StatusOr<HostFacts> Prepare(const std::string& host, bool here, const Agen
   }
   if (!ran.ok()) return absl::FailedPreconditionError(absl::StrCat("host ", host, ": ", ran.status().message()));
   std::map<std::string, std::string> said;
+  HostFacts facts;
   for (const absl::string_view line : absl::StrSplit(ran->output, '\n')) {
     const std::vector<std::string> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
-    if (words.size() == 3 && words[0] == "lockstep-host") said[words[1]] = words[2];
+    if (words.size() != 3 || words[0] != "lockstep-host") continue;
+    said[words[1]] = words[2];
+    if (words[1] == "address") facts.addresses.push_back(words[2]);
   }
   if (said.count("ready") == 0) {
     const std::string last = LastLine(ran->output);
@@ -127,7 +133,6 @@ absl::StatusOr<HostFacts> Prepare(const std::string& host, bool here, const Agen
                      "where it is: ",
                      host, " worker=PATH"));
   }
-  HostFacts facts;
   facts.host = host;
   facts.machine = said["machine"];
   if (!absl::SimpleAtoi(said["cores"], &facts.cores)) facts.cores = 1;

@@ -173,7 +173,13 @@ absl::StatusOr<GetRunReply> Core::GetRun() {
 absl::StatusOr<JoinReply> Core::Join(const JoinRequest& request) {
   MutexLock lock(&mutex_);
   if (incarnation_ == 0) return absl::UnavailableError("the coordinator is starting; try again");
-  RETURN_IF_ERROR(state_.CheckJoin(request));
+  if (const absl::Status fits = state_.CheckJoin(request); !fits.ok()) {
+    if (absl::IsFailedPrecondition(fits) && !state_.failed()) {
+      refused_ = absl::StrCat("rank ", request.rank(), " on ", Words(request.host()),
+                              " was refused: ", Words(std::string(fits.message())));
+    }
+    return fits;
+  }
   Update joined;
   joined.mutable_worker_joined()->set_rank(request.rank());
   joined.mutable_worker_joined()->set_incarnation(request.incarnation());

@@ -35,6 +35,7 @@ struct CoreOptions {
   std::string folder;
   int world = 1;
   absl::Duration join_timeout, heartbeat;
+  std::vector<std::string> hosts_of_ranks;  // as ServerOptions
   Clock* clock = nullptr;
   // Asks for a Tick soon; never blocks.
   std::function<void()> wake = [] {};
@@ -143,6 +144,9 @@ class Core {
   void WatchMaxTime() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WatchProgress(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WatchJournal(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool AllHaveJoined() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return static_cast<int>(state_.workers().size()) == state_.world();
+  }
   std::string MissingRanks() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // For people (core_status.cc).
@@ -175,6 +179,7 @@ class Core {
   Grant grant_ ABSL_GUARDED_BY(mutex_);                            // the last one made: most ranks ask for the same
   int64_t grant_reached_ ABSL_GUARDED_BY(mutex_) = -1;             // granted_through when it was made
   std::optional<EpochLine> epoch_line_ ABSL_GUARDED_BY(mutex_);    // waits for the evaluation at its step
+  std::string refused_ ABSL_GUARDED_BY(mutex_);                    // the last that may not join, and why
   bool uploading_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Duration begun_ ABSL_GUARDED_BY(mutex_), last_tick_ ABSL_GUARDED_BY(mutex_);
   // WatchProgress: how far ranks and journal were when something last went on, when that was, the longest wait for it.

@@ -69,6 +69,13 @@ void Core::Detach(int rank, const WorkerLink* link) {
 
 void Core::Lose(int rank, const std::string& why) {
   if (!state_.CheckSender(rank, incarnation_).ok()) return;
+  // With a rank that may not join, mpirun ends those that have: they are not the reason.
+  if (!AllHaveJoined() && !refused_.empty() && !state_.failed()) {
+    Update failed;
+    failed.mutable_failed()->set_rank(-1);
+    failed.mutable_failed()->set_what(refused_);
+    Submit(std::move(failed));
+  }
   Update update;
   WorkerLeft* left = update.mutable_worker_left();
   left->set_rank(rank);

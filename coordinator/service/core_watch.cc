@@ -10,7 +10,7 @@
 namespace lockstep {
 namespace {
 
-constexpr int kMaxNamedRanks = 8;
+constexpr int kMaxNamed = 8;  // ranks, hosts
 // How long a stop waits for the end of a step or a checkpoint: this, or several times what the longest so far took; and
 // for an evaluation as long as for steps of so many samples.
 constexpr absl::Duration kStopPatience = absl::Minutes(2);
@@ -57,23 +57,31 @@ void Core::WatchSilence(absl::Duration now) {
 
 std::string Core::MissingRanks() const {
   std::vector<int> missing;
-  for (int rank = 0; rank < state_.world() && static_cast<int>(missing.size()) < kMaxNamedRanks; ++rank) {
-    if (state_.workers().count(rank) == 0) missing.push_back(rank);
+  std::vector<std::string> hosts;
+  int count = 0;
+  for (int rank = 0; rank < state_.world(); ++rank) {
+    if (state_.workers().count(rank) > 0) continue;
+    ++count;
+    if (static_cast<int>(missing.size()) < kMaxNamed) missing.push_back(rank);
+    if (rank >= static_cast<int>(options_.hosts_of_ranks.size())) continue;
+    const std::string& host = options_.hosts_of_ranks[rank];
+    const bool named = std::find(hosts.begin(), hosts.end(), host) != hosts.end();
+    if (!named && static_cast<int>(hosts.size()) < kMaxNamed) hosts.push_back(host);
   }
-  const int count = state_.world() - static_cast<int>(state_.workers().size());
   const int more = count - static_cast<int>(missing.size());
   return absl::StrCat(count == 1 ? "rank " : "ranks ", absl::StrJoin(missing, ", "),
                       more > 0 ? absl::StrCat(" and ", more, " more") : "", " of ", state_.world(),
+                      hosts.empty() ? "" : absl::StrCat(", on ", absl::StrJoin(hosts, ", "), ","),
                       count == 1 ? " has" : " have");
 }
 
 void Core::WatchJoins(absl::Duration now) {
-  if (static_cast<int>(state_.workers().size()) == state_.world() || state_.failed()) return;
+  if (AllHaveJoined() || state_.failed()) return;
   if (now - begun_ < options_.join_timeout) return;
   Update update;
   update.mutable_failed()->set_rank(-1);
-  update.mutable_failed()->set_what(
-      absl::StrCat(MissingRanks(), " not joined within ", InSeconds(options_.join_timeout)));
+  update.mutable_failed()->set_what(absl::StrCat(
+      MissingRanks(), " not joined within ", InSeconds(options_.join_timeout), refused_.empty() ? "" : "; ", refused_));
   Submit(std::move(update));
 }
 

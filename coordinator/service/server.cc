@@ -58,6 +58,7 @@ void Server::MakeCore(const ServerOptions& options, Launch* launch) {
   core.folder = options.run_folder;
   core.world = options.world;
   core.join_timeout = options.join_timeout;
+  core.hosts_of_ranks = options.hosts_of_ranks;
   core.heartbeat = options.heartbeat;
   core.clock = options.clock;
   core.wake = [this] { ticker_->Poke(); };

@@ -27,7 +27,8 @@ struct ServerOptions {
   int world = 1;
   int64_t train_samples = 0, val_samples = 0;
   std::string data_digest;
-  bool resume = false;  // go on from the last checkpoint that verifies; the journal is continued
+  bool resume = false;                      // go on from the last checkpoint that verifies; the journal is continued
+  std::vector<std::string> hosts_of_ranks;  // where each was started; empty: not known
   absl::Duration join_timeout = absl::Seconds(120);  // until all ranks are there
   absl::Duration heartbeat = absl::Milliseconds(250);
   Clock* clock = Clock::Real();

@@ -155,6 +155,9 @@ class Doctor(MachineHosts):
         for number, limit in ((2, "fsize=1000000"), (3, "as=1000000000")):
             self.machines[number].sh(f"prlimit --pid $(pgrep -o -x sshd) --{limit}:")
         self.found_and_mended([(host(2), "limits"), (host(3), "limits")], self.words())
+        self.machines[2].sh("prlimit --pid $(pgrep -o -x sshd) --stack=200000:")
+        self.machines[3].sh("mount -o remount,nr_inodes=20 /dev/shm")
+        self.found_and_mended([(host(2), "limits"), (host(3), "/dev/shm")], self.words())
 
     def test_a_name_that_nobody_knows(self):
         words = self.words(**{"--hosts": f"{host(1)}:1,no-such-host.invalid:1,{host(3)}:1"})
@@ -173,6 +176,37 @@ class Doctor(MachineHosts):
         for check in wrong:
             rate = float(re.search(r": ([0-9.]+) MB/s", check["said"])[1])
             self.assertLess(abs(rate - 0.0475), 0.015, check)  # of 0.05 MB/s, what headers leave
+
+    def test_links_that_are_wrong_in_one_direction(self):
+        for rule in ("-i lo -j ACCEPT", "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", "-p tcp --dport 22 -j ACCEPT", "-j DROP"):
+            subprocess.run(on(1, "iptables", "-A", "INPUT", *rule.split()), check=True)
+        self.found_and_mended([(host(1), "link")] * 2, self.words())
+        towards = ["tc", "-n", f"lockstep-{NAME}-0", "qdisc", "replace", "dev", "p1", "root", "handle", "1:", "tbf", "rate", "20mbit", "burst", "256kb", "latency", "50ms"]
+        subprocess.run(towards, check=True)
+        wrong = self.doctor(self.words())
+        self.assertEqual(sorted(check["said"].split(":")[0] for check in wrong), [f"{host(number)} to {host(1)}" for number in (2, 3)], wrong)
+
+    def test_a_worker_program_that_is_missing_or_of_another_build(self):
+        build = run("--version").stdout.split()[-1][:12]
+        self.machines[2].sh(f"rm {BIN}/lockstep-worker")
+        self.machines[3].sh(f"sed -i 's/{build}/9{build[1:]}/g' {BIN}/lockstep-worker")
+        self.found_and_mended([(host(2), "lockstep-worker"), (host(3), "lockstep-worker")], self.words())
+
+    def test_a_host_that_was_set_up_anew_has_another_key(self):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / "anew"], check=True)
+        config = self.folder / "sshd_config_2"
+        config.write_text(config.read_text().replace(f"HostKey {self.folder}/host", f"HostKey {self.folder}/anew"))
+        self.machines[2].sh("kill -HUP $(pgrep -o -x sshd)")
+        self.await_sshd(2)
+        (wrong,) = wait_for(lambda: self.doctor(self.words()), "sshd with its other key")
+        self.assertEqual((wrong["host"], wrong["check"]), (host(2), "ssh"))
+        self.assertIn("its key is not the one that is known", wrong["said"])
+        yes = self.config("#!/bin/sh\necho yes\n", "yes")
+        yes.chmod(0o700)
+        typed = subprocess.run(on(1, "sh", "-c", wrong["mend"]), env={**os.environ, "SSH_ASKPASS": str(yes), "SSH_ASKPASS_REQUIRE": "force"},
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+        self.assertEqual(typed.returncode, 0, typed.stdout)
+        self.assertEqual(self.doctor(self.words()), [])
 
     def test_what_settings_mend(self):
         config = self.small(data__batch_size=100000, threads=8)

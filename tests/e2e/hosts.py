@@ -1,5 +1,6 @@
 """Two hosts with sshd, reached by a hostfile as a cluster's are. The hosts are a lab's; everything else is the real thing. As root."""
 import os
+import re
 import subprocess
 import time
 import unittest
@@ -58,6 +59,16 @@ class ByHostfile(SshdHosts):
             os.killpg(hangs.pid, 9)
             hangs.wait()
         self.ours("run", self.small(convergence__max_steps=20), "--hostfile", self.hostfile, "--ssh", self.ssh, "--out", self.folder / "run")
+
+    def test_a_further_address_in_the_runs_network_is_not_used(self):
+        """As kube-proxy and load balancers put a service's on every host that may have it."""
+        for host in self.HOSTS:
+            for words in (["link", "add", "services", "type", "bridge"], ["addr", "add", "10.77.0.200/32", "dev", "services"], ["link", "set", "services", "up"]):
+                subprocess.run(on(host, "ip", *words), check=True)
+        out = self.folder / "run"
+        said = self.ours("run", self.small(convergence__max_steps=20), "--hostfile", self.hostfile, "--ssh", self.ssh, "--out", out).stdout
+        self.assertIn("over 10.77.0.1/31, 10.77.0.2/31", said)
+        self.assertEqual(step_now(out), 20)
 
     def test_a_host_that_asks_for_a_password_or_is_not_there_is_named(self):
         (self.folder / "authorized").write_text("")
@@ -131,6 +142,19 @@ class TwoMachines(MachineHosts):
             self.assertEqual(os.sched_getaffinity(pid), os.sched_getaffinity(0))
         run("stop", out)
         self.assertEqual(job.wait(60), 0, job.stderr.read())
+        # A run's folder may be another's, and names no program.
+        resume = ["run", "--resume", out, "--ssh", self.ssh, "--set", f"convergence.max_steps={step_now(out) + 10}"]
+        said = self.ours(*resume, code=2).stderr
+        self.assertIn(f"worker=/opt/there/lockstep-worker for 10.77.0.2; say --hostfile {hosts} again", said)
+        self.ours(*resume, "--hostfile", hosts)
+
+    def test_a_worker_of_another_build_is_refused_with_both_named(self):
+        build = run("--version").stdout.split()[-1][:12]
+        other = f"9{build[1:]}"
+        self.machines[2].sh(f"sed -i 's/{build}/{other}/g' {BIN}/lockstep-worker")
+        for hosts in ("10.77.0.1:1,10.77.0.2:1", "10.77.0.2:1,10.77.0.1:1"):
+            said = self.ours("run", self.small(), "--hosts", hosts, "--ssh", self.ssh, "--out", self.folder / hosts[:9].replace(".", "-"), code=1).stderr
+            self.assertRegex(said.splitlines()[-1], rf"rank [01] on \S+ was refused: this worker is build {re.escape(other)}\S*, the coordinator is build {re.escape(build)}")
 
     def test_a_killed_supervisor_leaves_nothing_on_any_host(self):
         before, out = traces(), self.folder / "out"
@@ -146,8 +170,8 @@ class TwoMachines(MachineHosts):
         self.expect_nothing_left(before, timeout=15)
         wait_for(lambda: not self.machines[2].sh("ls -A /dev/shm").split(), "no file of it there", timeout=15)
 
-    def test_a_cut_link_leaves_nothing_on_the_host_that_is_out_of_reach(self):
-        before, out = traces(), self.folder / "out"
+    def cut(self, mended_at_once):
+        before, out = traces(), self.folder / f"out-{mended_at_once}"
         words = ["run", self.small(convergence__max_epochs=100000, communication__timeout=5, checkpoint__every_steps=10), "--hosts", "10.77.0.1:1,10.77.0.2:1",
                  "--ssh", self.ssh, "--out", out]
         # Which sees no process of the other machine.
@@ -161,13 +185,22 @@ class TwoMachines(MachineHosts):
         since = time.monotonic()
         self.assertEqual(job.wait(30), 1)
         self.assertLess(time.monotonic() - since, 5 + 5)
+        if mended_at_once:
+            run("lab", "mend", "--name", NAME, 2)
         self.assertRegex(job.stderr.read(), r"rank 1|10\.77\.0\.2")
-        # Nobody can come and clean there: what is there ends by itself.
+        # Nobody can come and clean there, or nobody is left to: what is there ends by itself.
         wait_for(lambda: "lockstep-worker" not in there.sh("ps -eo comm"), "the worker there to end", timeout=15)
         wait_for(lambda: not there.sh("ls -A /dev/shm").split(), "no file of it there", timeout=15)
         self.expect_nothing_left(before, timeout=15)
+        return out
+
+    def test_a_cut_link_leaves_nothing_on_the_host_that_is_out_of_reach(self):
+        out = self.cut(mended_at_once=False)
         run("lab", "mend", "--name", NAME, 2)
         self.ours("run", "--resume", out, "--ssh", self.ssh, "--set", f"convergence.max_steps={step_now(out) + 20}")
+
+    def test_a_link_that_is_mended_as_the_run_ends_leaves_nothing_there(self):
+        self.cut(mended_at_once=True)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,15 @@ class Labs(Case):
             self.assertRegex(listed, r"host2 +10\.77\.0\.2 +20Mbit")
             lab("down")
 
+    def test_what_went_to_another_namespace_ends_with_the_lab(self):
+        lab("up", "--hosts", 2)
+        elsewhere = subprocess.Popen(on(2, "unshare", "--net", "sh", "-c", "echo there; exec sleep 60"), stdout=subprocess.PIPE, text=True)
+        self.addCleanup(elsewhere.wait)
+        self.addCleanup(elsewhere.kill)
+        self.assertEqual(elsewhere.stdout.readline(), "there\n")
+        lab("down")
+        self.assertEqual(elsewhere.wait(5), -signal.SIGKILL)
+
     def test_a_link_that_is_cut_carries_nothing_until_it_is_mended(self):
         lab("up", "--hosts", 2)
         ping = on(1, sys.executable, "-c", "import socket; socket.create_connection(('10.77.0.2', 9), timeout=0.5)")

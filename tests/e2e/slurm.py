@@ -150,6 +150,13 @@ class Jobs(Case):
         self.expect_same_training(self.folder / "here", self.cluster.folder / "runs" / f"slurm-{job}")
         self.expect_nothing_left(self.before)
 
+    def test_what_the_command_line_says_goes_before_what_the_job_says(self):
+        out = self.folder / "own"
+        job = self.cluster.submit(self.small(convergence__max_steps=10), "--set", "threads=2", f"--out={out}")
+        self.wait_for_state(job, "COMPLETED")
+        self.assertEqual(step_now(out), 10)
+        self.assertIn("\nthreads: 2\n", (out / "config.yaml").read_text())
+
     def interrupted(self, interrupt):
         """A job that is interrupted in the middle, with what one says that is not."""
         config = self.small(convergence__max_epochs=60, checkpoint__every_steps=50)

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/base/build_info.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
 #include "common/config/config.h"
@@ -180,7 +181,8 @@ absl::Status PredictSplit(const OfflineOptions& options) {
 
 int Probe() {
   return Guarded([] {
-    Json json = {{"torch", LoadedTorch()},
+    Json json = {{"build", BuildVersion()},
+                 {"torch", LoadedTorch()},
                  {"cuda", torch::cuda::is_available()},
                  {"cuda_devices", static_cast<int64_t>(torch::cuda::device_count())},
                  {"blas", LoadedBlas()}};

@@ -10,7 +10,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
-#include "common/base/host_folder.h"
 
 namespace lockstep {
 namespace {
@@ -28,7 +27,6 @@ void OnSignal(int signal) {
 }
 
 [[noreturn]] void ExitNow() {
-  RemoveHostFolderWhenAllHaveLeft();
   std::fflush(nullptr);
   _exit(1);
 }

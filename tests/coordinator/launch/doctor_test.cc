@@ -23,7 +23,8 @@ HostReport Healthy(const std::string& machine) {
   report.mpi_package = "openmpi-bin=4.1.4-3";
   report.blas = "openblas";
   report.mpi = "mpirun (Open MPI) 4.1.4";
-  report.cores = report.physical = report.online = 4;
+  report.worker = "/opt/lockstep-worker";
+  report.cores = report.physical = report.unbound = report.online = 4;
   report.ports = report.ports_free = 28232;
   report.governor = "performance";
   report.memory_total = report.memory_available = int64_t{8} << 30;
@@ -71,7 +72,7 @@ class DoctorTest : public testing::Test {
 
 TEST_F(DoctorTest, WhereSlotsAreSaidFewerWorkersAreSlots) {
   all_.slots_said = true;
-  all_.hosts[1].report.cores = all_.hosts[1].report.online = 2;
+  all_.hosts[1].report.cores = all_.hosts[1].report.unbound = all_.hosts[1].report.online = 2;
   const std::vector<Check> wrong = Complaints();
   ASSERT_EQ(wrong.size(), 1u);
   EXPECT_EQ(wrong[0].mend, "--hosts a:4,b:2,c:4");
@@ -99,7 +100,7 @@ TEST_F(DoctorTest, LimitsAreHeldAgainstWhatTheRunNeeds) {
 TEST_F(DoctorTest, ProgramsArePutWhereAHostHasThem) {
   all_.hosts[1].report.build = "0.9";
   all_.hosts[1].folder = "/srv/bin";
-  EXPECT_THAT(Complaint().mend, HasSubstr("b mkdir -p /srv/bin && "));
+  EXPECT_THAT(Complaint().mend, HasSubstr("b mkdir -p /srv/bin/new && "));
   EXPECT_THAT(Complaint().mend, HasSubstr(" b:/srv/bin/"));
 }
 
@@ -126,7 +127,7 @@ TEST_F(DoctorTest, WhatIsWrongWithAHostIsNamedWithItsHostAndWhatMendsIt) {
          host->root = false;
        },
        "sudo apt-get install -y libopenblas0-pthread"},
-      {"cores", [](HostReport* host) { host->cores = host->online = 2; }, "--workers 6"},
+      {"cores", [](HostReport* host) { host->cores = host->unbound = host->online = 2; }, "--workers 6"},
       {"cores", [](HostReport* host) { host->cores = 2; }, "taskset -apc 0-3 $(pgrep -o -x sshd)"},
       {"processor", [](HostReport* host) { host->steal = 0.2; }, "--hosts a:4,c:4"},
       {"processor", [](HostReport* host) { host->governor = "powersave"; },
@@ -192,15 +193,23 @@ TEST_F(DoctorTest, VersionsThatDifferAreNamedWithTheirHosts) {
   all_.agent.words = {"ssh", "-F", "config", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"};
   EXPECT_EQ(Complaint().what, "lockstep");
   EXPECT_EQ(Complaint().mend,
-            "ssh -F config c mkdir -p /opt && scp -F config /opt/lockstep /opt/lockstep-worker c:/opt/");
+            "ssh -F config c mkdir -p /opt/new && scp -F config /opt/lockstep /opt/lockstep-worker c:/opt/new/ && "
+            "ssh -F config c 'mv -f /opt/new/* /opt/ && rmdir /opt/new'");
 }
 
 TEST_F(DoctorTest, TooManyThreadsAreTheThreadsFaultWhereTheWorkersFit) {
   all_.needs.threads = 2;
   for (ExaminedHost& host : all_.hosts) host.workers = 1;
   EXPECT_THAT(Complaints(), IsEmpty());
-  all_.hosts[0].report.cores = all_.hosts[0].report.online = 1;
+  all_.hosts[0].report.cores = all_.hosts[0].report.unbound = all_.hosts[0].report.online = 1;
   EXPECT_EQ(Complaint().mend, "--set threads=1");
+}
+
+TEST_F(DoctorTest, AHostThatIsHeldToFewCoresByItsControlGroupIsNotMendedByBinding) {
+  all_.hosts[0].report.cores = all_.hosts[0].report.unbound = 2;
+  EXPECT_EQ(Complaint().mend, "--workers 6");
+  all_.hosts[0].report.unbound = all_.hosts[0].report.online;
+  EXPECT_THAT(Complaint().mend, HasSubstr("taskset"));
 }
 
 TEST_F(DoctorTest, ALinkThatIsUnlikeTheOthersIsNamedWithBothEnds) {
@@ -234,6 +243,13 @@ TEST_F(DoctorTest, AHostThatCannotBeReachedIsNamedWithWhatLetsItBe) {
   EXPECT_EQ(Complaint().mend_on, "") << "here";
   all_.has_key = false;
   EXPECT_EQ(Complaint().mend, "ssh-keygen -t ed25519 && ssh-copy-id -p 2222 d");
+  all_.unreached = {
+      {"d", "Permissions 0644 for '/home/u/.ssh/id' are too open.\nroot@d: Permission denied (publickey)."}};
+  EXPECT_EQ(Complaint().mend, "chmod 600 /home/u/.ssh/id");
+  all_.unreached = {{"d",
+                     "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n  remove with:\n"
+                     "  ssh-keygen -f \"/home/u/known\" -R \"d\"\nHost key verification failed."}};
+  EXPECT_EQ(Complaint().mend, "ssh-keygen -f \"/home/u/known\" -R \"d\" && ssh -p 2222 d true");
   all_.unreached = {{"d", "sh: 1: /opt/lockstep: not found"}};
   EXPECT_EQ(Complaint().what, "lockstep");
   all_.unreached = {{"d", "ssh: connect to host d port 22: No route to host"}};
@@ -248,6 +264,8 @@ TEST_F(DoctorTest, ABatchThatIsTooLargeGetsOneThatFits) {
   EXPECT_EQ(Complaint().mend, "--workers 3");
   all_.hosts[1].report.memory_available = 240 << 20;
   EXPECT_EQ(Complaint().mend, "--set data.batch_size=125");
+  all_.needs.global_batch = true;
+  EXPECT_EQ(Complaint().mend, "--set data.global_batch_size=1500") << "of 12 workers";
 }
 
 TEST_F(DoctorTest, AClockThatIsFarOffIsNamed) {

@@ -34,6 +34,16 @@ TEST(NetworkOfTest, NoNetworkIsOfASingleAddressWhichOpenMpiTakesForAll) {
   EXPECT_THAT(NetworkOf({{"10.9.0.8", alone, false, false}}).networks, ElementsAre("10.9.0.7/31", "10.9.0.8/31"));
 }
 
+TEST(NarrowNetworksTest, AFurtherAddressInANetworkIsNotUsed) {
+  ClusterNetwork network;
+  network.networks = {"10.1.0.0/24", "10.2.0.0/24"};
+  const std::vector<std::string> reached = {"10.1.0.9", "10.1.0.20", "10.2.0.4"};
+  NarrowNetworks(reached, {{"127.0.0.1", "10.1.0.9", "10.2.0.9"}, {"10.1.0.20"}, {"10.2.0.4"}}, &network);
+  EXPECT_THAT(network.networks, ElementsAre("10.1.0.0/24", "10.2.0.0/24"));
+  NarrowNetworks(reached, {{"10.1.0.9", "10.1.0.200"}, {"10.1.0.20"}, {"10.2.0.4"}}, &network);
+  EXPECT_THAT(network.networks, ElementsAre("10.1.0.9/31", "10.1.0.20/31", "10.2.0.0/24"));
+}
+
 TEST(RouteToTest, ALoopbackAddressThatNoInterfaceHasIsHere) {
   const auto local = LocalAddresses();
   ASSERT_TRUE(local.ok()) << local.status();

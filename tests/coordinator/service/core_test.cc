@@ -216,6 +216,32 @@ TEST(CoreTest, WhoDoesNotJoinInTimeIsNamed) {
   EXPECT_EQ(run.links[0].Last(CoordinatorMessage::kAbort).abort().reason(), "rank 3 of 4 has not joined within 120 s");
 }
 
+TEST(CoreTest, ARankThatMayNotJoinIsTheReasonWhyOthersAreLost) {
+  CoreFixture run;
+  ASSERT_EQ(run.core->Begin(run.started), absl::OkStatus());
+  run.JoinAndAttend(0);
+  JoinRequest other = GoodJoin(1, 2);
+  other.set_build("0.0.9+other");
+  ASSERT_TRUE(absl::IsFailedPrecondition(run.core->Join(other).status()));
+  EXPECT_FALSE(run.core->WaitUntilEnded(absl::ZeroDuration()));
+  run.core->Detach(0, &run.links[0]);  // by mpirun, since rank 1 gave up
+  run.Pass(absl::Seconds(3));
+  ASSERT_TRUE(run.core->WaitUntilEnded(absl::ZeroDuration()));
+  EXPECT_THAT(run.core->ended().why(), HasSubstr("rank 1 on node1 was refused: this worker is build 0.0.9+other"));
+}
+
+TEST(CoreTest, WhereThoseWereStartedWhoDoNotJoinIsSaid) {
+  CoreFixture run(ServiceConfig(), 4, {"a", "a", "b", "b"});
+  ASSERT_EQ(run.core->Begin(run.started), absl::OkStatus());
+  for (int rank = 0; rank < 2; ++rank) run.JoinAndAttend(rank);
+  for (int second = 0; second < 120; ++second) {
+    for (int rank = 0; rank < 2; ++rank) run.Beat(rank, 0);
+    run.Pass(absl::Seconds(1));
+  }
+  EXPECT_EQ(run.links[0].Last(CoordinatorMessage::kAbort).abort().reason(),
+            "ranks 2, 3 of 4, on b, have not joined within 120 s");
+}
+
 TEST(CoreTest, ManyWhoDoNotJoinAreCounted) {
   CoreFixture run(ServiceConfig(), 100);
   ASSERT_EQ(run.core->Begin(run.started), absl::OkStatus());

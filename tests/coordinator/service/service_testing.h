@@ -138,7 +138,8 @@ class FakeLink : public WorkerLink {
 // A core with its clock, journal and rows in memory. Two workers unless said otherwise.
 class CoreFixture {
  public:
-  explicit CoreFixture(RunConfig config = ServiceConfig(), int world = 2) : links(world) {
+  explicit CoreFixture(RunConfig config = ServiceConfig(), int world = 2, std::vector<std::string> hosts_of_ranks = {})
+      : links(world) {
     RecorderOptions recorder_options;
     recorder_options.world = world;
     recorder_options.period = absl::Hours(1);  // written by Flush alone
@@ -147,6 +148,7 @@ class CoreFixture {
     options.folder = "runs/small";
     options.world = world;
     options.join_timeout = absl::Seconds(120);
+    options.hosts_of_ranks = std::move(hosts_of_ranks);
     options.heartbeat = absl::Milliseconds(250);
     options.clock = &clock;
     core = std::make_unique<Core>(std::move(options), std::make_unique<FailingJournal>(&journal_fails, &journal),
