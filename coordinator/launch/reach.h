@@ -31,9 +31,9 @@ struct HostNeeds {
 struct HostFacts {
   std::string host;
   std::string machine;  // the same for hosts that are one machine under several names, or containers of one
-  int cores = 0;                       // that a process may run on there
-  int physical = 0;                    // of the machine; 0: not known
-  int quota = 0;                       // cores that a container may use the time of, whichever they are; 0: all
+  int cores = 0;        // that a process may run on there
+  int physical = 0;     // of the machine; 0: not known
+  int quota = 0;        // cores that a container may use the time of, whichever they are; 0: all
   std::vector<std::string> addresses;  // IPv4, of all its interfaces
 };
 

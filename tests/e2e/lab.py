@@ -106,6 +106,7 @@ class Labs(Case):
     def test_what_went_to_another_namespace_ends_with_the_lab(self):
         lab("up", "--hosts", 2)
         elsewhere = subprocess.Popen(on(2, "unshare", "--net", "sh", "-c", "echo there; exec sleep 60"), stdout=subprocess.PIPE, text=True)
+        self.addCleanup(elsewhere.stdout.close)
         self.addCleanup(elsewhere.wait)
         self.addCleanup(elsewhere.kill)
         self.assertEqual(elsewhere.stdout.readline(), "there\n")
