@@ -1,6 +1,7 @@
 #include "coordinator/launch/cluster.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <numeric>
 #include <utility>
@@ -8,15 +9,18 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "common/base/file.h"
 #include "common/base/status.h"
 #include "coordinator/launch/lab.h"
 #include "coordinator/launch/slurm.h"
+#include "coordinator/supervise/process.h"
 
 namespace lockstep {
 namespace {
 
 constexpr int64_t kMaxHostfile = 16 << 20;
+constexpr absl::Duration kConfigured = absl::Seconds(5);  // for ssh to say what a name stands for
 
 // The agent is for getting hosts ready alone.
 absl::Status FindSlurm(Cluster* cluster) {
@@ -93,6 +97,23 @@ absl::StatusOr<Cluster> FindLab(const std::string& name, const std::vector<HostS
   return cluster;
 }
 
+// By a name that only ssh's configuration has (Host, HostName) a host can be reached as well.
+absl::StatusOr<Route> RouteByAgent(const std::string& host, const Agent& agent,
+                                   const std::vector<LocalAddress>& local) {
+  const absl::StatusOr<Route> route = RouteTo(host, local);
+  if (!absl::IsNotFound(route.status()) || std::filesystem::path(agent.words[0]).filename() != "ssh") return route;
+  ChildOptions child;
+  child.argv = agent.words;
+  child.argv.insert(child.argv.end(), {"-G", host});
+  const absl::StatusOr<Captured> said = RunAndCapture(child, "", kConfigured);
+  if (!said.ok()) return route;
+  for (absl::string_view line : absl::StrSplit(said->output, '\n')) {
+    if (!absl::ConsumePrefix(&line, "hostname ") || line == host) continue;
+    return RouteTo(std::string(line), local);
+  }
+  return route;
+}
+
 // The hosts in these places.
 void LeaveOut(const std::vector<size_t>& places, Cluster* cluster) {
   const auto from = [&](auto* values) {
@@ -149,7 +170,7 @@ absl::StatusOr<Cluster> FindCluster(const ClusterRequest& request, std::vector<U
   std::vector<Route> routes;
   std::vector<size_t> without;
   for (size_t i = 0; i < cluster.hosts.size(); ++i) {
-    absl::StatusOr<Route> route = RouteTo(cluster.hosts[i].host, local);
+    absl::StatusOr<Route> route = RouteByAgent(cluster.hosts[i].host, cluster.agent, local);
     if (!route.ok() && unknown != nullptr) {
       unknown->push_back({cluster.hosts[i], route.status()});
       without.push_back(i);

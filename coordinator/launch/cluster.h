@@ -44,7 +44,7 @@ struct UnknownHost {
 };
 // InvalidArgument: more than one way was asked for, or a file or list says what it should not. NotFound: a host's name,
 // or the lab. Unavailable: no way to a host. With `unknown` such hosts are left out, and put there. Looks at names and
-// routes alone.
+// routes alone, and asks ssh what a name stands for that nobody else knows.
 absl::StatusOr<Cluster> FindCluster(const ClusterRequest& request, std::vector<UnknownHost>* unknown = nullptr);
 
 // Workers on hosts: so many on each, and how mpirun places them.

@@ -60,6 +60,14 @@ class ByHostfile(SshdHosts):
             hangs.wait()
         self.ours("run", self.small(convergence__max_steps=20), "--hostfile", self.hostfile, "--ssh", self.ssh, "--out", self.folder / "run")
 
+    def test_a_host_by_a_name_that_only_ssh_knows(self):
+        config = self.folder / "ssh_config"
+        config.write_text("Host second\n HostName 10.77.0.2\n" + config.read_text())
+        out = self.folder / "run"
+        self.ours("run", self.small(convergence__max_steps=20), "--hosts", "10.77.0.1:1,second:1", "--ssh", self.ssh, "--out", out)
+        self.assertEqual(step_now(out), 20)
+        self.expect_nothing_left(self.before)
+
     def test_a_further_address_in_the_runs_network_is_not_used(self):
         """As kube-proxy and load balancers put a service's on every host that may have it."""
         for host in self.HOSTS:
