@@ -271,7 +271,7 @@ class Worker {
 
 void RunRank(const std::string& coordinator, int* argc, char*** argv) {
   KeepFreedMemory();
-  RemoveHostFolderWhenAllHaveLeft();
+  HoldHostFolder();
   torch::set_num_interop_threads(1);
   CatchStopSignals();
   Voice voice;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -266,6 +267,10 @@ absl::StatusOr<ClusterRequest> RequestOf(const RunArguments& arguments, const st
   if (before->slurm && !InSlurm()) {
     return absl::FailedPreconditionError(absl::StrCat(
         folder, ": was started as a job of Slurm's; submit it again, or say where to go on (--hosts localhost)"));
+  }
+  if (!before->hostfile.empty() && !std::filesystem::is_regular_file(before->hostfile)) {
+    return absl::FailedPreconditionError(absl::StrCat(folder, ": its hostfile ", before->hostfile,
+                                                      " is not there any more; give --hosts or --hostfile"));
   }
   // As in CheckRemembered.
   if (before->ssh != arguments.cluster.ssh) {

@@ -54,6 +54,7 @@ read -r quota period 2>/dev/null </sys/fs/cgroup/cpu.max ||
 ip -4 -o addr show up 2>/dev/null | while read -r number name family net rest; do
   echo "lockstep-host address ${net%%/*}"
 done
+setsid sh -c @WATCH@ @SCRATCH@ </dev/null >/dev/null 2>&1 &
 worker=$(command -v @WORKER@) && ln -s "$worker" @SCRATCH@/worker.$$ && mv -f @SCRATCH@/worker.$$ @SCRATCH@/lockstep-worker &&
   echo "lockstep-host worker yes"
 echo "lockstep-host ready yes"
@@ -82,6 +83,7 @@ std::string PrepareScript(const std::string& host, const HostNeeds& needs) {
                                         {"@NAME@", kHostFolderName},
                                         {"@SCRATCH@", Quoted(needs.scratch)},
                                         {"@CREDENTIALS@", needs.credentials},
+                                        {"@WATCH@", Quoted(HostFolderWatch())},
                                         {"@WORKER@", Quoted(WorkerOf(host, needs))}});
 }
 

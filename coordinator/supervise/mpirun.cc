@@ -192,6 +192,13 @@ std::string WorkersOwnWords(absl::string_view output) {
   return "";
 }
 
+std::string AgentsOwnWords(absl::string_view output) {
+  for (const absl::string_view line : absl::StrSplit(output, '\n')) {
+    if (absl::StartsWith(line, "ssh: ")) return std::string(absl::StripAsciiWhitespace(line));
+  }
+  return "";
+}
+
 std::optional<WorkerDeath> ParseMpirunOutput(absl::string_view output) {
   std::string text = absl::StrReplaceAll(output, {{"\n", " "}});
   absl::RemoveExtraAsciiWhitespace(&text);

@@ -52,6 +52,10 @@ std::string DescribeWorkerDeath(const WorkerDeath& death);
 // coordinator …". Empty: none did.
 std::string WorkersOwnWords(absl::string_view output);
 
+// The first line in which ssh says what it could not do: "ssh: connect to host b port 22: Connection timed out". Empty:
+// none.
+std::string AgentsOwnWords(absl::string_view output);
+
 // Reads mpirun's output: "mpirun noticed that process rank 1 with PID 123 on node x exited on signal 9 (Killed)." and
 // "Process name: [[1,1],0]\n  Exit code:    3". Lines may be wrapped anywhere between words.
 std::optional<WorkerDeath> ParseMpirunOutput(absl::string_view output);

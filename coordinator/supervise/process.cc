@@ -186,7 +186,7 @@ absl::StatusOr<pid_t> StartChild(const ChildOptions& options) {
   ASSIGN_OR_RETURN(const UniqueFd input, OpenFile("/dev/null", O_RDONLY));
   UniqueFd output;
   if (!options.output.empty()) {
-    ASSIGN_OR_RETURN(output, OpenFile(options.output, O_WRONLY | O_CREAT | O_APPEND));
+    ASSIGN_OR_RETURN(output, OpenFile(options.output, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW));
   }
   return Fork(options, input.get(), output.get(), output.get());
 }

@@ -38,7 +38,7 @@ absl::StatusOr<Pipe> MakePipe();
 struct ChildOptions {
   std::vector<std::string> argv;                                 // argv[0] is looked for in PATH unless it has a slash
   std::vector<std::pair<std::string, std::string>> environment;  // on top of this process's own
-  std::string output;           // stdout and stderr are appended to this file; empty: inherited
+  std::string output;           // stdout and stderr are appended to this file, no link; empty: inherited
   bool errors_too = false;      // of RunAndCapture: stderr is captured like stdout
   std::vector<int> keep;        // descriptors that the child keeps, under the same numbers
   int parent_death_signal = 0;  // sent to the child when the calling thread ends; 0: none

@@ -198,7 +198,8 @@ class TwoMachines(MachineHosts):
         self.assertRegex(job.stderr.read(), r"rank 1|10\.77\.0\.2")
         # Nobody can come and clean there, or nobody is left to: what is there ends by itself.
         wait_for(lambda: "lockstep-worker" not in there.sh("ps -eo comm"), "the worker there to end", timeout=15)
-        wait_for(lambda: not there.sh("ls -A /dev/shm").split(), "no file of it there", timeout=15)
+        wait_for(lambda: not there.sh("ls -A /dev/shm").split(), "no file of it there", timeout=30)
+        self.assertNotIn("orted", there.sh("ps -eo comm"))
         self.expect_nothing_left(before, timeout=15)
         return out
 

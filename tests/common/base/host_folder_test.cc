@@ -30,7 +30,7 @@ class Worker {
     pid_ = fork();
     if (pid_ == 0) {
       setenv(kHostFolderVariable, folder.c_str(), 1);
-      RemoveHostFolderWhenAllHaveLeft();
+      HoldHostFolder();
       if (write(said[1], "x", 1) == 1) pause();
       _exit(1);
     }

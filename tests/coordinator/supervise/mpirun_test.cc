@@ -133,6 +133,12 @@ TEST(WorkersOwnWordsTest, AreTheFirstLineThatAWorkerWrote) {
   EXPECT_EQ(WorkersOwnWords("mpirun says lockstep-worker: something"), "");
 }
 
+TEST(AgentsOwnWordsTest, AreWhatSshCouldNotDo) {
+  EXPECT_EQ(AgentsOwnWords("noise\nssh: connect to host b port 22: Connection timed out\r\nORTE was unable\n"),
+            "ssh: connect to host b port 22: Connection timed out");
+  EXPECT_EQ(AgentsOwnWords("an agent (ssh: rsh) is not there\n"), "");
+}
+
 TEST(ParseMpirunOutputTest, FindsNothingInOtherOutput) {
   EXPECT_FALSE(ParseMpirunOutput("").has_value());
   EXPECT_FALSE(ParseMpirunOutput("process rank one with PID none exited on signal").has_value());
