@@ -38,6 +38,7 @@ namespace {
 
 // For all hosts, at once. One that a cut link hides is left to the next run there.
 constexpr absl::Duration kPrepareTimeout = absl::Seconds(30), kClearTimeout = absl::Milliseconds(1500);
+constexpr absl::Duration kLaterThanRanks = absl::Seconds(10);
 constexpr int64_t kMaxDoctorLog = 64 << 10;
 
 struct RunArguments {
@@ -155,6 +156,8 @@ MpirunOptions MpirunOf(const Launch& launch, const std::string& address, const s
   mpirun.cores = UsableCores();
   if (launch.cluster.has_value()) {
     Describe(*launch.cluster, launch.placement, &mpirun);
+    // Later than the ranks, who know better which of them was lost.
+    mpirun.silence = absl::Seconds(launch.run.config.communication().timeout()) + kLaterThanRanks;
     mpirun.environment.emplace_back(kCredentialsVariable, HostCredentialsPath(launch.scratch));
     mpirun.environment.emplace_back(kHostFolderVariable, launch.scratch);
   } else {

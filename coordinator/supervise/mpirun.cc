@@ -127,6 +127,13 @@ void AddHosts(const MpirunOptions& options, std::vector<std::string>* argv) {
   // Where all hosts are this machine there is no network between them.
   const std::string use = networks.empty() ? "lo" : networks;
   Append({"--mca", "oob_tcp_if_include", use, "--mca", "btl_tcp_if_include", use}, argv);
+  // Else five minutes, in which nobody hears that a host has gone before its ranks have joined.
+  const auto seconds = absl::ToInt64Seconds(options.silence);
+  if (seconds > 0) {
+    Append({"--mca", "oob_tcp_keepalive_time", absl::StrCat(seconds), "--mca", "oob_tcp_keepalive_intvl", "1", "--mca",
+            "oob_tcp_keepalive_probes", "5"},
+           argv);
+  }
 }
 
 }  // namespace
@@ -195,6 +202,18 @@ std::string WorkersOwnWords(absl::string_view output) {
 std::string AgentsOwnWords(absl::string_view output) {
   for (const absl::string_view line : absl::StrSplit(output, '\n')) {
     if (absl::StartsWith(line, "ssh: ")) return std::string(absl::StripAsciiWhitespace(line));
+  }
+  return "";
+}
+
+std::string LostHost(absl::string_view output) {
+  const size_t lost = output.find("lost communication with a remote daemon");
+  if (lost == absl::string_view::npos) return "";
+  output.remove_prefix(lost);
+  constexpr absl::string_view kDaemon = "Remote daemon:", kNode = " on node ";
+  for (absl::string_view line : absl::StrSplit(output, '\n')) {
+    if (!absl::StrContains(line, kDaemon) || !absl::StrContains(line, kNode)) continue;
+    return std::string(absl::StripAsciiWhitespace(line.substr(line.find(kNode) + kNode.size())));
   }
   return "";
 }

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "coordinator/supervise/hosts.h"
 #include "coordinator/supervise/process.h"
 
@@ -20,6 +21,7 @@ struct MpirunOptions {
   std::vector<std::string> networks;  // that carry MPI, "10.1.0.0/16"; Open MPI would try all, and hang on docker0
   std::vector<std::string> agent;     // words before a host's name and a command that get it there; empty: Slurm's own
   std::vector<std::string> prefix;    // words before mpirun itself
+  absl::Duration silence;             // of a host's daemon, after which it is lost; 0: Open MPI's own, five minutes
   bool bind = false;                  // each worker to `threads` cores of its own
   bool yield = false;                 // who waits gives way: there are more threads than cores
   std::string worker_program;
@@ -55,6 +57,9 @@ std::string WorkersOwnWords(absl::string_view output);
 // The first line in which ssh says what it could not do: "ssh: connect to host b port 22: Connection timed out". Empty:
 // none.
 std::string AgentsOwnWords(absl::string_view output);
+
+// The host of which mpirun says that it has no connection to its daemon there any more. Empty: of none.
+std::string LostHost(absl::string_view output);
 
 // Reads mpirun's output: "mpirun noticed that process rank 1 with PID 123 on node x exited on signal 9 (Killed)." and
 // "Process name: [[1,1],0]\n  Exit code:    3". Lines may be wrapped anywhere between words.

@@ -191,7 +191,9 @@ void Supervisor::OnDeadline() {
                         absl::FormatDuration(options_.ready_timeout), "; see ", options_.coordinator_log);
     kill(-coordinator_.pid, SIGKILL);
   } else if (!why_.has_value() && !ended_.has_value()) {
-    const std::string agent = AgentsOwnWords(NewMpirunOutput());
+    const std::string lost = LostHost(NewMpirunOutput());
+    const std::string agent = lost.empty() ? AgentsOwnWords(NewMpirunOutput())
+                                           : absl::StrCat("host ", lost, " was lost, it does not answer any more");
     const std::string mpirun = absl::StrCat("mpirun (pid ", mpirun_.pid, ") ", DescribeExit(mpirun_.status.value_or(0)),
                                             " before the run was over", agent.empty() ? "" : absl::StrCat(": ", agent),
                                             "; see ", options_.mpirun_log);

@@ -178,6 +178,18 @@ class TwoMachines(MachineHosts):
         self.expect_nothing_left(before, timeout=15)
         wait_for(lambda: not self.machines[2].sh("ls -A /dev/shm").split(), "no file of it there", timeout=15)
 
+    def test_a_host_that_is_cut_off_before_its_rank_has_joined_is_named(self):
+        out, there = self.folder / "early", self.machines[2]
+        words = ["run", self.small(communication__timeout=5), "--hosts", "10.77.0.1:1,10.77.0.2:1", "--ssh", self.ssh, "--out", out]
+        job = subprocess.Popen(on(1, LOCKSTEP, *words), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.started.append(job)
+        wait_for(lambda: "lockstep-worke" in there.sh("ps -eo comm"), "the worker there", every=0)
+        run("lab", "cut", "--name", NAME, 2)
+        self.assertEqual(job.wait(60), 1)  # by itself in 120 s
+        self.assertRegex(job.stderr.read().splitlines()[-1], r"rank 1|10\.77\.0\.2")
+        run("lab", "mend", "--name", NAME, 2)
+        wait_for(lambda: not there.sh("ls -A /dev/shm").split(), "no file of it there", timeout=60)
+
     def cut(self, mended_at_once):
         before, out = traces(), self.folder / f"out-{mended_at_once}"
         words = ["run", self.small(convergence__max_epochs=100000, communication__timeout=5, checkpoint__every_steps=10), "--hosts", "10.77.0.1:1,10.77.0.2:1",

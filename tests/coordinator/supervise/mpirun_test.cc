@@ -139,6 +139,14 @@ TEST(AgentsOwnWordsTest, AreWhatSshCouldNotDo) {
   EXPECT_EQ(AgentsOwnWords("an agent (ssh: rsh) is not there\n"), "");
 }
 
+TEST(LostHostTest, IsTheOneWhoseDaemonDoesNotAnswer) {
+  EXPECT_EQ(
+      LostHost("ORTE has lost communication with a remote daemon.\n\n  HNP daemon   : [[4734,0],0] on node host1\n"
+               "  Remote daemon: [[4734,0],1] on node 10.77.0.2\n\nThis is usually due to"),
+      "10.77.0.2");
+  EXPECT_EQ(LostHost("  Remote daemon: [[4734,0],1] on node 10.77.0.2\n"), "");
+}
+
 TEST(ParseMpirunOutputTest, FindsNothingInOtherOutput) {
   EXPECT_FALSE(ParseMpirunOutput("").has_value());
   EXPECT_FALSE(ParseMpirunOutput("process rank one with PID none exited on signal").has_value());
