@@ -143,6 +143,9 @@ class Doctor(MachineHosts):
         self.found_and_mended(breaks, words)
 
     def test_few_open_files(self):
+        self.machines[3].sh("prlimit --pid $(pgrep -o -x sshd) --nofile=256:")
+        self.found_and_mended([(host(3), "limits")], self.words())
+        # And where the hard limit is as low.
         self.machines[2].sh("prlimit --pid $(pgrep -o -x sshd) --nofile=256:256")
         words = self.words()
         (wrong,) = self.doctor(words)

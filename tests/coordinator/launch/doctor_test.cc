@@ -95,6 +95,10 @@ TEST_F(DoctorTest, LimitsAreHeldAgainstWhatTheRunNeeds) {
   all_.needs.file_bytes = 0;
   all_.needs.address_bytes = int64_t{9} << 30;
   EXPECT_EQ(Complaint().said, "8.59 GB of virtual memory");
+  all_.hosts[0].report.address_space = -1;
+  EXPECT_THAT(Complaints(), IsEmpty());
+  all_.hosts[0].report.data = int64_t{8} << 30;
+  EXPECT_EQ(Complaint().mend, "prlimit --pid $$ --data=unlimited");
 }
 
 TEST_F(DoctorTest, ProgramsArePutWhereAHostHasThem) {
