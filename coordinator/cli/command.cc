@@ -134,7 +134,7 @@ absl::Status CheckWords(const CLI::App& app, const std::vector<std::string>& arg
     if (argument.empty()) return IsEmpty(before);
     before = argument;
     if (LooksLikeOption(argument)) {
-      if (argument.back() == '=') return IsEmpty(argument);
+      if (argument.find('=') + 1 == argument.size()) return IsEmpty(argument);
       const std::string name = argument.substr(0, argument.find('='));
       const std::vector<std::string> known = OptionNames(*current);
       if (std::find(known.begin(), known.end(), name) == known.end()) return UnknownOption(*current, name);
