@@ -54,7 +54,11 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return Fail(absl::InvalidArgumentError(absl::StrCat(error.what(), "; see ", CommandOf(app, arguments), " --help")));
   }
-  return action();
+  const int exit_code = action();
+  // A run is as it ended, whoever reads what it says.
+  const bool shows = !app.got_subcommand("run") && !app.got_subcommand("serve");
+  if (exit_code != kExitDone || !shows || std::cout.flush()) return exit_code;
+  return Fail(absl::InternalError("what was to be shown could not be written to standard output; is its disk full?"));
 }
 
 }  // namespace

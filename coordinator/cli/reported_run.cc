@@ -40,6 +40,7 @@ absl::StatusOr<Report> ReportOfRun(const std::string& run, const StepRange& step
   request.first_step = steps.first;
   request.last_step = steps.last;
   request.link_limit = link_limit;
+  request.faults = overview.faults;
   ASSIGN_OR_RETURN(Report report, MakeReport(config, request, record.get()));
   const bool asked = steps.first > 1 || steps.last > 0;
   if (!asked || report.run().steps() > 0) return report;

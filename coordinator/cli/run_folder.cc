@@ -84,6 +84,8 @@ void ReadJournal(const std::string& folder, RunOverview* overview) {
     if (update.has_run_started()) {
       earlier += last - launched;
       launched = update.time();
+      const RunStarted& started = update.run_started();
+      overview->faults[started.incarnation()] = {started.config().inject().begin(), started.config().inject().end()};
       overview->ended = false;
       overview->why.clear();
     }

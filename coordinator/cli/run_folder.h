@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -59,6 +60,7 @@ struct RunOverview {
   // Where `step` is in the plan; 0 where the journal does not say.
   int64_t final_step = 0, steps_per_epoch = 0, epoch_step = 0;
   int epoch = 0, incarnation = 0;
+  std::map<int, std::vector<Inject>> faults;  // put in on purpose, by launch
 };
 absl::StatusOr<RunOverview> ReadOverview(const std::string& run_folder);
 bool IsLive(const std::string& run_folder);

@@ -21,6 +21,7 @@ constexpr int64_t kSmallMessage = 64 << 10;
 constexpr int kLargeBucketMb = 25;
 constexpr size_t kMostNamed = 4;     // ranks, hosts
 constexpr double kNearlyAll = 0.95;  // of the steps
+constexpr double kMostly = 0.5;      // of a step: what computes less does not gain by more ranks to wait for
 constexpr double kBytesShare = 0.5;  // of a transfer: what bytes take less than it of is latency
 
 std::string Milliseconds(double seconds) { return absl::StrFormat("%.*f ms", seconds < 0.01 ? 2 : 1, 1e3 * seconds); }
@@ -145,8 +146,7 @@ std::string Writer::TextOf(const Finding& finding) const {
   if (finding.kind() == "slower") {
     return absl::StrCat("Computing takes longer than in other steps of the run: ", cost);
   }
-  const double computing = (anatomy_.work_s > 0 && step_s_ > 0) ? anatomy_.work_s / step_s_ : 1;
-  return absl::StrCat("Computing takes ", PercentText(computing),
+  return absl::StrCat("Computing takes ", PercentText(report_->efficiency().parallel()),
                       " of a step; no other lasting cause was found that costs a tenth of it");
 }
 
@@ -269,7 +269,7 @@ void Writer::AdviseThreads() {
 
 // Weak scaling; what travels in a ring grows with 2 (n - 1) / n.
 void Writer::AdviseMoreWorkers() {
-  if (!report_->causes().empty()) return;
+  if (!report_->causes().empty() || report_->efficiency().parallel() < kMostly) return;
   const auto workers = static_cast<double>(report_->run().workers());
   const auto ring = [](double n) { return (n - 1) / n; };
   const double more_s = workers > 1 ? anatomy_.transfer_s * (ring(workers + 2) / ring(workers) - 1) : 0;

@@ -50,6 +50,29 @@ void TakeStragglers(double seconds, std::vector<ModelStep>* model, std::vector<R
   }
 }
 
+// What may be taken out of `model`. What is seen first, then what is inferred; of the rest of the waiting for data some
+// may be a part of lateness. `seconds`: of all steps. `alone`: one rank.
+std::vector<Removal> RemovalsOf(double seconds, bool alone, std::vector<ModelStep> model,
+                                const std::vector<double>& slower_s) {
+  std::vector<Removal> removals = {
+      [slower_s](std::vector<ModelStep>* steps) { return TakeSlowerComputing(slower_s, steps); }};
+  std::vector<ModelStep> without = model;
+  const Cause input = TakeInput(&without);
+  if (input.total() >= input.noticeable() * seconds) {
+    removals.emplace_back(TakeInput);
+    model = std::move(without);
+  }
+  if (alone) return removals;
+  removals.emplace_back(TakeCommunication);
+  TakeStragglers(seconds, &model, &removals);
+  const std::vector<LateRank> last_ones = FindLastOnes(model);
+  const Removal rotating = [last_ones](std::vector<ModelStep>* steps) { return TakeLastOnes(last_ones, steps); };
+  // In a few steps, however late, it is an accident: half of them have to have one.
+  const double steps = static_cast<double>(model.size());
+  if (Median(rotating(&model).saving) >= kNoticeable * seconds / steps) removals.push_back(rotating);
+  return removals;
+}
+
 // Two that are a cause only together.
 Cause Joined(const Cause& one, Cause other) {
   std::set<int> ranks;
@@ -57,6 +80,7 @@ Cause Joined(const Cause& one, Cause other) {
   for (const Cause* each : std::initializer_list<const Cause*>{&one, &other}) {
     ranks.insert(each->finding.ranks().begin(), each->finding.ranks().end());
     hosts.insert(each->finding.hosts().begin(), each->finding.hosts().end());
+    if (each->finding.persistence() == kRotating) continue;
     kinds.insert(each->finding.cause() == kInputBound ? PartName(kDataWait) : each->finding.kind());
   }
   Finding& finding = other.finding;
@@ -88,9 +112,14 @@ Choice Best(const std::vector<Removal>& removals, const std::vector<ModelStep>& 
   return best;
 }
 
+// Whether `removal` saves less of `whole` than `saving`, since others hide it there.
+bool IsHidden(const Removal& removal, double saving, std::vector<ModelStep> whole) {
+  return saving > 0 && removal(&whole).total() < kByItself * saving;
+}
+
 // Of causes in the same steps one may hide another: what each saves depends on what is gone already. So they go one
-// after the other, each time the one that saves most of what is left, or two together where none alone saves enough;
-// `model` is then without them. `seconds`: of all steps.
+// after the other, each time the one that saves most of what is left, or two together where the first alone saves too
+// little and hides the other; `model` is then without those that are noticeable. `seconds`: of all steps.
 std::vector<Cause> InOrder(double seconds, std::vector<Removal> removals, std::vector<ModelStep>* model) {
   const std::vector<ModelStep> whole = *model;
   std::vector<Cause> ordered;
@@ -98,19 +127,21 @@ std::vector<Cause> InOrder(double seconds, std::vector<Removal> removals, std::v
     Choice best = Best(removals, *model);
     const Removal removal = removals[best.place];
     removals.erase(removals.begin() + static_cast<std::ptrdiff_t>(best.place));
-    if (best.cause.total() < best.cause.noticeable() * seconds && !removals.empty()) {
-      Removal& next = removals[Best(removals, best.without).place];
-      next = [removal, next](std::vector<ModelStep>* steps) {
-        const Cause one = removal(steps);
-        return Joined(one, next(steps));
-      };
-      continue;
+    const bool noticeable = best.cause.total() >= best.cause.noticeable() * seconds;
+    if (!noticeable && !removals.empty()) {
+      const Choice after = Best(removals, best.without);
+      Removal& next = removals[after.place];
+      if (IsHidden(next, after.cause.total(), *model)) {
+        next = [removal, next](std::vector<ModelStep>* steps) {
+          const Cause one = removal(steps);
+          return Joined(one, next(steps));
+        };
+        continue;
+      }
     }
-    std::vector<ModelStep> alone = whole;
-    best.cause.finding.set_after_others(removal(&alone).total() < kByItself * best.cause.total());
-    best.cause.place = static_cast<int>(ordered.size());
+    best.cause.finding.set_after_others(IsHidden(removal, best.cause.total(), whole));
     ordered.push_back(std::move(best.cause));
-    *model = std::move(best.without);
+    if (noticeable) *model = std::move(best.without);
   }
   return ordered;
 }
@@ -150,8 +181,8 @@ class Resampling {
   const size_t steps_, blocks_;
 };
 
-// Sets what the causes save with its interval, sorts by it, the first first, and says how sure it is that the first is
-// the first. Leaves those that are noticeable; how sure it is that there is none.
+// Sets what the causes save with its interval, and how sure it is that each is the first. Leaves those that are
+// noticeable; how sure it is that there is none.
 double Weigh(double step_s, std::vector<Cause>* causes) {
   const Resampling resampling(causes->front().saving.size());
   const auto steps = static_cast<double>(causes->front().saving.size());
@@ -184,19 +215,6 @@ double Weigh(double step_s, std::vector<Cause>* causes) {
     if (finding.saving_s_per_step() < (*causes)[c].noticeable() * step_s) continue;
     noticeable.push_back(std::move((*causes)[c]));
   }
-  std::stable_sort(noticeable.begin(), noticeable.end(), [](const Cause& a, const Cause& b) {
-    return a.finding.saving_s_per_step() > b.finding.saving_s_per_step();
-  });
-  // Those that hide behind each other stand in their order, where any of them stands.
-  std::vector<size_t> at;
-  std::vector<Cause> in_order;
-  for (size_t i = 0; i < noticeable.size(); ++i) {
-    if (!noticeable[i].place.has_value()) continue;
-    at.push_back(i);
-    in_order.push_back(std::move(noticeable[i]));
-  }
-  std::sort(in_order.begin(), in_order.end(), [](const Cause& a, const Cause& b) { return *a.place < *b.place; });
-  for (size_t i = 0; i < at.size(); ++i) noticeable[at[i]] = std::move(in_order[i]);
   *causes = std::move(noticeable);
   return static_cast<double>(none) / kResamplings;
 }
@@ -268,30 +286,14 @@ Anatomy Analyze(const std::vector<StepTimes>& steps, const std::vector<StepTimes
   anatomy.transfer_s = alone ? 0 : anatomy.transfer_s / count;
   anatomy.step_s = anatomy.work_s + anatomy.transfer_s;
 
-  std::vector<Cause> causes = {SlowerComputing(model, steps, others)};
-  // What is seen first, then what is inferred; of the rest of the waiting some may be a part of lateness.
-  std::vector<ModelStep> without = model;
   const double seconds = anatomy.step_s * count;
-  const Cause input = TakeInput(&without);
-  std::vector<Removal> removals;
-  if (input.total() >= input.noticeable() * seconds) {
-    removals.emplace_back(TakeInput);
-  } else {
-    without = model;
-  }
-  if (!alone) {
-    causes.push_back(CommunicationOf(model));
-    TakeStragglers(seconds, &without, &removals);
-  }
-  for (Cause& cause : InOrder(seconds, std::move(removals), &model)) causes.push_back(std::move(cause));
-  if (!alone) {
-    Cause rotating = RotatingStraggler(model);
-    // In a few steps, however late, it is an accident: half of them have to have one.
-    if (Median(rotating.saving) >= kNoticeable * seconds / static_cast<double>(model.size())) {
-      causes.push_back(std::move(rotating));
-    }
-  }
-  AddTo(TakeInput(&model), &causes);
+  const std::vector<ModelStep> whole = model;
+  std::vector<Cause> causes =
+      InOrder(seconds, RemovalsOf(seconds, alone, model, FindSlowerComputing(steps, others)), &model);
+  // Of the waiting for data what is seen only now.
+  Cause rest = TakeInput(&model);
+  rest.finding.set_after_others(IsHidden(TakeInput, rest.total(), whole));
+  AddTo(rest, &causes);
   for (Cause& cause : causes) {
     for (size_t i = 0; i < model.size(); ++i) cause.saving[i] /= static_cast<double>(model[i].times->count);
   }

@@ -52,19 +52,29 @@ void AddHosts(const HostsByRank& hosts, Finding* finding) {
 // What a rank is late for in one of a step's meetings, by rank and step.
 using LateFor = std::map<int, const std::vector<double>*>;
 
-// Takes from `own`, of each rank, by what these are late: none gets earlier than the others, since without being late
-// it has nothing to make up for.
+// Takes from `own`, of each rank, by what these are late in that step: none gets earlier than the others, since without
+// being late it has nothing to make up for.
 void Hasten(const std::vector<RankTimes>& ranks, const LateFor& late, size_t step, std::vector<double>* own) {
-  std::vector<double> others;
+  std::vector<double> others, by;
   for (size_t i = 0; i < ranks.size(); ++i) {
-    if (late.count(ranks[i].rank) == 0) others.push_back((*own)[i]);
+    const auto one = late.find(ranks[i].rank);
+    by.push_back(one == late.end() ? 0 : (*one->second)[step]);
+    if (by.back() <= 0) others.push_back((*own)[i]);
   }
   const double of_others = Median(std::move(others));
   for (size_t i = 0; i < ranks.size(); ++i) {
-    const auto one = late.find(ranks[i].rank);
-    if (one == late.end() || (*one->second)[step] <= 0) continue;
     double& value = (*own)[i];
-    value = std::max(value - (*one->second)[step], std::min(value, of_others));
+    if (by[i] > 0) value = std::max(value - by[i], std::min(value, of_others));
+  }
+}
+
+// Ranks that wait for their data are held up by them: in place of `seconds` of something else they wait longer.
+void WaitForDataInstead(double seconds, ModelStep* step) {
+  const double least = kNoticeableInput * step->seconds();
+  for (size_t i = 0; i < step->own.size(); ++i) {
+    if (step->data_wait[i] < least) continue;
+    const double more = std::max(seconds, -step->data_wait[i]);
+    for (std::vector<double>* values : {&step->data_wait, &step->work, &step->own}) (*values)[i] += more;
   }
 }
 
@@ -204,34 +214,53 @@ Cause TakeInput(std::vector<ModelStep>* model) {
   return cause;
 }
 
-Cause RotatingStraggler(const std::vector<ModelStep>& model) {
-  Cause cause;
-  cause.finding.set_cause(kStragglerBound);
-  cause.finding.set_persistence(kRotating);
+std::vector<LateRank> FindLastOnes(const std::vector<ModelStep>& model) {
   const double late = TypicallyLate(model, &ModelStep::own), late_in_update = TypicallyLate(model, &ModelStep::update);
-  for (const ModelStep& step : model) {
-    ModelStep without = step;
+  std::map<int, LateRank> by_rank;
+  const auto of = [&](const ModelStep& step, std::ptrdiff_t place) -> LateRank& {
+    const int rank = step.times->ranks[static_cast<size_t>(place)].rank;
+    const auto [one, is_new] = by_rank.try_emplace(rank);
+    if (is_new) {
+      one->second.rank = rank;
+      one->second.late_s.resize(model.size(), 0);
+      one->second.update_late_s.resize(model.size(), 0);
+    }
+    return one->second;
+  };
+  for (size_t s = 0; s < model.size(); ++s) {
+    const ModelStep& step = model[s];
     const std::vector<double> ready = step.ready();
     const auto last = std::max_element(ready.begin(), ready.end()) - ready.begin();
-    without.own[static_cast<size_t>(last)] -= Forward(ready, late);
-    *std::max_element(without.update.begin(), without.update.end()) -= Forward(step.update, late_in_update);
-    cause.saving.push_back(step.longest() - without.longest());
+    const auto last_update = std::max_element(step.update.begin(), step.update.end()) - step.update.begin();
+    of(step, last).late_s[s] = Forward(ready, late);
+    of(step, last_update).update_late_s[s] = Forward(step.update, late_in_update);
+  }
+  std::vector<LateRank> last_ones;
+  for (auto& [rank, one] : by_rank) last_ones.push_back(std::move(one));
+  return last_ones;
+}
+
+Cause TakeLastOnes(const std::vector<LateRank>& last_ones, std::vector<ModelStep>* model) {
+  Cause cause = TakeLateRanks(last_ones, model);
+  cause.finding.Clear();
+  cause.finding.set_cause(kStragglerBound);
+  cause.finding.set_persistence(kRotating);
+  return cause;
+}
+
+Cause TakeCommunication(std::vector<ModelStep>* model) {
+  Cause cause;
+  cause.finding.set_cause(kCommunicationBound);
+  for (ModelStep& step : *model) {
+    const double before = step.seconds();
+    WaitForDataInstead(step.transfer, &step);
+    step.transfer = 0;
+    cause.saving.push_back(before - step.seconds());
   }
   return cause;
 }
 
-Cause CommunicationOf(const std::vector<ModelStep>& model) {
-  Cause cause;
-  cause.finding.set_cause(kCommunicationBound);
-  for (const ModelStep& step : model) cause.saving.push_back(step.transfer);
-  return cause;
-}
-
-Cause SlowerComputing(const std::vector<ModelStep>& model, const std::vector<StepTimes>& steps,
-                      const std::vector<StepTimes>& others) {
-  Cause cause;
-  cause.finding.set_cause(kComputeBound);
-  cause.finding.set_kind("slower");
+std::vector<double> FindSlowerComputing(const std::vector<StepTimes>& steps, const std::vector<StepTimes>& others) {
   const std::map<int, size_t> worlds = WorldsOf(steps);
   ByWorld own = FastestComputing(steps), apart = FastestComputing(others);
   std::map<size_t, double> fast_s;
@@ -241,10 +270,28 @@ Cause SlowerComputing(const std::vector<ModelStep>& model, const std::vector<Ste
     fast_s[world] = Percentile(&bins, compares ? 0.5 : kFastShare);
   }
   std::map<size_t, size_t> place;
-  for (const ModelStep& step : model) {
-    const size_t world = worlds.at(step.times->incarnation);
-    const auto count = static_cast<double>(step.times->count);
-    cause.saving.push_back((own[world][place[world]++] - fast_s[world]) * count);
+  std::vector<double> slower_s;
+  for (const StepTimes& step : steps) {
+    if (step.ranks.empty()) continue;
+    const size_t world = worlds.at(step.incarnation);
+    slower_s.push_back((own[world][place[world]++] - fast_s[world]) * static_cast<double>(step.count));
+  }
+  return slower_s;
+}
+
+Cause TakeSlowerComputing(const std::vector<double>& slower_s, std::vector<ModelStep>* model) {
+  Cause cause;
+  cause.finding.set_cause(kComputeBound);
+  cause.finding.set_kind("slower");
+  for (size_t s = 0; s < model->size(); ++s) {
+    ModelStep& step = (*model)[s];
+    const double before = step.seconds();
+    WaitForDataInstead(slower_s[s], &step);
+    for (size_t i = 0; i < step.own.size(); ++i) {
+      step.work[i] -= slower_s[s];
+      step.own[i] -= slower_s[s];
+    }
+    cause.saving.push_back(before - step.seconds());
   }
   return cause;
 }

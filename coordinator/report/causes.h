@@ -1,6 +1,5 @@
 #pragma once
 
-#include <optional>
 #include <vector>
 
 #include "coordinator/report/late_ranks.h"
@@ -23,8 +22,6 @@ constexpr double kNoticeable = 0.1, kNoticeableLate = 0.08, kNoticeableInput = 0
 struct Cause {
   Finding finding;             // without what it saves
   std::vector<double> saving;  // by step of the model
-  // Of causes that hide behind each other: those that have to go before it for that. Unset: it saves that by itself.
-  std::optional<int> place;
 
   double noticeable() const;  // the share of a step
   double total() const;       // that it saves, in seconds
@@ -32,22 +29,26 @@ struct Cause {
   void Add(const Cause& more);
 };
 
-// These late ranks brought to where the others are, in `model` too.
+// Each takes a cause out of `model` and says what that saves. Who waits for data is held up by them: what else gets
+// shorter there, it waits longer.
+
+// These late ranks brought to where the others are.
 Cause TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelStep>* model);
 
-// Waiting for data left out, in `model` too; of the ranks that wait, if they are half of all at most.
+// Waiting for data; of the ranks that wait, if they are half of all at most.
 Cause TakeInput(std::vector<ModelStep>* model);
 
-// Another rank each time: the last of a step brought forward by what a last one is late, typically, against the median
-// of the others; so that what is left is as uneven as ranks are without a fault.
-Cause RotatingStraggler(const std::vector<ModelStep>& model);
+// The transfer.
+Cause TakeCommunication(std::vector<ModelStep>* model);
 
-// The transfer left out.
-Cause CommunicationOf(const std::vector<ModelStep>& model);
+// Another rank each time: the last of a step, late by what a last one is, typically, against the median of the others;
+// so that what is left without it is as uneven as ranks are without a fault.
+std::vector<LateRank> FindLastOnes(const std::vector<ModelStep>& model);
+Cause TakeLastOnes(const std::vector<LateRank>& last_ones, std::vector<ModelStep>* model);
 
 // Computing that takes longer than in `others`, of the same run, or, if those are too few, than in the faster ones of
-// `steps`, on all ranks: a processor that is slowed down or shared shows as that alone. `model`: of `steps`.
-Cause SlowerComputing(const std::vector<ModelStep>& model, const std::vector<StepTimes>& steps,
-                      const std::vector<StepTimes>& others);
+// `steps`, on all ranks: a processor that is slowed down or shared shows as that alone. By step that has ranks.
+std::vector<double> FindSlowerComputing(const std::vector<StepTimes>& steps, const std::vector<StepTimes>& others);
+Cause TakeSlowerComputing(const std::vector<double>& slower_s, std::vector<ModelStep>* model);
 
 }  // namespace lockstep

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <numeric>
 #include <optional>
@@ -14,12 +15,17 @@ namespace {
 // Medians of so many steps in a row are what is looked at, since single steps may be late for anything; of a short
 // span of steps there are so many at least.
 constexpr size_t kMostSteps = 5, kFewestBlocks = 20;
-constexpr size_t kFewestOfSegment = 6;  // blocks
+constexpr size_t kFewestOfSegment = 3, kFewForNoise = 6;  // blocks
+constexpr size_t kPlaces = 200;                           // of a range, at which its level may change
 // In standard errors: for a level to have changed at any place, and to be above 0.
 constexpr double kChanged = 5, kLate = 4;
+// Neighbours' differences larger than the others', which changes of the level may be; and what the squares of the
+// others are of all, of normal noise.
+constexpr double kTrimmed = 0.1, kSquaresLeft = 0.623;
 // A single step is late if it is beyond the others' median by so many times their spread, as the standard deviation of
-// normal noise; and a rank has more such steps than others have if its count is so many standard errors above theirs.
+// normal noise; and a rank has more late steps than others have if its count is so many standard errors above theirs.
 constexpr double kOdd = 6, kMore = 4;
+constexpr double kMoreInAll = 2;  // … where no place is chosen: of a range that is all steps
 constexpr double kMadOfNormal = 0.6745;
 // Two ranks are late together if they share so much of the later one's lateness.
 constexpr double kTogether = 0.5;
@@ -40,9 +46,7 @@ class Levels {
  public:
   explicit Levels(const std::vector<double>& values) {
     for (const double value : values) sums_.push_back(sums_.back() + value);
-    double squares = 0;
-    for (size_t i = 1; i < values.size(); ++i) squares += std::pow(values[i] - values[i - 1], 2);
-    if (values.size() > 1) noise_ = std::sqrt(squares / 2 / static_cast<double>(values.size() - 1));
+    noise_ = NoiseOf(values);
     least_ = *std::min_element(values.begin(), values.end());
     Split({0, values.size()});
   }
@@ -50,7 +54,7 @@ class Levels {
   // In order; those above 0. A series too short to tell its noise by is late if all of it is.
   std::vector<Range> Late() const {
     std::vector<Range> late;
-    const bool is_short = sums_.size() <= kFewestOfSegment;
+    const bool is_short = sums_.size() <= kFewForNoise;
     for (const Range& range : ranges_) {
       const bool above = Mean(range) > kLate * noise_ / std::sqrt(static_cast<double>(range.size()));
       if (is_short ? least_ > 0 : above) late.push_back(range);
@@ -59,25 +63,52 @@ class Levels {
   }
 
  private:
+  static double NoiseOf(const std::vector<double>& values) {
+    std::vector<double> squares;
+    for (size_t i = 1; i < values.size(); ++i) squares.push_back(std::pow(values[i] - values[i - 1], 2));
+    if (squares.empty()) return 0;
+    std::sort(squares.begin(), squares.end());
+    const auto trimmed = static_cast<size_t>(kTrimmed * static_cast<double>(squares.size()));
+    const double left = trimmed == 0 ? 1 : kSquaresLeft;
+    squares.resize(squares.size() - trimmed);
+    const double sum = std::accumulate(squares.begin(), squares.end(), 0.0);
+    return std::sqrt(sum / left / 2 / static_cast<double>(squares.size()));
+  }
+
   double Mean(Range range) const { return (sums_[range.end] - sums_[range.begin]) / static_cast<double>(range.size()); }
 
+  // By how much the level of `part` differs from that of the rest of `range`, in standard errors of one block.
+  double Change(Range part, Range range) const {
+    const auto inside = static_cast<double>(part.size()), outside = static_cast<double>(range.size()) - inside;
+    const double sum = sums_[part.end] - sums_[part.begin], all = sums_[range.end] - sums_[range.begin];
+    return std::abs(sum / inside - (all - sum) / outside) / std::sqrt(1 / inside + 1 / outside);
+  }
+
+  // A part in the middle or at an end that differs from the rest.
   void Split(Range range) {
-    size_t best = 0;
+    const size_t places = std::min(kPlaces, range.size());
+    const auto place = [&](size_t i) { return range.begin + i * range.size() / places; };
+    const auto fits = [](size_t blocks) { return blocks == 0 || blocks >= kFewestOfSegment; };
+    Range best;
     double most = kChanged * noise_;
-    for (size_t at = range.begin + kFewestOfSegment; at + kFewestOfSegment <= range.end; ++at) {
-      const Range before = {range.begin, at}, after = {at, range.end};
-      const double change = std::abs(Mean(after) - Mean(before)) / std::sqrt(1.0 / static_cast<double>(before.size()) +
-                                                                             1.0 / static_cast<double>(after.size()));
-      if (change <= most) continue;
-      most = change;
-      best = at;
+    for (size_t i = 0; i < places; ++i) {
+      for (size_t j = i + 1; j <= places; ++j) {
+        const Range part = {place(i), place(j)};
+        const bool fit = fits(part.begin - range.begin) && fits(part.size()) && fits(range.end - part.end);
+        if (!fit || part.size() == range.size()) continue;
+        const double change = Change(part, range);
+        if (change <= most) continue;
+        most = change;
+        best = part;
+      }
     }
-    if (best == 0) {
+    if (best.size() == 0) {
       ranges_.push_back(range);
-    } else {
-      Split({range.begin, best});
-      Split({best, range.end});
+      return;
     }
+    if (best.begin > range.begin) Split({range.begin, best.begin});
+    Split(best);
+    if (best.end < range.end) Split({best.end, range.end});
   }
 
   std::vector<double> sums_ = {0};
@@ -136,6 +167,14 @@ double OddBeyond(const std::vector<double>& late) {
   return middle + kOdd * MiddleOf(std::move(spread)) / kMadOfNormal;
 }
 
+// Whether a rank has more late steps than the `others` have, beyond so many standard errors.
+bool IsMore(size_t own, std::vector<double> others, double errors) {
+  if (others.empty()) return false;
+  const auto count = static_cast<double>(own);
+  const double usual = MiddleOf(std::move(others));
+  return count - usual >= errors * std::sqrt(count + usual);
+}
+
 // Who is late in which steps.
 class Lateness {
  public:
@@ -147,6 +186,7 @@ class Lateness {
       one.late = LatenessOf(rank, model);
       one.steps = LateRanges(one.late);
     }
+    DropChances();
     AddOddSteps();
   }
 
@@ -167,6 +207,45 @@ class Lateness {
     std::vector<double> late;  // by step
     std::vector<Range> steps;  // in which it is late
   };
+
+  // In how many steps of `range` it is later than that.
+  static size_t CountOf(const Rank& rank, Range range, double late_s) {
+    const auto begin = rank.late.begin();
+    return static_cast<size_t>(std::count_if(begin + static_cast<std::ptrdiff_t>(range.begin),
+                                             begin + static_cast<std::ptrdiff_t>(range.end),
+                                             [late_s](double value) { return value > late_s; }));
+  }
+
+  // A level may be that of some steps which happen to be late, as others are of other ranks.
+  bool IsMoreOftenLate(int rank, Range range) const {
+    const Rank& own = ranks_.at(rank);
+    const auto begin = own.late.begin();
+    const double half =
+        MiddleOf({begin + static_cast<std::ptrdiff_t>(range.begin), begin + static_cast<std::ptrdiff_t>(range.end)}) /
+        2;
+    const size_t count = CountOf(own, range, half);
+    std::vector<double> others;
+    for (const auto& [other, one] : ranks_) {
+      if (other != rank) others.push_back(static_cast<double>(CountOf(one, range, half)));
+    }
+    const bool all = range.size() == own.late.size();
+    return (all && count == range.size()) || IsMore(count, std::move(others), all ? kMoreInAll : kMore);
+  }
+
+  // Ranges in a row are looked at together first: what comes on top of a lasting lateness makes ranges of its own.
+  void DropChances() {
+    for (auto& [rank, one] : ranks_) {
+      std::vector<Range> kept;
+      for (size_t i = 0, end = 0; i < one.steps.size(); i = end) {
+        for (end = i + 1; end < one.steps.size() && one.steps[end].begin == one.steps[end - 1].end;) ++end;
+        const bool together = IsMoreOftenLate(rank, {one.steps[i].begin, one.steps[end - 1].end});
+        std::copy_if(one.steps.begin() + static_cast<std::ptrdiff_t>(i),
+                     one.steps.begin() + static_cast<std::ptrdiff_t>(end), std::back_inserter(kept),
+                     [&, of = rank](const Range& range) { return together || IsMoreOftenLate(of, range); });
+      }
+      one.steps = std::move(kept);
+    }
+  }
 
   // What no rank reaches by chance, of the steps outside of those in which it is late.
   double OddBeyondOfAll() const {
@@ -209,10 +288,7 @@ class Lateness {
       for (const auto& [other, ranges] : odd) {
         if (other != rank) others.push_back(static_cast<double>(ranges.size()));
       }
-      if (others.empty() || own.empty()) continue;
-      const auto count = static_cast<double>(own.size());
-      const double usual = MiddleOf(std::move(others));
-      if (count - usual < kMore * std::sqrt(count + usual)) continue;
+      if (own.empty() || !IsMore(own.size(), std::move(others), kMore)) continue;
       std::vector<Range>& steps = ranks_[rank].steps;
       steps.insert(steps.end(), own.begin(), own.end());
     }

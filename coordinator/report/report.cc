@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/base/build_info.h"
 #include "common/base/statistics.h"
 #include "common/base/status.h"
@@ -86,6 +88,7 @@ class Maker {
     return ReadSteps(stretches, config_.communication().period(), outline_.places, record_);
   }
   absl::Status SetRun();
+  void SetFaults(ReportRun* run);
   void SetHosts(ReportRun* run);
   void SetParts();
   void SetEfficiency();
@@ -137,7 +140,7 @@ absl::Status Maker::SetRun() {
   run.set_global_batch_size(config_.data().global_batch_size());
   SetHosts(&run);
   run.set_unmeasured(config_.profile().off());
-  for (const Inject& inject : config_.inject()) run.add_faults(InjectText(inject));
+  SetFaults(&run);
   ASSIGN_OR_RETURN(dropped_, record_->Dropped());
   for (const DroppedRow& row : dropped_) {
     run.set_dropped(run.dropped() + row.records);
@@ -160,6 +163,27 @@ absl::Status Maker::SetRun() {
   }
   run.set_samples_per_s(seconds > 0 ? samples / seconds : 0);
   return absl::OkStatus();
+}
+
+// With the steps of the launches that had a fault, where others had it not.
+void Maker::SetFaults(ReportRun* run) {
+  std::map<std::string, std::vector<std::string>> steps_of;
+  std::vector<std::string> in_order;
+  const std::vector<RunRecord::Stretch> asked = Cut(outline_.stretches, request_.first_step, request_.last_step);
+  for (const RunRecord::Stretch& stretch : asked) {
+    const auto faults = request_.faults.find(stretch.incarnation);
+    if (faults == request_.faults.end()) continue;
+    for (const Inject& inject : faults->second) {
+      const std::string text = InjectText(inject);
+      if (steps_of.count(text) == 0) in_order.push_back(text);
+      steps_of[text].push_back(absl::StrCat(stretch.first, " to ", stretch.last));
+    }
+  }
+  for (const std::string& text : in_order) {
+    const std::vector<std::string>& steps = steps_of[text];
+    const bool always = steps.size() == asked.size();
+    run->add_faults(always ? text : absl::StrCat(text, " (of the launch of steps ", absl::StrJoin(steps, ", "), ")"));
+  }
 }
 
 // Of the launches that made these steps; of a run without steps, of the latest.

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "coordinator/store/run_record.h"
@@ -11,9 +13,10 @@
 namespace lockstep {
 
 struct ReportRequest {
-  std::string name, folder, state;        // of the run
-  int64_t first_step = 1, last_step = 0;  // 0: to the end
-  double link_limit = 0;                  // bytes/s between two hosts, both ways at once, as measured apart; 0: not
+  std::string name, folder, state;            // of the run
+  int64_t first_step = 1, last_step = 0;      // 0: to the end
+  double link_limit = 0;                      // bytes/s between two hosts, both ways at once, as measured apart; 0: not
+  std::map<int, std::vector<Inject>> faults;  // put in on purpose, by launch
 };
 
 // All that is known of a run's steps, read and weighed. A run of any length takes about the same time: sums are over

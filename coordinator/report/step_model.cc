@@ -38,8 +38,8 @@ std::vector<double> UpdatesOf(const StepTimes& step) {
   std::vector<double> updates;
   for (const RankTimes& rank : step.ranks) {
     const RankTimes& done = rank.update_wait < 0 ? rank : *first[rank.updates_with];
-    const double later = done.update_wait - rank.update_wait;
-    updates.push_back(rank.updates_with < 0 ? 0 : done.at_meeting(kOptimizer) + later);
+    const double since_first = done.at_meeting(kOptimizer) + done.update_wait - rank.update_wait;
+    updates.push_back(rank.updates_with < 0 ? 0 : std::min(since_first, rank.at_meeting(kOptimizer)));
   }
   return updates;
 }

@@ -26,9 +26,10 @@ namespace lockstep {
 //
 //   step = max over ranks of (work + the last update of those that it waits for) + transfer
 //
-// How long an update is counts from when the first of them is done: what ranks update while parts of the gradient are
-// still on their way (`hierarchical`) is transfer for all of them, and a part of the reduction that only one of them is
-// slow in counts as its update. So it follows from how long each waited for the last, where that is on record.
+// How long an update is counts from when the first of them begins its own: what ranks update while parts of the gradient
+// are still on their way (`hierarchical`) is transfer for all of them. So it follows from how long each waited for the
+// last, where that is on record. What goes beyond a rank's own update is the exchange that it does for its host:
+// transfer.
 
 // The parts of a step, as telemetry.proto has them.
 enum Part { kDataWait, kForward, kBackward, kCommExposed, kOptimizer, kOther, kParts };
@@ -85,6 +86,7 @@ struct ModelStep {
   // When each came, after the last reduction.
   std::vector<double> ready() const;
   double longest() const;
+  double seconds() const { return longest() + transfer; }  // of the step
 };
 // Without the steps that have no ranks on record. `steps` outlives it.
 std::vector<ModelStep> ModelOf(const std::vector<StepTimes>& steps);

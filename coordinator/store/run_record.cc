@@ -289,6 +289,11 @@ class SqliteRunRecord : public RunRecord {
       ASSIGN_OR_RETURN(const bool there, statement.Step());
       if (!there) return absl::OkStatus();
       each(statement);
+      for (int column = 0; column < statement.columns(); ++column) {
+        if (!statement.IsInfinite(column)) continue;  // Lockstep writes none
+        return absl::DataLossError(absl::StrCat(database_->path(), ": damaged: ", statement.Name(column),
+                                                " in a row is infinite; `lockstep verify` tells what else is"));
+      }
     }
   }
 

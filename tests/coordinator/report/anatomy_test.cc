@@ -441,6 +441,31 @@ TEST(AnatomyTest, AnUpdateThatGoesOnDuringTheReductionCostsWhatIsBeyondIt) {
   EXPECT_NEAR(anatomy.causes[1].saving_s_per_step(), 0.050, 0.001);
 }
 
+// A host's leader, which has its gradients until the exchange with the other host is done.
+TEST(AnatomyTest, TheExchangeOfAHostsLeaderIsTransferAndNoUpdate) {
+  std::vector<StepTimes> steps;
+  for (int64_t number = 1; number <= 300; ++number) {
+    StepTimes& step = steps.emplace_back();
+    step.step = number;
+    step.incarnation = 1;
+    for (int rank = 0; rank < 4; ++rank) {
+      RankTimes& times = step.ranks.emplace_back();
+      const bool leads = rank % 2 == 0;
+      times.rank = rank;
+      times.updates_with = rank / 2 * 2;
+      times.parts[kForward] = 0.010;
+      times.parts[kBackward] = 0.020;
+      times.parts[kOptimizer] = 0.002;
+      times.parts[kCommExposed] = 0.085;
+      times.update_wait = leads ? 0 : 0.080;
+    }
+  }
+  const Anatomy anatomy = Analyze(steps);
+  ASSERT_EQ(anatomy.causes.size(), 1u);
+  EXPECT_EQ(anatomy.verdict.cause(), "communication-bound");
+  EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), 0.085, 0.001);
+}
+
 // A processor that is slow is slow in everything: each meeting alone would be too little to be named.
 TEST(AnatomyTest, ARankThatIsLateInBothMeetingsIsOneCause) {
   const Fault slow = [](int64_t, RankTimes* times) {
@@ -596,6 +621,102 @@ TEST(AnatomyTest, ALateRankInFewerThanHalfOfTheStepsIsNamedWithTheirShare) {
   EXPECT_NEAR(anatomy.verdict.steps_share(), 1.0 / 3, 1e-9);
   const double gained = MeanStep(slow) - MeanStep(clean);
   EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.1 * gained);
+}
+
+TEST(AnatomyTest, ARankThatIsLateForAFewStepsIsNamedThoughTheyMakeUpMostOfTheTime) {
+  for (const int ranks : {2, 4}) {
+    for (const auto& [first, last] : std::vector<std::pair<int, int>>{{51, 70}, {1, 20}, {101, 120}, {33, 53}}) {
+      const std::vector<StepTimes> clean = Steps(ranks, 120);
+      const std::vector<StepTimes> slow = Steps(ranks, 120, [&](int64_t step, RankTimes* times) {
+        if (step >= first && step <= last) Late(1, kBackward, 300)(step, times);
+      });
+      const Anatomy anatomy = Analyze(slow);
+      ASSERT_EQ(anatomy.causes.size(), 1u) << ranks << ": " << first;
+      EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1));
+      EXPECT_NEAR(anatomy.verdict.steps_share(), (last - first + 1) / 120.0, 0.05);
+      const double gained = MeanStep(slow) - MeanStep(clean);
+      EXPECT_NEAR(anatomy.verdict.saving_s_per_step(), gained, 0.15 * gained) << ranks << ": " << first;
+    }
+  }
+}
+
+TEST(AnatomyTest, ARankThatIsLateForAFewStepsSeveralTimesIsNamed) {
+  const Anatomy anatomy = Analyze(Steps(2, 240, [](int64_t step, RankTimes* times) {
+    if (step % 80 >= 40 && step % 80 < 60) Late(1, kBackward, 60)(step, times);
+  }));
+  ASSERT_EQ(anatomy.causes.size(), 1u);
+  EXPECT_THAT(anatomy.verdict.ranks(), ElementsAre(1));
+  EXPECT_NEAR(anatomy.verdict.steps_share(), 0.25, 0.05);
+}
+
+// One of all ranks at random in a share of the steps: as it happens one has more of them for a while.
+Fault Jitter(uint64_t seed, int ranks, double share, double ms, int64_t first = 1, int64_t last = INT64_MAX) {
+  return [=](int64_t step, RankTimes* times) {
+    StableRandom random(Mix({seed, static_cast<uint64_t>(step)}));
+    const auto rank = static_cast<int>(random.Below(static_cast<uint64_t>(ranks)));
+    if (step < first || step > last || rank != times->rank || random.Uniform() >= share) return;
+    times->parts[kBackward] += 1e-3 * ms;
+  };
+}
+
+TEST(AnatomyTest, WhoIsLateByChanceIsNoLateRankHoweverOftenOneLooks) {
+  int named = 0;
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    for (const int ranks : {2, 4}) {
+      for (const double share : {0.3, 0.7, 1.0}) {
+        for (const auto& [first, last] : std::vector<std::pair<int64_t, int64_t>>{{1, 120}, {41, 80}}) {
+          const Anatomy anatomy = Analyze(Steps(ranks, 120, Jitter(seed, ranks, share, 30, first, last)));
+          for (const Finding& cause : anatomy.causes) named += cause.ranks().empty() ? 0 : 1;
+        }
+      }
+    }
+  }
+  EXPECT_LE(named, 0) << "of 1200";
+}
+
+TEST(AnatomyTest, AnotherLateRankEachStepThatALateRankOrSlowInputHidesSavesAfterIt) {
+  const Fault jitter = Jitter(3, 4, 1, 20);
+  for (const auto& [cause, hides] : std::vector<std::pair<std::string, Fault>>{
+           {"straggler-bound", Late(1, kForward, 40)}, {"input-bound", [](int64_t, RankTimes* times) {
+                                                          times->parts[kDataWait] =
+                                                              std::max(0.0, 0.080 - times->compute());
+                                                        }}}) {
+    const auto both = [&, hides = hides](int64_t step, RankTimes* times) {
+      jitter(step, times);
+      hides(step, times);
+    };
+    const double with = MeanStep(Steps(4, 400, both)), left = MeanStep(Steps(4, 400, jitter)),
+                 none = MeanStep(Steps(4, 400));
+    const Anatomy anatomy = Analyze(Steps(4, 400, both));
+    ASSERT_EQ(anatomy.causes.size(), 2u) << cause;
+    EXPECT_EQ(anatomy.causes[0].cause(), cause);
+    EXPECT_FALSE(anatomy.causes[0].after_others());
+    EXPECT_NEAR(anatomy.causes[0].saving_s_per_step(), with - left, 0.15 * (with - left)) << cause;
+    EXPECT_EQ(anatomy.causes[1].persistence(), "rotating") << cause;
+    EXPECT_TRUE(anatomy.causes[1].after_others()) << cause;
+    EXPECT_NEAR(anatomy.causes[1].saving_s_per_step(), left - none, 0.15 * (left - none)) << cause;
+  }
+}
+
+// The next batch comes no earlier for it.
+TEST(AnatomyTest, WhatElseTakesLongSavesNothingWhileTheRanksWaitForData) {
+  const Fault waits = [](int64_t, RankTimes* times) { times->parts[kDataWait] = 0.100 - times->compute(); };
+  const Anatomy slower = Analyze(Steps(2, 200,
+                                       [&](int64_t step, RankTimes* times) {
+                                         Late(-1, kBackward, 20)(step, times);
+                                         waits(step, times);
+                                       }),
+                                 Steps(2, 200));
+  ASSERT_EQ(slower.causes.size(), 2u);
+  EXPECT_EQ(slower.verdict.cause(), "input-bound");
+  EXPECT_EQ(slower.causes[1].kind(), "slower");
+  EXPECT_TRUE(slower.causes[1].after_others());
+  EXPECT_NEAR(slower.causes[1].saving_s_per_step(), 0.020, 0.001);
+  const Anatomy transfer = Analyze(Steps(2, 200, waits, 60));
+  ASSERT_EQ(transfer.causes.size(), 2u);
+  EXPECT_EQ(transfer.verdict.cause(), "input-bound");
+  EXPECT_EQ(transfer.causes[1].cause(), "communication-bound");
+  EXPECT_TRUE(transfer.causes[1].after_others());
 }
 
 TEST(AnatomyTest, RanksThatAreLateInDifferentStepsAreTwoCauses) {
