@@ -1,6 +1,9 @@
 """Runs that cannot go on: what they say, their exit codes, and what they leave."""
 
-from support import Case, rows, run, run_tests, traces
+import sqlite3
+import subprocess
+
+from support import LOCKSTEP, Case, rows, run, run_tests, traces
 
 
 class Failures(Case):
@@ -23,6 +26,17 @@ class Failures(Case):
                 self.assertRegex(done.stderr, rf"\Alockstep: .*{says}.*\n\Z")
                 self.assertFalse(out.exists(), "the name is free again")
         self.assertEqual(traces(), before)
+
+    def test_what_cannot_be_shown_or_was_damaged_is_said(self):
+        out = self.folder / "out"
+        run("run", self.small(convergence__max_epochs=1), "--workers", 2, "--out", out)
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([LOCKSTEP, "report", out], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (1, "lockstep: what was to be shown could not be written to standard output; is its disk full?\n"))
+        with sqlite3.connect(out / "run.db") as db:
+            db.execute("update step set step_s = 9e999 where step = 5")
+        done = run("report", out, code=1)
+        self.assertRegex(done.stderr, r"\Alockstep: \S+/run\.db: damaged: step_s in a row is infinite; .*\n\Z")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Going on from a checkpoint, bitwise as if nothing had happened."""
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -45,6 +46,11 @@ class Resume(Case):
         self.assertEqual(job.wait(60), 3)
         run("run", "--resume", cut, "--set", "inject=[]")
         self.assertIsNone(same_checkpoint(checkpoint(whole), checkpoint(cut)))
+        until = rows(cut, "select max(step) as s from step where survived and incarnation = 1")[0]["s"]
+        put_in = re.compile("Put in +(.*), on purpose")
+        self.assertEqual(put_in.findall(run("report", cut).stdout), [f"other=3ms (of the launch of steps 1 to {until})"])
+        self.assertEqual(put_in.findall(run("report", cut, "--steps", f"1-{until}").stdout), ["other=3ms"])
+        self.assertEqual(put_in.findall(run("report", cut, "--steps", f"{until + 1}-").stdout), [])
 
     def test_more_epochs_may_be_asked_for_and_what_is_trained_may_not_change(self):
         out = self.folder / "out"
