@@ -6,6 +6,7 @@
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -39,6 +40,7 @@ namespace {
 // For all hosts, at once. One that a cut link hides is left to the next run there.
 constexpr absl::Duration kPrepareTimeout = absl::Seconds(30), kClearTimeout = absl::Milliseconds(1500);
 constexpr absl::Duration kLaterThanRanks = absl::Seconds(10);
+constexpr absl::Duration kLeastPatience = absl::Seconds(5);  // a busy host's sshd takes a second or two
 constexpr int64_t kMaxDoctorLog = 64 << 10;
 
 struct RunArguments {
@@ -70,6 +72,20 @@ void ClearCluster(const Launch& launch) {
   ClearHosts(cluster.Names(), cluster.here, cluster.agent, launch.scratch, kClearTimeout);
 }
 
+// Those of `hosts`, each with its ranks in their order, that have any which has not joined. Of many ranks the last are
+// not in the status; without any it says nothing yet.
+std::set<std::string> HostsToJoin(const std::vector<HostSlots>& hosts, const StatusReply& status) {
+  std::set<std::string> missing;
+  int rank = 0;
+  for (const HostSlots& one : hosts) {
+    for (const int end = rank + one.slots; rank < end; ++rank) {
+      const bool shown = rank < status.workers_size();
+      if (shown ? !status.workers(rank).joined() : status.workers_size() == 0) missing.insert(one.host);
+    }
+  }
+  return missing;
+}
+
 std::string DoctorLog(const Launch& launch) { return JoinPath(launch.folder, "log/doctor.log"); }
 
 // Shows the run while it is supervised. Owns its runtime record and its temporary folder: both are made once the
@@ -97,6 +113,16 @@ class RunView : public SupervisorView {
     // After the last fork: gRPC has threads.
     client_ = std::make_unique<OperatorClient>(address_, launch_.token());
     poller_ = std::make_unique<StatusPoller>(client_.get(), &screen_);
+  }
+
+  std::vector<std::string> AwaitedHosts() override {
+    if (!launch_.cluster.has_value()) return {};
+    const Cluster& cluster = *launch_.cluster;
+    std::set<std::string> awaited = HostsToJoin(launch_.placement.hosts, poller_->latest());
+    for (size_t i = 0; i < cluster.hosts.size(); ++i) {
+      if (cluster.here[i]) awaited.erase(cluster.hosts[i].host);
+    }
+    return {awaited.begin(), awaited.end()};
   }
 
   void OnNotice(const std::string& line) override { screen_.Line(line); }
@@ -191,6 +217,19 @@ ChildOptions DoctorOf(const Launch& launch) {
   return doctor;
 }
 
+// Slurm has its own watch over its nodes, and an srun may wait for others. A lab's hosts answer by no link: always.
+HostWatch::Options WatchOf(const Launch& launch) {
+  HostWatch::Options watch;
+  if (launch.cluster->slurm) return watch;
+  watch.patience = std::max(absl::Seconds(launch.run.config.communication().timeout()), kLeastPatience);
+  watch.question = [&launch](const std::string& host) {
+    ChildOptions child = HostQuestion(host, launch.cluster->agent);
+    child.environment = {{kCredentialsVariable, HostCredentialsPath(launch.scratch)}};  // as in DoctorOf
+    return child;
+  };
+  return watch;
+}
+
 SupervisorOptions OptionsOf(const Launch& launch, const std::string& credentials) {
   SupervisorOptions options;
   options.coordinator_log = JoinPath(launch.folder, "log/coordinator.log");
@@ -204,6 +243,7 @@ SupervisorOptions OptionsOf(const Launch& launch, const std::string& credentials
   if (launch.resume) options.coordinator.argv.push_back("--go-on");
   if (launch.cluster.has_value()) {
     AddCluster(launch, credentials, &options);
+    options.hosts = WatchOf(launch);
   } else {
     options.coordinator.environment = {{kTokenVariable, launch.token()}};
   }

@@ -1,6 +1,7 @@
 #include "coordinator/launch/reach.h"
 
 #include <algorithm>
+#include <csignal>
 #include <map>
 #include <thread>
 #include <utility>
@@ -15,7 +16,6 @@
 #include "common/base/file.h"
 #include "common/base/host_folder.h"
 #include "common/base/status.h"
-#include "coordinator/supervise/process.h"
 #include "coordinator/supervise/token.h"
 
 namespace lockstep {
@@ -59,6 +59,8 @@ worker=$(command -v @WORKER@) && ln -s "$worker" @SCRATCH@/worker.$$ && mv -f @S
   echo "lockstep-host worker yes"
 echo "lockstep-host ready yes"
 )sh";
+
+constexpr char kAsk[] = "until \"$@\"; do [ $? = 255 ] || exit 0; sleep 1; done";
 
 constexpr char kClear[] = R"sh(
 for one in $(grep -lsF @SCRATCH@ /proc/[0-9]*/environ); do
@@ -184,6 +186,16 @@ void ClearHosts(const std::vector<std::string>& hosts, const std::vector<bool>& 
                 const std::string& scratch, absl::Duration timeout) {
   ForEachHost(hosts.size(),
               [&](size_t i) { RunScript(hosts[i], here[i], agent, ClearScript(scratch), timeout).IgnoreError(); });
+}
+
+ChildOptions HostQuestion(const std::string& host, const Agent& agent) {
+  ChildOptions child;
+  child.argv = {"sh", "-c", kAsk, "sh"};
+  const std::vector<std::string> words = agent.CommandOn(host, false, {"true"});
+  child.argv.insert(child.argv.end(), words.begin(), words.end());
+  child.output = "/dev/null";
+  child.parent_death_signal = SIGKILL;
+  return child;
 }
 
 std::string HostWorkerPath(const std::string& scratch) { return JoinPath(scratch, "lockstep-worker"); }

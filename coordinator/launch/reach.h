@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coordinator/supervise/hosts.h"
+#include "coordinator/supervise/process.h"
 
 namespace lockstep {
 
@@ -48,6 +49,10 @@ absl::StatusOr<std::vector<HostFacts>> PrepareHosts(const std::vector<std::strin
 // reached is left alone.
 void ClearHosts(const std::vector<std::string>& hosts, const std::vector<bool>& here, const Agent& agent,
                 const std::string& scratch, absl::Duration timeout);
+
+// Asks `host` whether it is there, and ends once it has answered. That ssh cannot get there is no answer: it tries
+// again.
+ChildOptions HostQuestion(const std::string& host, const Agent& agent);
 
 // In `scratch` on every host: what runs lockstep-worker, wherever it is there; and the file with the credentials.
 std::string HostWorkerPath(const std::string& scratch);

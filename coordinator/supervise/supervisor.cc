@@ -32,6 +32,7 @@ Supervisor::Supervisor(SupervisorOptions options, SignalWatch* signals, Supervis
     : options_(std::move(options)),
       signals_(signals),
       view_(view),
+      host_watch_(options_.hosts, [view] { return view->AwaitedHosts(); }),
       coordinator_deadline_(absl::InfiniteFuture()),
       mpirun_deadline_(absl::InfiniteFuture()) {}
 
@@ -74,6 +75,7 @@ void Supervisor::StartMpirun(const std::string& address) {
     mpirun_.pid = *pid;
     if (options_.beside.has_value()) beside_.pid = StartChild(*options_.beside).value_or(0);
     view_->OnStarted();
+    host_watch_.Start(absl::Now());
     return;
   }
   const bool missing = absl::IsNotFound(pid.status());
@@ -82,7 +84,7 @@ void Supervisor::StartMpirun(const std::string& address) {
 }
 
 void Supervisor::PollOnce() {
-  const absl::Time deadline = std::min(coordinator_deadline_, mpirun_deadline_);
+  const absl::Time deadline = std::min({coordinator_deadline_, mpirun_deadline_, host_watch_.due()});
   int timeout_ms = -1;
   if (deadline != absl::InfiniteFuture()) {
     timeout_ms = static_cast<int>(std::max<int64_t>(0, absl::ToInt64Milliseconds(deadline - absl::Now()) + 1));
@@ -100,6 +102,7 @@ void Supervisor::PollOnce() {
     Reap();
   }
   if (absl::Now() >= deadline) OnDeadline();
+  LookAfterHosts();
 }
 
 void Supervisor::Reap() {
@@ -115,6 +118,8 @@ void Supervisor::Reap() {
     } else if (pid == beside_.pid) {
       beside_.status = status;
       view_->OnBesideEnded();
+    } else {
+      host_watch_.OnExit(pid);
     }
   }
 }
@@ -201,6 +206,14 @@ void Supervisor::OnDeadline() {
     AbortCoordinator(*why_);
   } else {
     kill(-coordinator_.pid, SIGKILL);
+  }
+}
+
+void Supervisor::LookAfterHosts() {
+  if (!mpirun_.running() || ended_.has_value() || why_.has_value()) return host_watch_.Stop();
+  if (const std::optional<std::string> lost = host_watch_.Look(absl::Now())) {
+    EndAll(absl::StrCat("host ", *lost, " was lost before its ranks had joined: it gave no answer within ",
+                        absl::FormatDuration(options_.hosts.patience)));
   }
 }
 

@@ -6,9 +6,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "coordinator/supervise/host_watch.h"
 #include "coordinator/supervise/lifeline.h"
 #include "coordinator/supervise/mpirun.h"
 #include "coordinator/supervise/process.h"
@@ -22,10 +24,12 @@ class SupervisorView {
   virtual ~SupervisorView() = default;
   // The coordinator answers calls at `address`; its process is `coordinator`.
   virtual absl::Status OnReady(const std::string& address, pid_t coordinator) = 0;
-  // mpirun is started; from here on nothing is forked any more, so threads may be.
+  // mpirun is started; threads may be from here on: what is forked now becomes another program at once.
   virtual void OnStarted() = 0;
   // SupervisorOptions.beside has ended by itself.
   virtual void OnBesideEnded() {}
+  // Hosts, but for this machine, with ranks that have yet to join.
+  virtual std::vector<std::string> AwaitedHosts() { return {}; }
   // A line for the person.
   virtual void OnNotice(const std::string& line) = 0;
   // The run is over and the coordinator still answers: the time to ask it for the last news.
@@ -39,6 +43,7 @@ struct SupervisorOptions {
   ChildOptions coordinator;  // `--ready-fd N --lifeline-fd N` are appended to its argv
   std::function<ChildOptions(const std::string& address)> mpirun;
   std::optional<ChildOptions> beside;  // looks on: started after mpirun, waited for by nothing, gone with the run
+  HostWatch::Options hosts;            // looked after until all ranks have joined
   std::string mpirun_log;              // where mpirun's output is appended; read for who died
   std::string coordinator_log;         // named in messages
   absl::Duration ready_timeout = absl::Seconds(30);     // until the coordinator answers
@@ -67,8 +72,9 @@ struct SupervisedEnd {
 //   c) the coordinator says `ended`; mpirun has finalize_timeout (of a failed run failed_timeout) to leave,
 //      then is ended
 //   d) whichever of the two dies before that takes the other one along
-//   e) whatever is left below this process, but the coordinator, is killed; the view cleans up
-//   f) the coordinator, which would have done so had this process been killed, is told `done` and leaves
+//   e) a host that does not answer any more before its ranks have joined ends both
+//   f) whatever is left below this process, but the coordinator, is killed; the view cleans up
+//   g) the coordinator, which would have done so had this process been killed, is told `done` and leaves
 // One thread, one poll over signals and the coordinator's reports; no state that outlives it.
 class Supervisor {
  public:
@@ -92,6 +98,7 @@ class Supervisor {
   void OnCoordinatorExit();
   void OnMpirunExit();
   void OnDeadline();
+  void LookAfterHosts();
   absl::Duration TimeToLeave() const;  // of mpirun, once the run has ended
   void Tell(const LifelineMessage& message);
   // SIGTERM to its group now, SIGKILL after kill_grace.
@@ -117,6 +124,7 @@ class Supervisor {
   std::unique_ptr<LifelineReader> reports_;
   UniqueFd lifeline_;
   Process coordinator_, mpirun_, beside_;
+  HostWatch host_watch_;
   int64_t mpirun_log_begin_ = 0;
   std::optional<int64_t> mpirun_log_end_;  // when it was told to end: what it writes then says nothing of who died
   bool ready_ = false, mpirun_ended_here_ = false;

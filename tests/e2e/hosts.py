@@ -190,6 +190,35 @@ class TwoMachines(MachineHosts):
         run("lab", "mend", "--name", NAME, 2)
         wait_for(lambda: not there.sh("ls -A /dev/shm").split(), "no file of it there", timeout=60)
 
+    def before_its_daemon(self, command):
+        """Has the second host do so when mpirun starts Open MPI's daemon there."""
+        self.machines[2].sh(f"mkdir /opt/real && mv /usr/bin/orted /opt/real/ && printf '#!/bin/sh\\n{command}\\nexec /opt/real/orted \"$@\"\\n' > /usr/bin/orted"
+                            " && chmod 755 /usr/bin/orted")
+
+    def test_a_host_that_is_cut_off_before_its_daemon_has_connected_is_named(self):
+        before, out, there = traces(), self.folder / "out", self.machines[2]
+        self.before_its_daemon("touch /come; until [ -e /go ]; do sleep 0.1; done")
+        words = ["run", self.small(communication__timeout=5), "--hosts", "10.77.0.1:1,10.77.0.2:1", "--ssh", self.ssh, "--out", out]
+        job = subprocess.Popen(on(1, LOCKSTEP, *words), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.started.append(job)
+        wait_for(lambda: there.sh("ls /come || :").split() == ["/come"], "the daemon there")
+        run("lab", "cut", "--name", NAME, 2)
+        there.sh("touch /go")
+        self.assertEqual(job.wait(30), 1)  # by itself in 120 s, as long as ranks may take to join
+        said = job.stderr.read()
+        self.assertEqual(len(said.splitlines()), 1, said)
+        self.assertRegex(said, r"host 10\.77\.0\.2 was lost before its ranks had joined: it gave no answer within 5s")
+        self.expect_nothing_left(before, timeout=5)
+        run("lab", "mend", "--name", NAME, 2)
+        wait_for(lambda: not there.sh("ls -A /dev/shm").split(), "no file of it there", timeout=60)
+        self.assertNotIn("orted", there.sh("ps -eo comm"))
+
+    def test_a_host_that_answers_may_be_slow_to_join(self):
+        out = self.folder / "out"
+        self.before_its_daemon("sleep 20")
+        self.ours("run", self.small(communication__timeout=5, convergence__max_steps=20), "--hosts", "10.77.0.1:1,10.77.0.2:1", "--ssh", self.ssh, "--out", out)
+        self.assertEqual(step_now(out), 20)
+
     def cut(self, mended_at_once):
         before, out = traces(), self.folder / f"out-{mended_at_once}"
         words = ["run", self.small(convergence__max_epochs=100000, communication__timeout=5, checkpoint__every_steps=10), "--hosts", "10.77.0.1:1,10.77.0.2:1",

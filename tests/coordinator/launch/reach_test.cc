@@ -107,5 +107,15 @@ TEST_F(ReachTest, AHostThatDoesNotAnswerHasADeadline) {
   EXPECT_THAT(facts.status().message(), HasSubstr("host a gave no answer within 300ms"));
 }
 
+TEST_F(ReachTest, AQuestionEndsOnceTheHostHasAnswered) {
+  const auto end_of = [](const std::string& agent, absl::Duration within) {
+    return RunAndCapture(HostQuestion("a", {{"sh", "-c", agent, "agent"}}), "", within).status();
+  };
+  EXPECT_TRUE(end_of("[ \"$*\" = 'a true' ]", kTimeout).ok());
+  EXPECT_TRUE(end_of("exit 1", kTimeout).ok()) << "an answer, too";
+  EXPECT_TRUE(absl::IsDeadlineExceeded(end_of("exit 255", absl::Milliseconds(1500)))) << "ssh's own";
+  EXPECT_TRUE(absl::IsDeadlineExceeded(end_of("sleep 300", absl::Milliseconds(300))));
+}
+
 }  // namespace
 }  // namespace lockstep

@@ -52,6 +52,7 @@ class FakeView : public SupervisorView {
   void OnStarted() override {
     if (on_started_) on_started_();
   }
+  std::vector<std::string> AwaitedHosts() override { return awaited_; }
   void OnNotice(const std::string& line) override {
     notices_.push_back(line);
     if (on_notice_) on_notice_();
@@ -68,7 +69,7 @@ class FakeView : public SupervisorView {
   absl::Status ready_answer_;
   std::string address_;
   pid_t coordinator_ = 0;
-  std::vector<std::string> notices_;
+  std::vector<std::string> notices_, awaited_;
   int ended_ = 0, cleaned_up_ = 0;
   std::string token_;
   std::vector<pid_t> left_at_clean_up_;
@@ -215,6 +216,39 @@ TEST_F(SupervisorTest, WhatAnEarlierLaunchLeftInTheLogIsNotBelieved) {
   std::ofstream(LogPath("mpirun.log")) << "process rank 0 with PID 1 on node x exited on signal 9 (Killed).\n";
   const SupervisedEnd end = Supervise(Options("serve", "exit-5"));
   EXPECT_THAT(end.why, HasSubstr("ended with exit code 5 before the run was over; see "));
+}
+
+TEST_F(SupervisorTest, AHostThatDoesNotAnswerBeforeItsRanksHaveJoinedEndsTheRun) {
+  view_.awaited_ = {"a", "b"};
+  SupervisorOptions options = Options("serve", "sleep");
+  options.hosts = {[this](const std::string& host) {
+                     ChildOptions child;
+                     child.argv = {"sleep", host == "b" ? "300" : "0"};
+                     child.environment = {{kTokenVariable, token_}};
+                     return child;
+                   },
+                   absl::Milliseconds(300)};
+  const SupervisedEnd end = Supervise(std::move(options));
+  EXPECT_EQ(end.exit_code, 1);
+  EXPECT_EQ(end.why, "host b was lost before its ranks had joined: it gave no answer within 300ms");
+  EXPECT_THAT(Notes(), HasSubstr(absl::StrCat("abort ", end.why)));
+  EXPECT_LT(took_, absl::Seconds(5));
+}
+
+TEST_F(SupervisorTest, AHostThatAnswersIsWaitedFor) {
+  view_.awaited_ = {"a"};
+  SupervisorOptions options = Options("serve", "sleep");
+  int questions = 0;
+  options.hosts = {[&](const std::string&) {
+                     if (++questions == 5) kill(getpid(), SIGINT);
+                     ChildOptions child;
+                     child.argv = {"true"};
+                     return child;
+                   },
+                   absl::Milliseconds(300)};
+  const SupervisedEnd end = Supervise(std::move(options));
+  EXPECT_EQ(end.exit_code, 3);
+  EXPECT_EQ(questions, 5);
 }
 
 TEST_F(SupervisorTest, AnMpirunThatIsNotThereIsSaidSo) {
