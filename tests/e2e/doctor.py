@@ -46,7 +46,7 @@ def tools():
     if why_not():
         return why_not()
     missing = [package for package, there in (("faketime", FAKETIME), ("dpkg-repack", shutil.which("dpkg-repack")), ("dpkg-dev", shutil.which("dpkg-scanpackages")),
-                                              ("iptables", shutil.which("iptables"))) if not there]
+                                              ("iptables", shutil.which("iptables")), ("libcap2-bin", shutil.which("capsh"))) if not there]
     return f"needs Debian's {', '.join(missing)}" if missing else None
 
 
