@@ -104,8 +104,8 @@ int64_t CheckpointsAtOnce(const RunConfig& config) {
 }
 
 // Of its model and data; a quick look leaves them out.
-absl::Status AddSizes(const Arguments& arguments, RunNeeds* needs) {
-  ASSIGN_OR_RETURN(const PreparedRun run, PrepareRun(arguments.config, arguments.set, {arguments.workers}));
+absl::Status AddSizes(const Arguments& arguments, std::optional<int> workers, RunNeeds* needs) {
+  ASSIGN_OR_RETURN(const PreparedRun run, PrepareRun(arguments.config, arguments.set, {workers}));
   ASSIGN_OR_RETURN(const std::string answer, AskWorker({"--needs"}, ConfigToYaml(run.config)));
   const Json worker = Json::parse(answer, nullptr, false);
   for (const char* field : {"parameters", "process_bytes", "activation_bytes", "input_bytes", "address_bytes"}) {
@@ -127,8 +127,18 @@ absl::Status AddSizes(const Arguments& arguments, RunNeeds* needs) {
   return absl::OkStatus();
 }
 
+// In all, which share a global batch; none: the config says how many.
+std::optional<int> WorkersOf(const Arguments& arguments, const Cluster& cluster) {
+  int slots = 0;
+  for (const HostSlots& host : cluster.hosts) {
+    if (host.slots == 0) return arguments.workers;
+    slots += host.slots;
+  }
+  return arguments.workers.value_or(slots);
+}
+
 // `unknown`: why lockstep-worker did not say what the run needs.
-absl::StatusOr<RunNeeds> NeedsOf(const Arguments& arguments, absl::Status* unknown) {
+absl::StatusOr<RunNeeds> NeedsOf(const Arguments& arguments, const Cluster& cluster, absl::Status* unknown) {
   RunNeeds needs;
   needs.folder = arguments.out.empty() ? RunsFolder() : arguments.out;
   while (!needs.folder.empty() && !std::filesystem::exists(needs.folder)) {
@@ -140,7 +150,7 @@ absl::StatusOr<RunNeeds> NeedsOf(const Arguments& arguments, absl::Status* unkno
     needs.threads = std::max(1, size.threads);
     return needs;
   }
-  *unknown = AddSizes(arguments, &needs);
+  *unknown = AddSizes(arguments, WorkersOf(arguments, cluster), &needs);
   // A config that is wrong is the person's to mend first.
   if (absl::IsInternal(*unknown) || absl::IsDeadlineExceeded(*unknown)) return needs;
   RETURN_IF_ERROR(*unknown);
@@ -243,8 +253,6 @@ void ShowComplaints(const std::vector<Check>& checks) {
 
 absl::StatusOr<std::vector<Check>> Diagnose(const Arguments& arguments) {
   Examined all;
-  absl::Status unknown;
-  ASSIGN_OR_RETURN(all.needs, NeedsOf(arguments, &unknown));
   Cluster cluster = ThisMachine();
   if (!arguments.cluster.empty()) {
     std::vector<UnknownHost> unknown;
@@ -253,6 +261,8 @@ absl::StatusOr<std::vector<Check>> Diagnose(const Arguments& arguments) {
       all.unreached.push_back({one.host.host, std::string(one.why.message()), FolderOn(one.host), false});
     }
   }
+  absl::Status unknown;
+  ASSIGN_OR_RETURN(all.needs, NeedsOf(arguments, cluster, &unknown));
   all.network = cluster.network;
   all.agent = cluster.agent;
   all.lab = arguments.cluster.lab;

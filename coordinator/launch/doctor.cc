@@ -29,7 +29,9 @@ constexpr double kFarLink = 5;               // times their latency …
 constexpr double kFarLinkAtLeast = 1e-3;     // … and so many seconds more
 constexpr double kClock = 0.5;               // seconds
 constexpr int kFewPorts = 1000;
-constexpr double kPayload = 0.95;  // of a link's bits, the rest headers
+constexpr double kPayload = 0.95;              // of a link's bits, the rest headers
+constexpr double kSmallPacket = 100;           // bytes, with its headers
+constexpr char kMpirun[] = "/usr/bin/mpirun";  // whichever of Debian's was chosen
 
 // For every core: 0-7.
 std::string AllCores(const HostReport& report) { return absl::StrCat("0-", std::max(1, report.online) - 1); }
@@ -39,6 +41,8 @@ std::string RateText(double bytes_per_s) {
                              : absl::StrFormat("%.2g MB/s", 1e-6 * bytes_per_s);
 }
 
+bool IsOpenMpi(const std::string& package) { return absl::StartsWith(package, "openmpi-bin="); }
+
 class Examination {
  public:
   explicit Examination(const Examined& all) : all_(all) {}
@@ -46,7 +50,7 @@ class Examination {
   std::vector<Check> Run() {
     for (const Examined::Unreached& one : all_.unreached) Unreached(one);
     for (const ExaminedHost& host : all_.hosts) {
-      Blas(host);
+      Worker(host);
       Cores(host);
       Processor(host);
       Memory(host);
@@ -82,6 +86,14 @@ class Examination {
 
   static std::string AsRoot(const ExaminedHost& host, const std::string& command) {
     return absl::StrCat(host.report.root ? "" : "sudo ", command);
+  }
+  // What is typed here to do so on a host.
+  std::string On(const ExaminedHost& host, const std::string& command) const {
+    return host.here ? command : absl::StrCat(Reach(all_.agent.words[0]), " ", host.name, " ", ShellWord(command));
+  }
+  // Those that ssh starts begin with `line`, without the lines that have `word`. Bash reads this file even then.
+  static std::string InShells(const std::string& line, const std::string& word) {
+    return absl::StrCat("sed -i -e '1i", line, "' -e '\\|", word, "|s/^/#/' ~/.bashrc");
   }
   // Of the processes that start others there: this shell, or what lets commands in from other hosts.
   static std::string StarterOf(const ExaminedHost& host) { return host.here ? "$$" : "$(pgrep -o -x sshd)"; }
@@ -171,7 +183,8 @@ class Examination {
           "no worker can be started there", mend);
   }
 
-  void Blas(const ExaminedHost& host) {
+  // With LibTorch and what that multiplies with.
+  void Worker(const ExaminedHost& host) {
     const HostReport& report = host.report;
     if (!report.probed) return;
     if (report.worker.empty()) {
@@ -182,18 +195,17 @@ class Examination {
       Wrong(host.name, "BLAS", absl::StrCat("lockstep-worker does not start: ", report.trouble),
             "no worker can run there", AsRoot(host, absl::StrCat("apt-get install -y ", LOCKSTEP_RUN_PACKAGES)));
     } else if (!report.blas_warning.empty()) {
-      Wrong(
-          host.name, "BLAS", report.blas_warning, "matrix products take many times as long",
+      const std::filesystem::path choice = report.blas_choice;
+      const std::string mend =
           report.blas_overruled
-              ? "unset LD_LIBRARY_PATH"
-              : AsRoot(
-                    host,
-                    report.blas_choice.empty()
-                        ? "apt-get install -y libopenblas0-pthread"
-                        : absl::StrCat(
-                              "update-alternatives --set libblas.so.3-",
-                              std::filesystem::path(report.blas_choice).parent_path().parent_path().filename().string(),
-                              " ", report.blas_choice)));
+              ? host.here ? "unset LD_LIBRARY_PATH" : InShells("unset LD_LIBRARY_PATH", "LD_LIBRARY_PATH")
+          : choice.empty() ? AsRoot(host, "apt-get install -y libopenblas0-pthread")
+                           : AsRoot(host, absl::StrCat("update-alternatives --set libblas.so.3-",
+                                                       choice.parent_path().parent_path().filename().string(), " ",
+                                                       choice.string()));
+      // It goes on with what mends it in most cases.
+      Wrong(host.name, "BLAS", report.blas_warning.substr(0, report.blas_warning.find(", with which")),
+            "matrix products take many times as long", mend);
     } else {
       Right(host.name, "BLAS", report.blas);
     }
@@ -382,6 +394,25 @@ class Examination {
           absl::StrJoin(mends, " && "));
   }
 
+  static std::string Install(const ExaminedHost& host, const std::string& package) {
+    return AsRoot(host, absl::StrCat("apt-get install -y --allow-downgrades ", package));
+  }
+  // Debian's Open MPI, of that version, before an mpirun from elsewhere.
+  static std::string ChooseMpi(const ExaminedHost& host, const std::string& package) {
+    const HostReport& report = host.report;
+    std::vector<std::string> steps;
+    const bool elsewhere = !report.mpi_path.empty() && !IsOpenMpi(report.mpi_package);
+    if (!elsewhere || report.mpi_other != package) steps.push_back(Install(host, package));
+    if (elsewhere) {
+      steps.push_back(
+          report.mpi_path == kMpirun
+              ? AsRoot(host, absl::StrCat("update-alternatives --set mpirun ", kMpirun, ".openmpi"))
+          : host.here ? "export PATH=/usr/bin:$PATH"
+                      : InShells("PATH=/usr/bin:$PATH", std::filesystem::path(report.mpi_path).parent_path().string()));
+    }
+    return absl::StrJoin(steps, " && ");
+  }
+
   void Alike(const std::string& what, std::string HostReport::*version, std::string HostReport::*package) {
     const bool is_torch = what == "LibTorch";
     if (all_.hosts.empty() || (is_torch && !all_.hosts.front().report.probed)) return;
@@ -398,12 +429,15 @@ class Examination {
     }
     if (unlike.empty()) return Right("", what, first.*version);
     std::vector<std::string> mends;
+    if (!is_torch && !IsOpenMpi(first.mpi_package) && !first.mpi_other.empty()) {
+      mends.push_back(On(all_.hosts.front(), ChooseMpi(all_.hosts.front(), first.mpi_other)));
+      unlike.clear();
+    }
     for (const ExaminedHost* host : unlike) {
-      const std::string there = host->here ? "" : absl::StrCat(Reach(all_.agent.words[0]), " ", host->name, " ");
-      const std::string install = absl::StrCat("apt-get install -y --allow-downgrades ", first.*package);
-      const bool foreign = (host->report.*version != "" && host->report.*package == "") || (first.*package).empty();
-      mends.push_back(foreign ? absl::StrCat("install ", first.*version, " on ", host->name, " in place of its own")
-                              : absl::StrCat(there, AsRoot(*host, install)));
+      const bool foreign = is_torch && host->report.*version != "" && host->report.*package == "";
+      mends.push_back(foreign || (first.*package).empty()
+                          ? absl::StrCat("install ", first.*version, " on ", host->name, " in place of its own")
+                          : On(*host, is_torch ? Install(*host, first.*package) : ChooseMpi(*host, first.*package)));
     }
     Wrong("", what, ByValue(version), "ranks refuse each other, or hang", absl::StrJoin(mends, " && "));
   }
@@ -413,8 +447,10 @@ class Examination {
     Right("", "network", absl::StrCat(absl::StrJoin(all_.network.networks, ", "), " carries gradients"));
   }
 
+  // Beyond what a slow link's rate makes of its latency; a far one seems slow in a moment's sending.
   static bool IsFar(const LinkFigures& link, double latency) {
-    return link.latency_s > kFarLink * latency && link.latency_s > latency + kFarLinkAtLeast;
+    const double own = link.latency_s - kSmallPacket / link.bytes_per_s;
+    return own > kFarLink * latency && own > latency + kFarLinkAtLeast;
   }
 
   // A lab's links are mended as they were made.
@@ -422,15 +458,29 @@ class Examination {
     const std::string number = host.substr(host.rfind('.') + 1);
     return absl::StrCat(all_.program, " lab ", command, " --name ", all_.lab, " ", words, number);
   }
-  std::string MendSlow(const std::string& host, double bytes_per_s) const {
-    if (all_.lab.empty()) return LeaveOut(host);
+  using Ends = std::vector<const ExaminedHost*>;
+
+  std::string MendSlow(const Ends& ends, double bytes_per_s) const {
+    if (all_.lab.empty()) return LeaveOut(ends.front()->name);
     const double mbit = 8e-6 * bytes_per_s / kPayload, unit = std::pow(10, std::floor(std::log10(mbit)) - 1);
-    return OfLab("rate", absl::StrFormat("%.6gmbit ", unit * std::round(mbit / unit)), host);
+    const std::string rate = absl::StrFormat("%.6gmbit ", unit * std::round(mbit / unit));
+    return absl::StrJoin(ends, " && ", [&](std::string* out, const ExaminedHost* host) {
+      absl::StrAppend(out, OfLab("rate", rate, host->name));
+    });
   }
-  std::string MendCut(const ExaminedHost& host) const {
-    if (!all_.lab.empty()) return OfLab("mend", "", host.name);
-    const std::string& network = all_.network.networks.empty() ? "0.0.0.0/0" : all_.network.networks[0];
-    return AsRoot(host, absl::StrCat("iptables -I INPUT -p tcp -s ", network, " -j ACCEPT"));
+  // Whether a host lets nothing in or nothing out does not show from outside.
+  std::string MendCut(Ends ends) const {
+    const std::string network = all_.network.networks.empty() ? "0.0.0.0/0" : absl::StrJoin(all_.network.networks, ",");
+    const auto open = [&](const ExaminedHost& host) {
+      return absl::StrCat(AsRoot(host, absl::StrCat("iptables -I INPUT -p tcp -s ", network, " -j ACCEPT")), " && ",
+                          AsRoot(host, absl::StrCat("iptables -I OUTPUT -p tcp -d ", network, " -j ACCEPT")));
+    };
+    if (ends.size() == 1 && all_.lab.empty()) return open(*ends.front());  // typed there
+    // Those that others are asked to do first: by that the whole is known to be typed here.
+    std::stable_partition(ends.begin(), ends.end(), [](const ExaminedHost* host) { return !host->here; });
+    return absl::StrJoin(ends, " && ", [&](std::string* out, const ExaminedHost* host) {
+      absl::StrAppend(out, all_.lab.empty() ? On(*host, open(*host)) : OfLab("mend", "", host->name));
+    });
   }
 
   void Links() {
@@ -446,29 +496,31 @@ class Examination {
     const auto is_wrong = [&](const LinkFigures& link) {
       return !link.status.ok() || link.bytes_per_s < kSlowLink * rate || IsFar(link, latency);
     };
-    // Of a link's two ends the one of which more links are wrong.
+    // Of a link's two ends the one of which more links are wrong; both, if that does not tell.
     std::vector<int> wrong(all_.hosts.size(), 0);
     for (const LinkFigures& link : all_.links) {
       if (!is_wrong(link)) continue;
       ++wrong[link.from];
       ++wrong[link.to];
     }
-    const auto culprit = [&](const LinkFigures& link) -> const ExaminedHost& {
-      return all_.hosts[wrong[link.from] > wrong[link.to] ? link.from : link.to];
+    const auto culprits = [&](const LinkFigures& link) -> Ends {
+      const ExaminedHost *from = &all_.hosts[link.from], *to = &all_.hosts[link.to];
+      if (wrong[link.from] == wrong[link.to]) return {to, from};
+      return {wrong[link.from] > wrong[link.to] ? from : to};
     };
     for (const LinkFigures& link : all_.links) {
       const std::string pair = absl::StrCat(all_.hosts[link.from].name, " to ", all_.hosts[link.to].name);
       const std::string said = absl::StrFormat("%s, %.0f us", RateText(link.bytes_per_s), 1e6 * link.latency_s);
-      const std::string& at = culprit(link).name;
+      const Ends ends = culprits(link);
+      const std::string& at = ends.front()->name;
       if (!link.status.ok()) {
-        Wrong(at, "link", absl::StrCat(pair, ": ", link.status.message()), "MPI hangs between them",
-              MendCut(culprit(link)));
-      } else if (link.bytes_per_s < kSlowLink * rate) {
-        Wrong(at, "link", absl::StrCat(pair, ": ", said, absl::StrCat("; others have ", RateText(rate))),
-              "all wait for the slowest link in every step", MendSlow(at, rate));
+        Wrong(at, "link", absl::StrCat(pair, ": ", link.status.message()), "MPI hangs between them", MendCut(ends));
       } else if (IsFar(link, latency)) {
         Wrong(at, "link", absl::StrCat(pair, ": ", said, absl::StrFormat("; others have %.0f us", 1e6 * latency)),
               "small messages wait for it in every step", LeaveOut(at));
+      } else if (link.bytes_per_s < kSlowLink * rate) {
+        Wrong(at, "link", absl::StrCat(pair, ": ", said, "; others have ", RateText(rate)),
+              "all wait for the slowest link in every step", MendSlow(ends, rate));
       } else {
         Right("", "link", absl::StrCat(pair, ": ", said));
       }

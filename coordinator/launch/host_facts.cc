@@ -249,10 +249,11 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Stray, pid, program, age_s)
 // Of another build some may be missing.
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HostReport, machine, build, worker, worker_build, root, container,
                                                 probed, torch, blas, mpi, trouble, blas_warning, blas_choice,
-                                                blas_overruled, torch_package, mpi_package, cores, physical, unbound,
-                                                online, steal, governor, memory_total, memory_available, shm_total,
-                                                shm_free, shm_files, disk_free, fsync_s, roomier, open_files, processes,
-                                                file_size, address_space, data, stack, ports, ports_free, strays)
+                                                blas_overruled, torch_package, mpi_package, mpi_path, mpi_other, cores,
+                                                physical, unbound, online, steal, governor, memory_total,
+                                                memory_available, shm_total, shm_free, shm_files, disk_free, fsync_s,
+                                                roomier, open_files, processes, file_size, address_space, data, stack,
+                                                ports, ports_free, strays)
 
 HostReport LookAtThisHost(const std::string& folder, int64_t checkpoints_bytes) {
   HostReport report;
@@ -309,8 +310,11 @@ HostReport LookAtThisHost(const std::string& folder, int64_t checkpoints_bytes) 
 
 void AddPackages(HostReport* report) {
   // The one that is found first, which may be from elsewhere.
-  const std::string path = FirstLineOf({"sh", "-c", "realpath \"$(command -v mpirun)\""});
-  report->mpi_package = path.empty() ? "" : PackageOf(path);
+  report->mpi_path = FirstLineOf({"sh", "-c", "command -v mpirun"});
+  const std::string file = report->mpi_path.empty() ? "" : FirstLineOf({"realpath", report->mpi_path});
+  report->mpi_package = file.empty() ? "" : PackageOf(file);
+  const std::string debians = FirstLineOf({"dpkg-query", "-W", "-f", "${Package}=${Version}", "openmpi-bin"});
+  if (debians != report->mpi_package) report->mpi_other = debians;
   report->torch_package = PackageOf("*/libtorch.so.*");
 }
 

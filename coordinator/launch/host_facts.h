@@ -34,6 +34,8 @@ struct HostReport {
   bool blas_overruled = false;   // a good one is chosen, and LD_LIBRARY_PATH is set
   std::string torch_package,
       mpi_package;              // Debian's, as apt-get takes them: openmpi-bin=4.1.4-3; empty: not from there
+  std::string mpi_path;         // of the mpirun that is found first, which mpi_package is of
+  std::string mpi_other;        // Debian's openmpi-bin, if that is of another
   int cores = 0, physical = 0;  // that this process may use
   int unbound = 0;              // cores, if it were bound to none
   int online = 0;               // all of the machine's

@@ -1,17 +1,21 @@
-"""`lockstep doctor` over three hosts with sshd: each thing that it looks at is broken on purpose, found, and mended by what it prints. Two
+"""`lockstep doctor` over hosts with sshd: each thing that it looks at is broken on purpose, found, and mended by what it prints. Most
 of the hosts are machines of their own (tests/support/machine.py), so that packages, limits and clocks can be broken for real. As root."""
 import glob
 import json
 import os
 import pathlib
+import pty
 import re
+import select
 import shlex
 import shutil
 import subprocess
+import sys
+import time
 import unittest
 
 from sshd_hosts import NAME, MachineHosts, on, why_not
-from support import BIN, LOCKSTEP, run, run_tests, wait_for
+from support import BIN, LOCKSTEP, ROOT, run, run_tests, wait_for
 
 FAKETIME = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
 CLOCK = "/etc/lockstep-test-clock"  # what the machines' clocks are ahead
@@ -42,12 +46,11 @@ def tools():
     if why_not():
         return why_not()
     missing = [package for package, there in (("faketime", FAKETIME), ("dpkg-repack", shutil.which("dpkg-repack")), ("dpkg-dev", shutil.which("dpkg-scanpackages")),
-                                              ("iptables", shutil.which("iptables"))) if not there]
+                                              ("iptables", shutil.which("iptables")), ("libcap2-bin", shutil.which("capsh"))) if not there]
     return f"needs Debian's {', '.join(missing)}" if missing else None
 
 
-@unittest.skipIf(tools(), tools())
-class Doctor(MachineHosts):
+class Examined(MachineHosts):
     HOSTS, MACHINES = (1, 2, 3), (2, 3)
     OURS = ["unshare", "--mount", "sh", "-c", f'{STEADY}; exec "$@"', "sh", LOCKSTEP]
 
@@ -57,6 +60,14 @@ class Doctor(MachineHosts):
             config.write_text(config.read_text() + f"SetEnv LD_PRELOAD={FAKETIME} FAKETIME_TIMESTAMP_FILE={CLOCK} FAKETIME_NO_CACHE=1 "
                                                    "FAKETIME_DONT_FAKE_MONOTONIC=1\n")
         return config
+
+    def setUp(self):
+        self.typed = []  # before the doctor, in its shell
+        super().setUp()
+
+    def here(self, *words):
+        shell = ["sh", "-c", " && ".join([*(f"{one} >&2" for one in self.typed), 'exec "$@"']), "sh", *map(str, words)]
+        return self.machines[1].words(shlex.join(shell)) if 1 in self.machines else on(1, *shell)
 
     def serve(self, number):
         super().serve(number)
@@ -83,8 +94,11 @@ class Doctor(MachineHosts):
             key, value = shlex.split(mend)
             words[f"--set {value.split('=')[0]}" if key == "--set" else key] = value
             return
+        if re.match("(unset|export) ", mend) or "$$" in mend:  # of the shell itself
+            self.typed.append(mend)
+            return
         at = next((machine for number, machine in self.machines.items() if check["mend_on"] == host(number)), None)
-        command = at.words(mend) if at else on(1, "sh", "-c", mend)
+        command = at.words(mend) if at else self.here("sh", "-c", mend)
         done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
         self.assertEqual(done.returncode, 0, f"{mend}: {done.stdout}")
 
@@ -98,17 +112,43 @@ class Doctor(MachineHosts):
             self.mend(check, words)
         self.assertEqual(self.doctor(words, config, env), [])
 
-    def of_version(self, package, version):
-        """What gives a machine that version of a package, and a repository that has the right one."""
+    def with_repository(self, *packages):
+        """What makes one of these packages, as this machine has them, a machine's only one."""
         repository = self.folder / "repository"
         repository.mkdir()
-        subprocess.run(["dpkg-repack", "--deb-option=-Znone", package], cwd=repository, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for package in packages:
+            subprocess.run(["dpkg-repack", "--deb-option=-Znone", package], cwd=repository, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         (repository / "Packages").write_text(subprocess.run(["dpkg-scanpackages", "."], cwd=repository, check=True, stdout=subprocess.PIPE,
                                                             stderr=subprocess.DEVNULL, text=True).stdout)
         return ("rm -rf /etc/apt/sources.list /etc/apt/sources.list.d; echo 'APT::Sandbox::User \"root\";' > /etc/apt/apt.conf.d/99test; "
-                f"echo 'deb [trusted=yes] file:{repository} ./' > /etc/apt/sources.list && apt-get update -qq && "
+                f"echo 'deb [trusted=yes] file:{repository} ./' > /etc/apt/sources.list && apt-get update -qq")
+
+    def of_version(self, package, version):
+        """What gives a machine that version of a package, and a repository that has the right one."""
+        return (f"{self.with_repository(package)} && "
                 f"sed -i '/^Package: {package}$/,/^$/ s/^Version: .*/Version: {version}/' /var/lib/dpkg/status")
 
+    def answer(self, command, answers):
+        """Types a command at a terminal, and an answer wherever it asks."""
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execvp(command[0], list(map(str, command)))
+        said, seen, until = "", 0, time.monotonic() + 60
+        while time.monotonic() < until and select.select([terminal], [], [], until - time.monotonic())[0]:
+            try:
+                said += os.read(terminal, 4096).decode(errors="replace")
+            except OSError:
+                break  # it has ended
+            asked = re.search("|".join(answers), said[seen:])
+            if asked:
+                seen += asked.end()
+                os.write(terminal, (next(word for question, word in answers.items() if re.search(question, asked[0])) + "\n").encode())
+        os.close(terminal)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0, said)
+
+
+@unittest.skipIf(tools(), tools())
+class Doctor(Examined):
     def test_another_libtorch(self):
         self.machines[2].sh(f"{self.of_version('libtorch1.13', '1.19.0-1')} && "
                             "LC_ALL=C sed -i 's/1\\.13f/1.19f/g' /usr/lib/*/libtorch_cpu.so.1.13.*")  # it is in its code, by pieces
@@ -161,9 +201,108 @@ class Doctor(MachineHosts):
         self.machines[3].sh("mount -o remount,nr_inodes=20 /dev/shm")
         self.found_and_mended([(host(2), "limits"), (host(3), "/dev/shm")], self.words())
 
-    def test_a_name_that_nobody_knows(self):
+        self.machines[2].sh("prlimit --pid $(pgrep -o -x sshd) --data=1000000000:")
+        self.found_and_mended([(host(2), "limits")], self.words())
+
+    def test_limits_and_cores_of_this_shell(self):
+        cores = len(os.sched_getaffinity(0))
+        self.typed = ["taskset -apc 0 $$", "ulimit -S -d 1000000"]
+        self.found_and_mended([("host1", "cores"), ("host1", "limits")], {"--out": str(self.folder / "out"), "--workers": str(cores)})
+        self.assertEqual(len(self.typed), 4, self.typed)
+
+    def test_few_processes_of_a_user_who_is_not_root(self):
+        machine = self.machines[2]
+        self.ssh_config.write_text(f"Host {host(2)}\n User tester\n{self.ssh_config.read_text()}")
+        # Whoever types it is root already.
+        machine.sh(f"chmod 755 {self.folder} && useradd -m -s /bin/bash -p '*' tester && printf '#!/bin/sh\\nexec \"$@\"\\n' > /usr/local/bin/sudo && chmod 755 /usr/local/bin/sudo && "
+                   "prlimit --pid $(pgrep -o -x sshd) --nproc=500:")
+        words = self.words()
+        (wrong,) = self.doctor(words)
+        self.assertRegex(wrong["mend"], "^sudo prlimit .* --nproc=")
+        self.found_and_mended([(host(2), "limits")], words)
+
+    def test_few_cores_of_a_control_group(self):
+        group = pathlib.Path(f"/sys/fs/cgroup/cpu/lockstep-test-{os.getpid()}")
+        try:
+            group.mkdir()
+            self.addCleanup(wait_for, lambda: self.dissolve(group), "the control group's end")
+            (group / "cpu.cfs_quota_us").write_text("100000")
+        except OSError as error:
+            self.skipTest(f"this machine lets nobody make a control group of its processors (version 1): {error}")
+        (group / "cgroup.procs").write_text(self.machines[2].pid)
+        words = self.words(**{"--hosts": f"{host(1)}:1,{host(2)}:2,{host(3)}:1"})
+        self.found_and_mended([(host(2), "cores")], words)
+        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(2)}:1,{host(3)}:1")
+
+    def dissolve(self, group):
+        for pid in (group / "cgroup.procs").read_text().split():
+            try:
+                (group.parent / "cgroup.procs").write_text(pid)
+            except OSError:
+                pass  # it has ended
+        try:
+            group.rmdir()
+        except OSError:
+            return False
+        return True
+
+    def test_hosts_that_cannot_be_reached_are_left_out(self):
         words = self.words(**{"--hosts": f"{host(1)}:1,no-such-host.invalid:1,{host(3)}:1"})
         self.found_and_mended([("no-such-host.invalid", "name")], words)
+        self.machines[2].sh("iptables -A INPUT -p tcp --dport 22 -j REJECT")
+        words = self.words()
+        self.found_and_mended([(host(2), "ssh")], words)
+        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(3)}:1")
+
+    def test_a_key_that_others_can_read(self):
+        (self.folder / "user").chmod(0o644)
+        self.found_and_mended([(host(2), "ssh"), (host(3), "ssh")], self.words())
+
+    def test_a_path_to_libraries_that_brings_the_reference_blas(self):
+        folder = pathlib.Path(glob.glob("/usr/lib/*/blas/libblas.so.3")[0]).parent
+        self.typed = [f"export LD_LIBRARY_PATH={folder}"]
+        for number, line in ((2, "1i"), (3, "$a")):
+            self.machines[number].sh(f"sed -i '{line}export LD_LIBRARY_PATH={folder}' /root/.bashrc")
+        self.found_and_mended([(host(number), "BLAS") for number in self.HOSTS], self.words())
+        self.assertEqual(self.typed[1:], ["unset LD_LIBRARY_PATH"])
+
+    def test_packages_that_are_missing(self):
+        repository = self.with_repository("libtorch1.13", "libopenblas0-pthread")
+        for number, package in ((2, "libtorch1.13"), (3, "libopenblas0-pthread")):
+            self.machines[number].sh(f"{repository} && dpkg --purge --force-depends {package}")
+        self.found_and_mended([(host(2), "BLAS"), (host(3), "BLAS")], self.words())
+
+    def test_an_mpirun_from_elsewhere(self):
+        fake = "printf '#!/bin/sh\\necho \"%s\"\\n' '{}' > {} && chmod 755 {}"
+        for number, version, path, more in ((2, "mpirun (Open MPI) 5.0.3", "/usr/local/bin/mpirun", "true"),
+                                            (3, "HYDRA build details:", "/usr/bin/mpirun.mpich",
+                                             "update-alternatives --install /usr/bin/mpirun mpirun /usr/bin/mpirun.mpich 90 && "
+                                             "update-alternatives --set mpirun /usr/bin/mpirun.mpich")):
+            self.machines[number].sh(f"{fake.format(version, path, path)} && {more}")
+        self.found_and_mended([("", "MPI")], self.words())
+        here = self.folder / "opt"
+        here.mkdir()
+        subprocess.run(["sh", "-c", fake.format("mpirun (Open MPI) 5.0.3", here / "mpirun", here / "mpirun")], check=True)
+        self.typed = [f"export PATH={here}:$PATH"]
+        self.found_and_mended([("", "MPI")], self.words())
+        self.assertEqual(self.typed[1:], ["export PATH=/usr/bin:$PATH"])
+
+    def test_a_daemon_that_nobody_leads(self):
+        self.machines[2].sh("cp /bin/sleep /tmp/orted && (setsid /tmp/orted 600 >/dev/null 2>&1 &) && "
+                            "awk '{print $1 + 600, $2}' /proc/uptime > /tmp/uptime && mount --bind /tmp/uptime /proc/uptime")
+        self.found_and_mended([(host(2), "strays")], self.words())
+
+    def test_little_shared_memory_of_a_container(self):
+        config = self.folder / "sshd_config_2"
+        config.write_text(config.read_text() + 'ForceCommand capsh --drop=cap_sys_admin -- -c "$SSH_ORIGINAL_COMMAND"\n')
+        machine = self.machines[2]
+        machine.sh("touch /.dockerenv && mount -o remount,size=1m /dev/shm && kill -HUP $(pgrep -o -x sshd)")
+        self.await_sshd(2)
+        wrong = wait_for(lambda: self.doctor(self.words()), "sshd with its other settings")
+        self.assertEqual([(check["host"], check["check"]) for check in wrong], [(host(2), "/dev/shm")], wrong)
+        size = re.fullmatch(r"docker run --shm-size=(\d+) \.\.\.", wrong[0]["mend"])[1]
+        machine.sh(f"mount -o remount,size={size} /dev/shm")  # as the container would have it that is run so
+        self.assertEqual(self.doctor(self.words()), [])
 
     def test_links_that_are_shut_or_slow(self):
         self.machines[2].sh("iptables -A INPUT -p tcp ! --dport 22 -j DROP")
@@ -179,6 +318,31 @@ class Doctor(MachineHosts):
             rate = float(re.search(r": ([0-9.]+) MB/s", check["said"])[1])
             self.assertLess(abs(rate - 0.0475), 0.015, check)  # of 0.05 MB/s, what headers leave
 
+    def test_hosts_that_let_nothing_out(self):
+        for at in (1, 2):
+            shut = "iptables -A OUTPUT -p tcp --sport 1024: --dport 1024: -j DROP"
+            self.machines[2].sh(shut) if at == 2 else subprocess.run(on(1, *shut.split()), check=True)
+            self.found_and_mended([(host(at), "link")] * 2, self.words())
+        subprocess.run(on(1, "sh", "-c", f"iptables -F INPUT; iptables -F OUTPUT; {shut}"), check=True)
+        self.found_and_mended([(host(2), "link")], self.words(**{"--hosts": f"{host(1)}:1,{host(2)}:1"}))  # or the other one, who knows
+
+    def test_a_link_that_is_far(self):
+        switch = f"lockstep-{NAME}-0"
+        delay = subprocess.Popen(["ip", "netns", "exec", switch, sys.executable, ROOT / "tests" / "support" / "delay.py", "p2", "0.04"], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(delay.communicate)
+        self.addCleanup(delay.kill)
+        self.assertEqual(delay.stdout.readline(), "ready\n")
+        words = self.words()
+        for check in self.doctor(words):
+            latency, others = map(float, re.search(r", (\d+) us; others have (\d+) us", check["said"]).groups())
+            self.assertLess(abs(latency - 40e3), 10e3, check)
+            self.assertLess(others, 5e3, check)
+        self.found_and_mended([(host(2), "link")] * 2, words)
+        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(3)}:1")
+        delay.kill()
+        subprocess.run(["ip", "-n", switch, "link", "set", "p2", "master", "switch"], check=True)
+        self.assertEqual(self.doctor(self.words()), [])
+
     def test_links_that_are_wrong_in_one_direction(self):
         for rule in ("-i lo -j ACCEPT", "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", "-p tcp --dport 22 -j ACCEPT", "-j DROP"):
             subprocess.run(on(1, "iptables", "-A", "INPUT", *rule.split()), check=True)
@@ -193,6 +357,24 @@ class Doctor(MachineHosts):
         self.machines[2].sh(f"rm {BIN}/lockstep-worker")
         self.machines[3].sh(f"sed -i 's/{build}/9{build[1:]}/g' {BIN}/lockstep-worker")
         self.found_and_mended([(host(2), "lockstep-worker"), (host(3), "lockstep-worker")], self.words())
+
+    def test_a_worker_program_that_is_missing_here(self):
+        alone = self.folder / "alone"
+        alone.mkdir()
+        shutil.copy(LOCKSTEP, alone)
+        self.OURS = [*self.OURS[:-1], str(alone / "lockstep")]
+        (wrong,) = self.doctor({"--out": str(self.folder / "out"), "--workers": "1"})
+        self.assertEqual(wrong["check"], "lockstep-worker")
+        self.assertEqual(wrong["mend"], f"LOCKSTEP_WORKER=PATH {alone}/lockstep ..., or install it anew")
+        words = {"--out": str(self.folder / "out"), "--workers": "1"}
+        self.assertEqual(self.doctor(words, env={"LOCKSTEP_WORKER": f"{BIN}/lockstep-worker"}), [])
+        build, other = run("--version").stdout.split()[-1][:12], alone / "lockstep-worker"
+        other.write_bytes((BIN / "lockstep-worker").read_bytes().replace(build.encode(), f"9{build[1:]}".encode()))
+        other.chmod(0o755)
+        (wrong,) = self.doctor(words)
+        self.assertEqual((wrong["check"], wrong["mend"]), ("lockstep-worker", "install both from one build"))
+        shutil.copy(BIN / "lockstep-worker", other)
+        self.assertEqual(self.doctor(words), [])
 
     def test_a_host_that_was_set_up_anew_has_another_key(self):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / "anew"], check=True)
@@ -225,6 +407,38 @@ class Doctor(MachineHosts):
         words = self.words(**{"--out": small})
         self.found_and_mended([(host(1), "disk")], words)
         self.assertNotIn("small", words["--out"])
+
+        cores = len(os.sched_getaffinity(0))
+        words = {"--out": str(self.folder / "out"), "--workers": str(cores + 1)}
+        self.found_and_mended([("host1", "cores")], words)
+        self.assertEqual(words["--workers"], str(cores))
+
+    def test_little_memory(self):
+        def has(kilobytes):
+            self.machines[3].sh(f"sed 's/^MemAvailable:.*/MemAvailable: {int(kilobytes)} kB/' /tmp/all > /tmp/meminfo")
+
+        def needs(config):  # kB, of a worker
+            has(1000)
+            (wrong,) = self.doctor(self.words(), config)
+            number, unit = re.search(r"the workers need ([0-9.]+) (.)B", wrong["said"]).groups()
+            return float(number) * {"M": 1e3, "G": 1e6}[unit]
+
+        self.machines[3].sh("cp /proc/meminfo /tmp/all && cp /tmp/all /tmp/meminfo && mount --bind /tmp/meminfo /proc/meminfo")
+        small = needs(self.small())
+        has(0.5 * small)
+        words = self.words()
+        self.found_and_mended([(host(3), "memory")], words, self.small())
+        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(2)}:1")
+        has(1.5 * small)
+        words = self.words(**{"--hosts": f"{host(1)}:1,{host(2)}:1,{host(3)}:2"})
+        self.found_and_mended([(host(3), "memory")], words, self.small())
+        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(2)}:1,{host(3)}:1")
+        for setting, batch in (("batch_size", 100000), ("global_batch_size", 300000)):
+            config = self.small(**{f"data__{setting}": batch})
+            has((small + needs(config)) / 2)
+            words = self.words()
+            self.found_and_mended([(host(3), "memory")], words, config)
+            self.assertLess(int(words[f"--set data.{setting}"].split("=")[1]), batch)
 
     def test_a_disk_that_syncs_slowly(self):
         source, shim = self.folder / "slow.c", self.folder / "slow.so"
@@ -270,6 +484,32 @@ class Doctor(MachineHosts):
         said = [line for line in done.stdout.splitlines() + done.stderr.splitlines() if "doctor: " in line]
         self.assertEqual(len(said), 1, done.stdout + done.stderr)
         self.assertRegex(said[0], rf"doctor: {host(2)}: /dev/shm: .*mend, on {host(2)}: mount -o remount,size=")
+
+
+@unittest.skipIf(tools(), tools())
+class DoctorOnAMachine(Examined):
+    """Host 1 as well is a machine of its own."""
+    HOSTS, MACHINES, OURS = (1, 2), (1, 2), [LOCKSTEP]
+
+    def test_a_user_without_a_key_who_has_not_been_there(self):
+        config = self.folder / "sshd_config_2"
+        config.write_text(config.read_text().replace("PasswordAuthentication no", "PasswordAuthentication yes").replace(f"{self.folder}/authorized", ".ssh/authorized_keys"))
+        self.machines[2].sh("echo root:lockstep | chpasswd; rm -rf /root/.ssh; kill -HUP $(pgrep -o -x sshd)")
+        self.machines[1].sh("rm -rf /root/.ssh")
+        (self.folder / "known").write_text("")
+        self.ssh_config.write_text(f"Host *\n UserKnownHostsFile {self.folder}/known\n")
+        self.await_sshd(2)
+        answers = {"continue connecting": "yes", "save the key": "", "passphrase.*: ": "", "password: ": "lockstep"}
+        for expected in ("ssh .* true$", "ssh-keygen .* && ssh-copy-id "):
+            (wrong,) = self.doctor(self.words(), env={"HOME": "/root"})
+            self.assertEqual((wrong["host"], wrong["check"], wrong["mend_on"]), (host(2), "ssh", ""), wrong)
+            self.assertRegex(wrong["mend"], f"^{expected}")
+            self.answer(self.here("env", "HOME=/root", "sh", "-c", wrong["mend"]), answers)
+        self.assertEqual(self.doctor(self.words()), [])
+
+    def test_no_mpi(self):
+        self.machines[1].sh(f"{self.with_repository('openmpi-bin')} && dpkg --purge --force-depends openmpi-bin")
+        self.found_and_mended([("", "MPI")], self.words())
 
 
 if __name__ == "__main__":

@@ -58,9 +58,12 @@ class SshdHosts(Case):
         ready = [sys.executable, "-c", f"import socket; socket.create_connection(('10.77.0.{host}', 22), timeout=1)"]
         wait_for(lambda: subprocess.run(on(1, *ready), stderr=subprocess.DEVNULL).returncode == 0, f"sshd of host {host}")
 
+    def here(self, *words):
+        return on(1, *words)
+
     def ours(self, *words, code=0, timeout=120, env=None):
         """lockstep on host 1, as a person would type it there."""
-        done = subprocess.run(on(1, *self.OURS, *words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout,
+        done = subprocess.run(self.here(*self.OURS, *words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout,
                               env={**os.environ, **(env or {})})
         if code is not None:
             self.assertEqual(done.returncode, code, f"{done.stdout}\n{done.stderr}")

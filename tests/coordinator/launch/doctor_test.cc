@@ -189,7 +189,7 @@ TEST_F(DoctorTest, VersionsThatDifferAreNamedWithTheirHosts) {
   all_.hosts[2].report.mpi = "mpirun (Open MPI) 4.0.3";
   EXPECT_EQ(Complaint().what, "MPI");
   EXPECT_EQ(Complaint().said, "mpirun (Open MPI) 4.0.3 on c; mpirun (Open MPI) 4.1.4 on a, b");
-  EXPECT_EQ(Complaint().mend, "ssh c apt-get install -y --allow-downgrades openmpi-bin=4.1.4-3");
+  EXPECT_EQ(Complaint().mend, "ssh c 'apt-get install -y --allow-downgrades openmpi-bin=4.1.4-3'");
   all_.hosts[2].report.mpi = "";
   EXPECT_EQ(Complaint().said, "none on c; mpirun (Open MPI) 4.1.4 on a, b");
   all_.hosts[2].report = all_.hosts[1].report;
@@ -199,6 +199,45 @@ TEST_F(DoctorTest, VersionsThatDifferAreNamedWithTheirHosts) {
   EXPECT_EQ(Complaint().mend,
             "ssh -F config c mkdir -p /opt/new && scp -F config /opt/lockstep /opt/lockstep-worker c:/opt/new/ && "
             "ssh -F config c 'mv -f /opt/new/* /opt/ && rmdir /opt/new'");
+}
+
+TEST_F(DoctorTest, AnMpirunFromElsewhereIsFoundAfterDebians) {
+  HostReport& other = all_.hosts[2].report;
+  other.mpi = "mpirun (Open MPI) 5.0.3";
+  other.mpi_package = "";
+  other.mpi_path = "/opt/mpi/bin/mpirun";
+  other.mpi_other = "openmpi-bin=4.1.4-3";
+  EXPECT_THAT(Complaint().mend, HasSubstr("ssh c 'sed -i -e '\\''1iPATH=/usr/bin:$PATH'\\'' "));
+  other.mpi_other = "";
+  EXPECT_THAT(Complaint().mend, HasSubstr("apt-get install -y --allow-downgrades openmpi-bin=4.1.4-3 && sed "));
+  other.mpi_path = "/usr/bin/mpirun";
+  other.mpi_package = "mpich=4.0.2-3";
+  other.mpi_other = "openmpi-bin=4.1.4-3";
+  EXPECT_EQ(Complaint().mend, "ssh c 'update-alternatives --set mpirun /usr/bin/mpirun.openmpi'");
+  std::swap(all_.hosts[0].report.mpi, other.mpi);
+  std::swap(all_.hosts[0].report.mpi_package, other.mpi_package);
+  all_.hosts[0].report.mpi_path = "/opt/mpi/bin/mpirun";
+  all_.hosts[0].report.mpi_other = other.mpi_package = "openmpi-bin=4.1.4-3";
+  EXPECT_EQ(Complaint().mend, "export PATH=/usr/bin:$PATH");
+}
+
+TEST_F(DoctorTest, OfTwoHostsBothAreToLetEachOtherIn) {
+  all_.hosts.pop_back();
+  all_.links.resize(1);
+  all_.links[0].status = absl::UnavailableError("no answer");
+  const std::string open =
+      "iptables -I INPUT -p tcp -s 10.1.0.0/24 -j ACCEPT && iptables -I OUTPUT -p tcp -d 10.1.0.0/24 -j ACCEPT";
+  EXPECT_EQ(Complaint().mend, "ssh b '" + open + "' && " + open);
+  EXPECT_EQ(Complaint().mend_on, "");
+}
+
+TEST_F(DoctorTest, AFarLinkIsNoSlowOneAndTheOtherWayRound) {
+  all_.links[1].latency_s = 40e-3;
+  all_.links[1].bytes_per_s = 3e6;
+  EXPECT_THAT(Complaint().said, HasSubstr("others have 50 us"));
+  all_.links[1].latency_s = 1.4e-3;
+  all_.links[1].bytes_per_s = 50e3;
+  EXPECT_THAT(Complaint().said, HasSubstr("others have 117 MB/s"));
 }
 
 TEST_F(DoctorTest, TooManyThreadsAreTheThreadsFaultWhereTheWorkersFit) {
