@@ -17,9 +17,10 @@ namespace lockstep {
 namespace {
 
 // How fast a run computes when nothing slows it down: as in this share of its bins, or faster.
-constexpr size_t kComputeBins = 100, kBlock = 5;
+constexpr size_t kComputeBins = 100, kInARow = 5;
 constexpr double kFastShare = 0.2;
 constexpr size_t kEnoughOthers = 20;  // steps, to compare with
+constexpr double kUsual = 0.25;       // of steps: what nothing holds up is as in this share of them
 
 // The largest and the one after it; of one value, that twice.
 std::array<double, 2> TopTwo(const std::vector<double>& values) {
@@ -52,30 +53,45 @@ void AddHosts(const HostsByRank& hosts, Finding* finding) {
 // What a rank is late for in one of a step's meetings, by rank and step.
 using LateFor = std::map<int, const std::vector<double>*>;
 
-// Takes from `own`, of each rank, by what these are late in that step: none gets earlier than the others, since without
-// being late it has nothing to make up for.
-void Hasten(const std::vector<RankTimes>& ranks, const LateFor& late, size_t step, std::vector<double>* own) {
-  std::vector<double> others, by;
-  for (size_t i = 0; i < ranks.size(); ++i) {
-    const auto one = late.find(ranks[i].rank);
-    by.push_back(one == late.end() ? 0 : (*one->second)[step]);
-    if (by.back() <= 0) others.push_back((*own)[i]);
+// Takes from `own`, of each rank, by what these are late in each step: none gets earlier than the others are, since
+// without being late it has nothing to make up for; where something holds the others up, than they usually are.
+void Hasten(const LateFor& late, std::vector<double> ModelStep::*own, std::vector<ModelStep>* model) {
+  const auto late_s = [&](const ModelStep& step, size_t i, size_t s) {
+    const auto one = late.find(step.times->ranks[i].rank);
+    return one == late.end() ? 0 : (*one->second)[s];
+  };
+  std::vector<double> of_others;
+  for (size_t s = 0; s < model->size(); ++s) {
+    const ModelStep& step = (*model)[s];
+    std::vector<double> others;
+    for (size_t i = 0; i < (step.*own).size(); ++i) {
+      if (late_s(step, i, s) <= 0) others.push_back((step.*own)[i]);
+    }
+    of_others.push_back(Median(std::move(others)));
   }
-  const double of_others = Median(std::move(others));
-  for (size_t i = 0; i < ranks.size(); ++i) {
-    double& value = (*own)[i];
-    if (by[i] > 0) value = std::max(value - by[i], std::min(value, of_others));
+  std::vector<double> sorted = of_others;
+  const double usual = Percentile(&sorted, kUsual);
+  for (size_t s = 0; s < model->size(); ++s) {
+    ModelStep& step = (*model)[s];
+    for (size_t i = 0; i < (step.*own).size(); ++i) {
+      double& value = (step.*own)[i];
+      const double by = late_s(step, i, s);
+      if (by > 0) value = std::max(value - by, std::min({value, of_others[s], usual}));
+    }
   }
 }
 
-// Ranks that wait for their data are held up by them: in place of `seconds` of something else they wait longer.
-void WaitForDataInstead(double seconds, ModelStep* step) {
-  const double least = kNoticeableInput * step->seconds();
+// What a step of `before` seconds saves as it is now. Ranks that wait for their data are held up by them: where the
+// step gets shorter they wait that much longer.
+double SavingOf(double before, ModelStep* step) {
+  const double saving = before - step->seconds();
   for (size_t i = 0; i < step->own.size(); ++i) {
-    if (step->data_wait[i] < least) continue;
-    const double more = std::max(seconds, -step->data_wait[i]);
+    const double wait = step->data_wait[i];
+    if (step->times->ranks[i].had_data || wait < kNoticeableInput * before) continue;
+    const double more = std::max(saving, -wait);
     for (std::vector<double>* values : {&step->data_wait, &step->work, &step->own}) (*values)[i] += more;
   }
+  return before - step->seconds();
 }
 
 // What the last of each step is beyond the median of the others, typically.
@@ -108,8 +124,8 @@ std::map<int, size_t> WorldsOf(const std::vector<StepTimes>& steps) {
 }
 
 // Of the steps of launches with as many ranks, in order: what the rank that computes fastest takes, since what slows
-// all of them down slows it down, too, and no late rank counts; the median of a block of steps for each, since a single
-// one may be slow for anything.
+// all of them down slows it down, too, and no late rank counts; for each step the least of some in a row, since single
+// ones may be slow for anything, and all ranks late in turns.
 using ByWorld = std::map<size_t, std::vector<double>>;
 ByWorld FastestComputing(const std::vector<StepTimes>& steps) {
   const std::map<int, size_t> worlds = WorldsOf(steps);
@@ -120,10 +136,11 @@ ByWorld FastestComputing(const std::vector<StepTimes>& steps) {
     if (!step.ranks.empty()) fastest[worlds.at(step.incarnation)].push_back(least / static_cast<double>(step.count));
   }
   for (auto& [world, values] : fastest) {
-    for (size_t begin = 0; begin < values.size(); begin += kBlock) {
-      const auto first = values.begin() + static_cast<std::ptrdiff_t>(begin);
-      const auto last = values.begin() + static_cast<std::ptrdiff_t>(std::min(values.size(), begin + kBlock));
-      std::fill(first, last, Median({first, last}));
+    const size_t rows = std::max<size_t>(1, values.size() / kInARow);
+    for (size_t row = 0; row < rows; ++row) {
+      const auto first = values.begin() + static_cast<std::ptrdiff_t>(row * values.size() / rows);
+      const auto last = values.begin() + static_cast<std::ptrdiff_t>((row + 1) * values.size() / rows);
+      std::fill(first, last, *std::min_element(first, last));
     }
   }
   return fastest;
@@ -145,21 +162,24 @@ void Cause::Add(const Cause& more) {
 Cause TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelStep>* model) {
   Cause cause;
   std::set<int> parts;
+  std::map<int, int> part_of;
   LateFor late, late_in_update;
   for (const LateRank& rank : group) {
     parts.insert(rank.part());
+    part_of[rank.rank] = rank.part();
     late[rank.rank] = &rank.late_s;
     late_in_update[rank.rank] = &rank.update_late_s;
   }
   const bool input = parts == std::set<int>{kDataWait};
+  std::vector<double> before;
+  for (const ModelStep& step : *model) before.push_back(step.seconds());
+  Hasten(late, &ModelStep::own, model);
+  Hasten(late_in_update, &ModelStep::update, model);
   HostsByRank hosts;  // where it was late
   double steps = 0;
   for (size_t s = 0; s < model->size(); ++s) {
     ModelStep& step = (*model)[s];
     const std::vector<RankTimes>& ranks = step.times->ranks;
-    const double before = step.longest();
-    Hasten(ranks, late, s, &step.own);
-    Hasten(ranks, late_in_update, s, &step.update);
     bool here = false;
     for (size_t i = 0; i < ranks.size(); ++i) {
       const auto rank = late.find(ranks[i].rank);
@@ -169,10 +189,10 @@ Cause TakeLateRanks(const std::vector<LateRank>& group, std::vector<ModelStep>* 
       here = true;
       if (ranks[i].host != nullptr) hosts[ranks[i].rank].insert(*ranks[i].host);
       step.work[i] = std::max(0.0, step.work[i] - late_s);
-      if (input) step.data_wait[i] = std::max(0.0, step.data_wait[i] - late_s);
+      if (part_of[ranks[i].rank] == kDataWait) step.data_wait[i] = std::max(0.0, step.data_wait[i] - late_s);
     }
     steps += here ? 1 : 0;
-    cause.saving.push_back(before - step.longest());
+    cause.saving.push_back(SavingOf(before[s], &step));
   }
   cause.finding.set_cause(input ? kInputBound : kStragglerBound);
   for (const auto& [rank, of_rank] : late) cause.finding.add_ranks(rank);
@@ -253,9 +273,8 @@ Cause TakeCommunication(std::vector<ModelStep>* model) {
   cause.finding.set_cause(kCommunicationBound);
   for (ModelStep& step : *model) {
     const double before = step.seconds();
-    WaitForDataInstead(step.transfer, &step);
     step.transfer = 0;
-    cause.saving.push_back(before - step.seconds());
+    cause.saving.push_back(SavingOf(before, &step));
   }
   return cause;
 }
@@ -286,12 +305,11 @@ Cause TakeSlowerComputing(const std::vector<double>& slower_s, std::vector<Model
   for (size_t s = 0; s < model->size(); ++s) {
     ModelStep& step = (*model)[s];
     const double before = step.seconds();
-    WaitForDataInstead(slower_s[s], &step);
     for (size_t i = 0; i < step.own.size(); ++i) {
       step.work[i] -= slower_s[s];
       step.own[i] -= slower_s[s];
     }
-    cause.saving.push_back(before - step.seconds());
+    cause.saving.push_back(SavingOf(before, &step));
   }
   return cause;
 }

@@ -41,6 +41,14 @@ double MiddleOf(std::vector<double> values) {
   return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
 }
 
+// The mean but for what stands out at either end; of a rank that others hold up in a half of the steps it is both.
+double TypicalOf(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const auto out = static_cast<std::ptrdiff_t>(kTrimmed * static_cast<double>(values.size()));
+  const double sum = std::accumulate(values.begin() + out, values.end() - out, 0.0);
+  return sum / static_cast<double>(values.size() - 2 * static_cast<size_t>(out));
+}
+
 // Levels of a series with noise.
 class Levels {
  public:
@@ -216,13 +224,18 @@ class Lateness {
                                              [late_s](double value) { return value > late_s; }));
   }
 
+  // Half of what it is late, typically: steps in which it is later than that are late ones.
+  static double HalfOf(const Rank& rank, Range range) {
+    const auto begin = rank.late.begin();
+    return MiddleOf(
+               {begin + static_cast<std::ptrdiff_t>(range.begin), begin + static_cast<std::ptrdiff_t>(range.end)}) /
+           2;
+  }
+
   // A level may be that of some steps which happen to be late, as others are of other ranks.
   bool IsMoreOftenLate(int rank, Range range) const {
     const Rank& own = ranks_.at(rank);
-    const auto begin = own.late.begin();
-    const double half =
-        MiddleOf({begin + static_cast<std::ptrdiff_t>(range.begin), begin + static_cast<std::ptrdiff_t>(range.end)}) /
-        2;
+    const double half = HalfOf(own, range);
     const size_t count = CountOf(own, range, half);
     std::vector<double> others;
     for (const auto& [other, one] : ranks_) {
@@ -230,6 +243,20 @@ class Lateness {
     }
     const bool all = range.size() == own.late.size();
     return (all && count == range.size()) || IsMore(count, std::move(others), all ? kMoreInAll : kMore);
+  }
+
+  // The range was found by blocks: to the very steps at which it begins and ends.
+  static Range FitEnds(const Rank& rank, Range range) {
+    const double half = HalfOf(rank, range);
+    const auto is_late = [&](size_t step) { return rank.late[step] > half; };
+    const auto is_free = [&](size_t step) { return !IsIn(step, rank.steps); };
+    const bool begins = range.begin > 0 && is_free(range.begin - 1);
+    const bool ends = range.end < rank.late.size() && is_free(range.end);
+    while (begins && range.size() > 1 && !is_late(range.begin)) ++range.begin;
+    while (ends && range.size() > 1 && !is_late(range.end - 1)) --range.end;
+    while (begins && range.begin > 0 && is_late(range.begin - 1) && is_free(range.begin - 1)) --range.begin;
+    while (ends && range.end < rank.late.size() && is_late(range.end) && is_free(range.end)) ++range.end;
+    return range;
   }
 
   // Ranges in a row are looked at together first: what comes on top of a lasting lateness makes ranges of its own.
@@ -244,6 +271,7 @@ class Lateness {
                      [&, of = rank](const Range& range) { return together || IsMoreOftenLate(of, range); });
       }
       one.steps = std::move(kept);
+      for (Range& range : one.steps) range = FitEnds(one, range);
     }
   }
 
@@ -313,7 +341,7 @@ class Lateness {
       against_others.push_back(model_[s].work[*own] - MiddleOf(std::move(works)));
     }
     if (against_others.empty()) return;
-    const double typical = std::max(0.0, MiddleOf(std::move(against_others)));
+    const double typical = std::max(0.0, TypicalOf(std::move(against_others)));
     std::fill(late->late_s.begin() + static_cast<std::ptrdiff_t>(range.begin),
               late->late_s.begin() + static_cast<std::ptrdiff_t>(range.end), typical);
   }

@@ -66,6 +66,7 @@ void AddTo(const StepTimes& step, StepTimes* series) {
     if (one == step.ranks.end()) continue;
     sum.local = sum.parts;
     for (int part = 0; part < kParts; ++part) sum.parts[part] += one->parts[part];
+    sum.had_data = sum.had_data && one->had_data;
     ranks.push_back(sum);
   }
   series->ranks = std::move(ranks);

@@ -26,10 +26,10 @@ namespace lockstep {
 //
 //   step = max over ranks of (work + the last update of those that it waits for) + transfer
 //
-// How long an update is counts from when the first of them begins its own: what ranks update while parts of the gradient
-// are still on their way (`hierarchical`) is transfer for all of them. So it follows from how long each waited for the
-// last, where that is on record. What goes beyond a rank's own update is the exchange that it does for its host:
-// transfer.
+// How long an update is counts from when the first of them begins its own: what ranks update while parts of the
+// gradient are still on their way (`hierarchical`) is transfer for all of them. So it follows from how long each waited
+// for the last, where that is on record. What goes beyond a rank's own update is the exchange that it does for its
+// host: transfer.
 
 // The parts of a step, as telemetry.proto has them.
 enum Part { kDataWait, kForward, kBackward, kCommExposed, kOptimizer, kOther, kParts };
@@ -46,6 +46,7 @@ struct RankTimes {
   const std::string* host = nullptr;  // its name; null: not known
   int updates_with = -1;              // of ranks that wait for each other's update, the same; -1: waits for nobody's
   double update_wait = -1;            // for the last of them; -1: not on record
+  bool had_data = false;              // a batch lay ready when it asked for one
   double compute() const { return parts[kForward] + parts[kBackward] + parts[kOptimizer]; }
   double step() const { return std::accumulate(parts.begin(), parts.end(), 0.0); }
   double at_meeting(Part part) const { return parts[part] - local[part]; }

@@ -92,6 +92,7 @@ absl::Status LookAt(size_t begin, size_t end, const RunRecord::Places& places, R
       times.parts = PartsOf(row.record);
       times.start = row.record.start();
       times.update_wait = row.record.update_wait_s();
+      times.had_data = row.record.input_ready() > 0;
       if (const RunRecord::Place* place = PlaceOf(places, row.incarnation, row.rank); place != nullptr) {
         times.host = &place->host;
       }
