@@ -204,48 +204,6 @@ class Doctor(Examined):
         self.machines[2].sh("prlimit --pid $(pgrep -o -x sshd) --data=1000000000:")
         self.found_and_mended([(host(2), "limits")], self.words())
 
-    def test_limits_and_cores_of_this_shell(self):
-        cores = len(os.sched_getaffinity(0))
-        self.typed = ["taskset -apc 0 $$", "ulimit -S -d 1000000"]
-        self.found_and_mended([("host1", "cores"), ("host1", "limits")], {"--out": str(self.folder / "out"), "--workers": str(cores)})
-        self.assertEqual(len(self.typed), 4, self.typed)
-
-    def test_few_processes_of_a_user_who_is_not_root(self):
-        machine = self.machines[2]
-        self.ssh_config.write_text(f"Host {host(2)}\n User tester\n{self.ssh_config.read_text()}")
-        # Whoever types it is root already.
-        machine.sh(f"chmod 755 {self.folder} && useradd -m -s /bin/bash -p '*' tester && printf '#!/bin/sh\\nexec \"$@\"\\n' > /usr/local/bin/sudo && chmod 755 /usr/local/bin/sudo && "
-                   "prlimit --pid $(pgrep -o -x sshd) --nproc=500:")
-        words = self.words()
-        (wrong,) = self.doctor(words)
-        self.assertRegex(wrong["mend"], "^sudo prlimit .* --nproc=")
-        self.found_and_mended([(host(2), "limits")], words)
-
-    def test_few_cores_of_a_control_group(self):
-        group = pathlib.Path(f"/sys/fs/cgroup/cpu/lockstep-test-{os.getpid()}")
-        try:
-            group.mkdir()
-            self.addCleanup(wait_for, lambda: self.dissolve(group), "the control group's end")
-            (group / "cpu.cfs_quota_us").write_text("100000")
-        except OSError as error:
-            self.skipTest(f"this machine lets nobody make a control group of its processors (version 1): {error}")
-        (group / "cgroup.procs").write_text(self.machines[2].pid)
-        words = self.words(**{"--hosts": f"{host(1)}:1,{host(2)}:2,{host(3)}:1"})
-        self.found_and_mended([(host(2), "cores")], words)
-        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(2)}:1,{host(3)}:1")
-
-    def dissolve(self, group):
-        for pid in (group / "cgroup.procs").read_text().split():
-            try:
-                (group.parent / "cgroup.procs").write_text(pid)
-            except OSError:
-                pass  # it has ended
-        try:
-            group.rmdir()
-        except OSError:
-            return False
-        return True
-
     def test_hosts_that_cannot_be_reached_are_left_out(self):
         words = self.words(**{"--hosts": f"{host(1)}:1,no-such-host.invalid:1,{host(3)}:1"})
         self.found_and_mended([("no-such-host.invalid", "name")], words)
@@ -265,44 +223,6 @@ class Doctor(Examined):
             self.machines[number].sh(f"sed -i '{line}export LD_LIBRARY_PATH={folder}' /root/.bashrc")
         self.found_and_mended([(host(number), "BLAS") for number in self.HOSTS], self.words())
         self.assertEqual(self.typed[1:], ["unset LD_LIBRARY_PATH"])
-
-    def test_packages_that_are_missing(self):
-        repository = self.with_repository("libtorch1.13", "libopenblas0-pthread")
-        for number, package in ((2, "libtorch1.13"), (3, "libopenblas0-pthread")):
-            self.machines[number].sh(f"{repository} && dpkg --purge --force-depends {package}")
-        self.found_and_mended([(host(2), "BLAS"), (host(3), "BLAS")], self.words())
-
-    def test_an_mpirun_from_elsewhere(self):
-        fake = "printf '#!/bin/sh\\necho \"%s\"\\n' '{}' > {} && chmod 755 {}"
-        for number, version, path, more in ((2, "mpirun (Open MPI) 5.0.3", "/usr/local/bin/mpirun", "true"),
-                                            (3, "HYDRA build details:", "/usr/bin/mpirun.mpich",
-                                             "update-alternatives --install /usr/bin/mpirun mpirun /usr/bin/mpirun.mpich 90 && "
-                                             "update-alternatives --set mpirun /usr/bin/mpirun.mpich")):
-            self.machines[number].sh(f"{fake.format(version, path, path)} && {more}")
-        self.found_and_mended([("", "MPI")], self.words())
-        here = self.folder / "opt"
-        here.mkdir()
-        subprocess.run(["sh", "-c", fake.format("mpirun (Open MPI) 5.0.3", here / "mpirun", here / "mpirun")], check=True)
-        self.typed = [f"export PATH={here}:$PATH"]
-        self.found_and_mended([("", "MPI")], self.words())
-        self.assertEqual(self.typed[1:], ["export PATH=/usr/bin:$PATH"])
-
-    def test_a_daemon_that_nobody_leads(self):
-        self.machines[2].sh("cp /bin/sleep /tmp/orted && (setsid /tmp/orted 600 >/dev/null 2>&1 &) && "
-                            "awk '{print $1 + 600, $2}' /proc/uptime > /tmp/uptime && mount --bind /tmp/uptime /proc/uptime")
-        self.found_and_mended([(host(2), "strays")], self.words())
-
-    def test_little_shared_memory_of_a_container(self):
-        config = self.folder / "sshd_config_2"
-        config.write_text(config.read_text() + 'ForceCommand capsh --drop=cap_sys_admin -- -c "$SSH_ORIGINAL_COMMAND"\n')
-        machine = self.machines[2]
-        machine.sh("touch /.dockerenv && mount -o remount,size=1m /dev/shm && kill -HUP $(pgrep -o -x sshd)")
-        self.await_sshd(2)
-        wrong = wait_for(lambda: self.doctor(self.words()), "sshd with its other settings")
-        self.assertEqual([(check["host"], check["check"]) for check in wrong], [(host(2), "/dev/shm")], wrong)
-        size = re.fullmatch(r"docker run --shm-size=(\d+) \.\.\.", wrong[0]["mend"])[1]
-        machine.sh(f"mount -o remount,size={size} /dev/shm")  # as the container would have it that is run so
-        self.assertEqual(self.doctor(self.words()), [])
 
     def test_links_that_are_shut_or_slow(self):
         self.machines[2].sh("iptables -A INPUT -p tcp ! --dport 22 -j DROP")
@@ -326,23 +246,6 @@ class Doctor(Examined):
         subprocess.run(on(1, "sh", "-c", f"iptables -F INPUT; iptables -F OUTPUT; {shut}"), check=True)
         self.found_and_mended([(host(2), "link")], self.words(**{"--hosts": f"{host(1)}:1,{host(2)}:1"}))  # or the other one, who knows
 
-    def test_a_link_that_is_far(self):
-        switch = f"lockstep-{NAME}-0"
-        delay = subprocess.Popen(["ip", "netns", "exec", switch, sys.executable, ROOT / "tests" / "support" / "delay.py", "p2", "0.04"], stdout=subprocess.PIPE, text=True)
-        self.addCleanup(delay.communicate)
-        self.addCleanup(delay.kill)
-        self.assertEqual(delay.stdout.readline(), "ready\n")
-        words = self.words()
-        for check in self.doctor(words):
-            latency, others = map(float, re.search(r", (\d+) us; others have (\d+) us", check["said"]).groups())
-            self.assertLess(abs(latency - 40e3), 10e3, check)
-            self.assertLess(others, 5e3, check)
-        self.found_and_mended([(host(2), "link")] * 2, words)
-        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(3)}:1")
-        delay.kill()
-        subprocess.run(["ip", "-n", switch, "link", "set", "p2", "master", "switch"], check=True)
-        self.assertEqual(self.doctor(self.words()), [])
-
     def test_links_that_are_wrong_in_one_direction(self):
         for rule in ("-i lo -j ACCEPT", "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", "-p tcp --dport 22 -j ACCEPT", "-j DROP"):
             subprocess.run(on(1, "iptables", "-A", "INPUT", *rule.split()), check=True)
@@ -357,24 +260,6 @@ class Doctor(Examined):
         self.machines[2].sh(f"rm {BIN}/lockstep-worker")
         self.machines[3].sh(f"sed -i 's/{build}/9{build[1:]}/g' {BIN}/lockstep-worker")
         self.found_and_mended([(host(2), "lockstep-worker"), (host(3), "lockstep-worker")], self.words())
-
-    def test_a_worker_program_that_is_missing_here(self):
-        alone = self.folder / "alone"
-        alone.mkdir()
-        shutil.copy(LOCKSTEP, alone)
-        self.OURS = [*self.OURS[:-1], str(alone / "lockstep")]
-        (wrong,) = self.doctor({"--out": str(self.folder / "out"), "--workers": "1"})
-        self.assertEqual(wrong["check"], "lockstep-worker")
-        self.assertEqual(wrong["mend"], f"LOCKSTEP_WORKER=PATH {alone}/lockstep ..., or install it anew")
-        words = {"--out": str(self.folder / "out"), "--workers": "1"}
-        self.assertEqual(self.doctor(words, env={"LOCKSTEP_WORKER": f"{BIN}/lockstep-worker"}), [])
-        build, other = run("--version").stdout.split()[-1][:12], alone / "lockstep-worker"
-        other.write_bytes((BIN / "lockstep-worker").read_bytes().replace(build.encode(), f"9{build[1:]}".encode()))
-        other.chmod(0o755)
-        (wrong,) = self.doctor(words)
-        self.assertEqual((wrong["check"], wrong["mend"]), ("lockstep-worker", "install both from one build"))
-        shutil.copy(BIN / "lockstep-worker", other)
-        self.assertEqual(self.doctor(words), [])
 
     def test_a_host_that_was_set_up_anew_has_another_key(self):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / "anew"], check=True)
@@ -412,33 +297,6 @@ class Doctor(Examined):
         words = {"--out": str(self.folder / "out"), "--workers": str(cores + 1)}
         self.found_and_mended([("host1", "cores")], words)
         self.assertEqual(words["--workers"], str(cores))
-
-    def test_little_memory(self):
-        def has(kilobytes):
-            self.machines[3].sh(f"sed 's/^MemAvailable:.*/MemAvailable: {int(kilobytes)} kB/' /tmp/all > /tmp/meminfo")
-
-        def needs(config):  # kB, of a worker
-            has(1000)
-            (wrong,) = self.doctor(self.words(), config)
-            number, unit = re.search(r"the workers need ([0-9.]+) (.)B", wrong["said"]).groups()
-            return float(number) * {"M": 1e3, "G": 1e6}[unit]
-
-        self.machines[3].sh("cp /proc/meminfo /tmp/all && cp /tmp/all /tmp/meminfo && mount --bind /tmp/meminfo /proc/meminfo")
-        small = needs(self.small())
-        has(0.5 * small)
-        words = self.words()
-        self.found_and_mended([(host(3), "memory")], words, self.small())
-        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(2)}:1")
-        has(1.5 * small)
-        words = self.words(**{"--hosts": f"{host(1)}:1,{host(2)}:1,{host(3)}:2"})
-        self.found_and_mended([(host(3), "memory")], words, self.small())
-        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(2)}:1,{host(3)}:1")
-        for setting, batch in (("batch_size", 100000), ("global_batch_size", 300000)):
-            config = self.small(**{f"data__{setting}": batch})
-            has((small + needs(config)) / 2)
-            words = self.words()
-            self.found_and_mended([(host(3), "memory")], words, config)
-            self.assertLess(int(words[f"--set data.{setting}"].split("=")[1]), batch)
 
     def test_a_disk_that_syncs_slowly(self):
         source, shim = self.folder / "slow.c", self.folder / "slow.so"
@@ -484,6 +342,153 @@ class Doctor(Examined):
         said = [line for line in done.stdout.splitlines() + done.stderr.splitlines() if "doctor: " in line]
         self.assertEqual(len(said), 1, done.stdout + done.stderr)
         self.assertRegex(said[0], rf"doctor: {host(2)}: /dev/shm: .*mend, on {host(2)}: mount -o remount,size=")
+
+
+@unittest.skipIf(tools(), tools())
+class DoctorOfMore(Examined):
+    """What is seldom wrong; at night."""
+
+    def test_limits_and_cores_of_this_shell(self):
+        cores = len(os.sched_getaffinity(0))
+        self.typed = ["taskset -apc 0 $$", "ulimit -S -d 1000000"]
+        self.found_and_mended([("host1", "cores"), ("host1", "limits")], {"--out": str(self.folder / "out"), "--workers": str(cores)})
+        self.assertEqual(len(self.typed), 4, self.typed)
+
+    def test_few_processes_of_a_user_who_is_not_root(self):
+        machine = self.machines[2]
+        self.ssh_config.write_text(f"Host {host(2)}\n User tester\n{self.ssh_config.read_text()}")
+        # Whoever types it is root already.
+        machine.sh(f"chmod 755 {self.folder} && useradd -m -s /bin/bash -p '*' tester && printf '#!/bin/sh\\nexec \"$@\"\\n' > /usr/local/bin/sudo && chmod 755 /usr/local/bin/sudo && "
+                   "prlimit --pid $(pgrep -o -x sshd) --nproc=500:")
+        words = self.words()
+        (wrong,) = self.doctor(words)
+        self.assertRegex(wrong["mend"], "^sudo prlimit .* --nproc=")
+        self.found_and_mended([(host(2), "limits")], words)
+
+    def test_few_cores_of_a_control_group(self):
+        group = pathlib.Path(f"/sys/fs/cgroup/cpu/lockstep-test-{os.getpid()}")
+        try:
+            group.mkdir()
+            self.addCleanup(wait_for, lambda: self.dissolve(group), "the control group's end")
+            (group / "cpu.cfs_quota_us").write_text("100000")
+        except OSError as error:
+            self.skipTest(f"this machine lets nobody make a control group of its processors (version 1): {error}")
+        (group / "cgroup.procs").write_text(self.machines[2].pid)
+        words = self.words(**{"--hosts": f"{host(1)}:1,{host(2)}:2,{host(3)}:1"})
+        self.found_and_mended([(host(2), "cores")], words)
+        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(2)}:1,{host(3)}:1")
+
+    def dissolve(self, group):
+        for pid in (group / "cgroup.procs").read_text().split():
+            try:
+                (group.parent / "cgroup.procs").write_text(pid)
+            except OSError:
+                pass  # it has ended
+        try:
+            group.rmdir()
+        except OSError:
+            return False
+        return True
+
+    def test_packages_that_are_missing(self):
+        repository = self.with_repository("libtorch1.13", "libopenblas0-pthread")
+        for number, package in ((2, "libtorch1.13"), (3, "libopenblas0-pthread")):
+            self.machines[number].sh(f"{repository} && dpkg --purge --force-depends {package}")
+        self.found_and_mended([(host(2), "BLAS"), (host(3), "BLAS")], self.words())
+
+    def test_an_mpirun_from_elsewhere(self):
+        fake = "printf '#!/bin/sh\\necho \"%s\"\\n' '{}' > {} && chmod 755 {}"
+        for number, version, path, more in ((2, "mpirun (Open MPI) 5.0.3", "/usr/local/bin/mpirun", "true"),
+                                            (3, "HYDRA build details:", "/usr/bin/mpirun.mpich",
+                                             "update-alternatives --install /usr/bin/mpirun mpirun /usr/bin/mpirun.mpich 90 && "
+                                             "update-alternatives --set mpirun /usr/bin/mpirun.mpich")):
+            self.machines[number].sh(f"{fake.format(version, path, path)} && {more}")
+        self.found_and_mended([("", "MPI")], self.words())
+        here = self.folder / "opt"
+        here.mkdir()
+        subprocess.run(["sh", "-c", fake.format("mpirun (Open MPI) 5.0.3", here / "mpirun", here / "mpirun")], check=True)
+        self.typed = [f"export PATH={here}:$PATH"]
+        self.found_and_mended([("", "MPI")], self.words())
+        self.assertEqual(self.typed[1:], ["export PATH=/usr/bin:$PATH"])
+
+    def test_a_daemon_that_nobody_leads(self):
+        self.machines[2].sh("cp /bin/sleep /tmp/orted && (setsid /tmp/orted 600 >/dev/null 2>&1 &) && "
+                            "awk '{print $1 + 600, $2}' /proc/uptime > /tmp/uptime && mount --bind /tmp/uptime /proc/uptime")
+        self.found_and_mended([(host(2), "strays")], self.words())
+
+    def test_little_shared_memory_of_a_container(self):
+        config = self.folder / "sshd_config_2"
+        config.write_text(config.read_text() + 'ForceCommand capsh --drop=cap_sys_admin -- -c "$SSH_ORIGINAL_COMMAND"\n')
+        machine = self.machines[2]
+        machine.sh("touch /.dockerenv && mount -o remount,size=1m /dev/shm && kill -HUP $(pgrep -o -x sshd)")
+        self.await_sshd(2)
+        wrong = wait_for(lambda: self.doctor(self.words()), "sshd with its other settings")
+        self.assertEqual([(check["host"], check["check"]) for check in wrong], [(host(2), "/dev/shm")], wrong)
+        size = re.fullmatch(r"docker run --shm-size=(\d+) \.\.\.", wrong[0]["mend"])[1]
+        machine.sh(f"mount -o remount,size={size} /dev/shm")  # as the container would have it that is run so
+        self.assertEqual(self.doctor(self.words()), [])
+
+    def test_a_link_that_is_far(self):
+        switch = f"lockstep-{NAME}-0"
+        delay = subprocess.Popen(["ip", "netns", "exec", switch, sys.executable, ROOT / "tests" / "support" / "delay.py", "p2", "0.04"], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(delay.communicate)
+        self.addCleanup(delay.kill)
+        self.assertEqual(delay.stdout.readline(), "ready\n")
+        words = self.words()
+        for check in self.doctor(words):
+            latency, others = map(float, re.search(r", (\d+) us; others have (\d+) us", check["said"]).groups())
+            self.assertLess(abs(latency - 40e3), 10e3, check)
+            self.assertLess(others, 5e3, check)
+        self.found_and_mended([(host(2), "link")] * 2, words)
+        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(3)}:1")
+        delay.kill()
+        subprocess.run(["ip", "-n", switch, "link", "set", "p2", "master", "switch"], check=True)
+        self.assertEqual(self.doctor(self.words()), [])
+
+    def test_a_worker_program_that_is_missing_here(self):
+        alone = self.folder / "alone"
+        alone.mkdir()
+        shutil.copy(LOCKSTEP, alone)
+        self.OURS = [*self.OURS[:-1], str(alone / "lockstep")]
+        (wrong,) = self.doctor({"--out": str(self.folder / "out"), "--workers": "1"})
+        self.assertEqual(wrong["check"], "lockstep-worker")
+        self.assertEqual(wrong["mend"], f"LOCKSTEP_WORKER=PATH {alone}/lockstep ..., or install it anew")
+        words = {"--out": str(self.folder / "out"), "--workers": "1"}
+        self.assertEqual(self.doctor(words, env={"LOCKSTEP_WORKER": f"{BIN}/lockstep-worker"}), [])
+        build, other = run("--version").stdout.split()[-1][:12], alone / "lockstep-worker"
+        other.write_bytes((BIN / "lockstep-worker").read_bytes().replace(build.encode(), f"9{build[1:]}".encode()))
+        other.chmod(0o755)
+        (wrong,) = self.doctor(words)
+        self.assertEqual((wrong["check"], wrong["mend"]), ("lockstep-worker", "install both from one build"))
+        shutil.copy(BIN / "lockstep-worker", other)
+        self.assertEqual(self.doctor(words), [])
+
+    def test_little_memory(self):
+        def has(kilobytes):
+            self.machines[3].sh(f"sed 's/^MemAvailable:.*/MemAvailable: {int(kilobytes)} kB/' /tmp/all > /tmp/meminfo")
+
+        def needs(config):  # kB, of a worker
+            has(1000)
+            (wrong,) = self.doctor(self.words(), config)
+            number, unit = re.search(r"the workers need ([0-9.]+) (.)B", wrong["said"]).groups()
+            return float(number) * {"M": 1e3, "G": 1e6}[unit]
+
+        self.machines[3].sh("cp /proc/meminfo /tmp/all && cp /tmp/all /tmp/meminfo && mount --bind /tmp/meminfo /proc/meminfo")
+        small = needs(self.small())
+        has(0.5 * small)
+        words = self.words()
+        self.found_and_mended([(host(3), "memory")], words, self.small())
+        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(2)}:1")
+        has(1.5 * small)
+        words = self.words(**{"--hosts": f"{host(1)}:1,{host(2)}:1,{host(3)}:2"})
+        self.found_and_mended([(host(3), "memory")], words, self.small())
+        self.assertEqual(words["--hosts"], f"{host(1)}:1,{host(2)}:1,{host(3)}:1")
+        for setting, batch in (("batch_size", 100000), ("global_batch_size", 300000)):
+            config = self.small(**{f"data__{setting}": batch})
+            has((small + needs(config)) / 2)
+            words = self.words()
+            self.found_and_mended([(host(3), "memory")], words, config)
+            self.assertLess(int(words[f"--set data.{setting}"].split("=")[1]), batch)
 
 
 @unittest.skipIf(tools(), tools())
