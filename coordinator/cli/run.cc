@@ -217,7 +217,7 @@ ChildOptions DoctorOf(const Launch& launch) {
   return doctor;
 }
 
-// Slurm has its own watch over its nodes, and an srun may wait for others. A lab's hosts answer by no link: always.
+// Slurm has its own watch over its nodes, and an srun may wait for others.
 HostWatch::Options WatchOf(const Launch& launch) {
   HostWatch::Options watch;
   if (launch.cluster->slurm) return watch;

@@ -88,6 +88,7 @@ absl::StatusOr<Cluster> FindLab(const std::string& name, const std::vector<HostS
   cluster.addresses = cluster.Names();
   cluster.network = Lab::Network();
   cluster.agent.words = lab.AgentWords();
+  cluster.agent.is_there = Lab::kIsThere;
   if (absl::StrContains(cluster.agent.words[0], ' ')) {
     return absl::FailedPreconditionError(
         absl::StrCat("--lab: ", cluster.agent.words[0],

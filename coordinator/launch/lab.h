@@ -60,6 +60,8 @@ class Lab {
 
   // Before an address and a command: what gets it there, as ssh would. This program, under another word.
   std::vector<std::string> AgentWords() const;
+  // No link leads the agent there; what shows on a host whether its own is cut: 255.
+  static constexpr char kIsThere[] = "ip link show e0 | grep -q LOWER_UP || exit 255";
   // Of every lab, as seen from its hosts.
   static ClusterNetwork Network();
 

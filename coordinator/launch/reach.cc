@@ -191,7 +191,7 @@ void ClearHosts(const std::vector<std::string>& hosts, const std::vector<bool>& 
 ChildOptions HostQuestion(const std::string& host, const Agent& agent) {
   ChildOptions child;
   child.argv = {"sh", "-c", kAsk, "sh"};
-  const std::vector<std::string> words = agent.CommandOn(host, false, {"true"});
+  const std::vector<std::string> words = agent.CommandOn(host, false, {agent.is_there});
   child.argv.insert(child.argv.end(), words.begin(), words.end());
   child.output = "/dev/null";
   child.parent_death_signal = SIGKILL;

@@ -16,6 +16,7 @@ namespace lockstep {
 // How commands get to hosts: by words that stand before a host's name and a command, as ssh takes them. Threads: any.
 struct Agent {
   std::vector<std::string> words = {"ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"};
+  std::string is_there = "true";  // what shows on a host that it is; where the agent gets there without it: 255 says no
 
   // What runs `command` on `host`; if that is `here`, the command itself.
   std::vector<std::string> CommandOn(const std::string& host, bool here, const std::vector<std::string>& command) const;

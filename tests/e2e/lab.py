@@ -229,6 +229,14 @@ class TrainingOnALab(Case):
         run("run", config, "--workers", 2, "--out", self.folder / "whole", "--set", f"convergence.max_steps={whole}")
         self.expect_same_accuracy(self.folder / "whole", out)
 
+    def test_a_link_that_is_cut_before_the_ranks_have_joined_is_named(self):
+        lab("cut", 2)
+        done = run("run", self.small(communication__timeout=5), "--workers", 2, f"--lab={NAME}", "--out", self.folder / "out", code=1, timeout=40)
+        (said,) = [line for line in done.stderr.splitlines() if "was lost" in line]
+        self.assertRegex(said, r"host 10\.\S+\.2 was lost before its ranks had joined: it gave no answer within 5s")
+        lab("mend", 2)
+        self.expect_nothing_left(self.before, timeout=10)
+
 
 @unittest.skipIf(why_not(), why_not())
 class Doctor(Case):
