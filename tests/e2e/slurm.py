@@ -157,11 +157,11 @@ class Jobs(Case):
         self.assertEqual(step_now(out), 10)
         self.assertIn("\nthreads: 2\n", (out / "config.yaml").read_text())
 
-    def interrupted(self, interrupt):
+    def interrupted(self, interrupt, *words):
         """A job that is interrupted in the middle, with what one says that is not."""
         config = self.small(convergence__max_epochs=60, checkpoint__every_steps=50)
         run("run", config, "--workers", 2, "--out", self.folder / "here")
-        job = self.cluster.submit(config)
+        job = self.cluster.submit(config, *words)
         out = self.cluster.folder / "runs" / f"slurm-{job}"
         wait_for(lambda: step_now(out) > 120, "steps", timeout=60)
         interrupt(job, out)
@@ -174,6 +174,18 @@ class Jobs(Case):
 
     def test_before_its_time_is_up_a_job_takes_a_checkpoint_and_goes_on_by_itself(self):
         self.interrupted(lambda job, out: self.cluster.call("scancel", "--batch", "--signal=USR1", job))
+
+    def test_a_requeued_job_has_the_options_that_a_run_does_not_remember(self):
+        job = self.cluster.submit(self.small(convergence__max_epochs=100000, checkpoint__every_steps=20), "--workers", 1, "--insecure", "--set", "run.name=a b")
+        out = self.cluster.folder / "runs" / f"slurm-{job}"
+        wait_for(lambda: (checkpoint(out) / "MANIFEST.json").exists(), "a checkpoint")
+        self.cluster.call("scancel", "--batch", "--signal=USR1", job)
+        wait_for(lambda: "back into the queue" in self.cluster.output(job), "the requeue", timeout=60)
+        wait_for(lambda: rows(out, "select count(distinct incarnation) as n from rank")[0]["n"] == 2, "the next try", timeout=60)
+        self.cluster.call("scancel", job)
+        self.wait_for_state(job, "CANCELLED")
+        self.assertEqual({row["n"] for row in rows(out, "select count(*) as n from rank group by incarnation")}, {1})
+        self.assertEqual(self.cluster.output(job).count("Without TLS"), 2, self.cluster.output(job))
 
     def test_a_killed_worker_ends_the_try_and_the_next_goes_on(self):
         def kill(job, out):
