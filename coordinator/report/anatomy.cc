@@ -66,6 +66,7 @@ std::vector<Removal> RemovalsOf(double seconds, bool alone, std::vector<ModelSte
   removals.emplace_back(TakeCommunication);
   TakeStragglers(seconds, &model, &removals);
   const std::vector<LateRank> last_ones = FindLastOnes(model);
+  if (last_ones.empty()) return removals;
   const Removal rotating = [last_ones](std::vector<ModelStep>* steps) { return TakeLastOnes(last_ones, steps); };
   // In a few steps, however late, it is an accident: half of them have to have one.
   const double steps = static_cast<double>(model.size());

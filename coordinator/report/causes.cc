@@ -18,9 +18,23 @@ namespace {
 
 // How fast a run computes when nothing slows it down: as in this share of its bins, or faster.
 constexpr size_t kComputeBins = 100, kInARow = 5;
+constexpr double kFasterOfARow = 0.4;
+constexpr double kAlwaysOne = 0.9;  // of what the last are late: one rank with more of it is no other one each time
+constexpr size_t kAround = 20;      // steps, whose lateness is one
 constexpr double kFastShare = 0.2;
 constexpr size_t kEnoughOthers = 20;  // steps, to compare with
 constexpr double kUsual = 0.25;       // of steps: what nothing holds up is as in this share of them
+
+// Calls `row` with the ends of rows of about so many of `count`.
+template <typename Row>
+void ForRows(size_t count, size_t in_a_row, Row row) {
+  const size_t rows = std::max<size_t>(1, count / in_a_row);
+  for (size_t i = 0; i < rows; ++i) row(i * count / rows, (i + 1) * count / rows);
+}
+
+size_t PlaceOfLargest(const std::vector<double>& values) {
+  return static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
+}
 
 // The largest and the one after it; of one value, that twice.
 std::array<double, 2> TopTwo(const std::vector<double>& values) {
@@ -53,8 +67,8 @@ void AddHosts(const HostsByRank& hosts, Finding* finding) {
 // What a rank is late for in one of a step's meetings, by rank and step.
 using LateFor = std::map<int, const std::vector<double>*>;
 
-// Takes from `own`, of each rank, by what these are late in each step: none gets earlier than the others are, since
-// without being late it has nothing to make up for; where something holds the others up, than they usually are.
+// Takes from `own`, of each rank, by what these are late in each step: none gets earlier than the first of the
+// others, since without being late it has nothing to make up for; where something holds them up, than they usually are.
 void Hasten(const LateFor& late, std::vector<double> ModelStep::*own, std::vector<ModelStep>* model) {
   const auto late_s = [&](const ModelStep& step, size_t i, size_t s) {
     const auto one = late.find(step.times->ranks[i].rank);
@@ -63,11 +77,11 @@ void Hasten(const LateFor& late, std::vector<double> ModelStep::*own, std::vecto
   std::vector<double> of_others;
   for (size_t s = 0; s < model->size(); ++s) {
     const ModelStep& step = (*model)[s];
-    std::vector<double> others;
+    double least = INFINITY;
     for (size_t i = 0; i < (step.*own).size(); ++i) {
-      if (late_s(step, i, s) <= 0) others.push_back((step.*own)[i]);
+      if (late_s(step, i, s) <= 0) least = std::min(least, (step.*own)[i]);
     }
-    of_others.push_back(Median(std::move(others)));
+    of_others.push_back(least);
   }
   std::vector<double> sorted = of_others;
   const double usual = Percentile(&sorted, kUsual);
@@ -94,17 +108,22 @@ double SavingOf(double before, ModelStep* step) {
   return before - step->seconds();
 }
 
-// What the last of each step is beyond the median of the others, typically.
-double TypicallyLate(const std::vector<ModelStep>& model, std::vector<double> ModelStep::*own) {
+// By step: what the last is beyond the median of the others, typically of the steps around it.
+std::vector<double> TypicallyLate(const std::vector<ModelStep>& model, std::vector<double> ModelStep::*own) {
   std::vector<double> late;
   for (const ModelStep& step : model) {
     std::vector<double> others = step.*own;
     const auto last = std::max_element(others.begin(), others.end());
     const double of_last = *last;
     others.erase(last);
-    if (!others.empty()) late.push_back(of_last - Median(std::move(others)));
+    late.push_back(others.empty() ? 0 : of_last - Median(std::move(others)));
   }
-  return Median(std::move(late));
+  ForRows(late.size(), kAround, [&](size_t begin, size_t end) {
+    const auto first = late.begin() + static_cast<std::ptrdiff_t>(begin),
+               last = late.begin() + static_cast<std::ptrdiff_t>(end);
+    std::fill(first, last, Median({first, last}));
+  });
+  return late;
 }
 
 // By how much the largest of `values` can be brought forward, of `late`, before another is it.
@@ -124,24 +143,29 @@ std::map<int, size_t> WorldsOf(const std::vector<StepTimes>& steps) {
 }
 
 // Of the steps of launches with as many ranks, in order: what the rank that computes fastest takes, since what slows
-// all of them down slows it down, too, and no late rank counts; for each step the least of some in a row, since single
-// ones may be slow for anything, and all ranks late in turns.
+// all of them down slows it down, too, and no late rank counts. Of each rank one of the faster ones of some steps in a
+// row, since single ones may be slow for anything, and all ranks late in turns.
 using ByWorld = std::map<size_t, std::vector<double>>;
 ByWorld FastestComputing(const std::vector<StepTimes>& steps) {
   const std::map<int, size_t> worlds = WorldsOf(steps);
-  ByWorld fastest;
+  std::map<size_t, std::vector<const StepTimes*>> by_world;
   for (const StepTimes& step : steps) {
-    double least = INFINITY;
-    for (const RankTimes& rank : step.ranks) least = std::min(least, rank.compute());
-    if (!step.ranks.empty()) fastest[worlds.at(step.incarnation)].push_back(least / static_cast<double>(step.count));
+    if (!step.ranks.empty()) by_world[worlds.at(step.incarnation)].push_back(&step);
   }
-  for (auto& [world, values] : fastest) {
-    const size_t rows = std::max<size_t>(1, values.size() / kInARow);
-    for (size_t row = 0; row < rows; ++row) {
-      const auto first = values.begin() + static_cast<std::ptrdiff_t>(row * values.size() / rows);
-      const auto last = values.begin() + static_cast<std::ptrdiff_t>((row + 1) * values.size() / rows);
-      std::fill(first, last, *std::min_element(first, last));
-    }
+  ByWorld fastest;
+  for (const auto& [world, of_world] : by_world) {
+    std::vector<double>& values = fastest[world];
+    ForRows(of_world.size(), kInARow, [&, &all = of_world](size_t begin, size_t end) {
+      std::map<int, std::vector<double>> by_rank;
+      for (size_t s = begin; s < end; ++s) {
+        for (const RankTimes& rank : all[s]->ranks) {
+          by_rank[rank.rank].push_back(rank.compute() / static_cast<double>(all[s]->count));
+        }
+      }
+      double least = INFINITY;
+      for (auto& [rank, times] : by_rank) least = std::min(least, Percentile(&times, kFasterOfARow));
+      values.resize(end, least);
+    });
   }
   return fastest;
 }
@@ -235,28 +259,37 @@ Cause TakeInput(std::vector<ModelStep>* model) {
 }
 
 std::vector<LateRank> FindLastOnes(const std::vector<ModelStep>& model) {
-  const double late = TypicallyLate(model, &ModelStep::own), late_in_update = TypicallyLate(model, &ModelStep::update);
+  const std::vector<double> late = TypicallyLate(model, &ModelStep::own),
+                            late_in_update = TypicallyLate(model, &ModelStep::update);
   std::map<int, LateRank> by_rank;
-  const auto of = [&](const ModelStep& step, std::ptrdiff_t place) -> LateRank& {
-    const int rank = step.times->ranks[static_cast<size_t>(place)].rank;
-    const auto [one, is_new] = by_rank.try_emplace(rank);
-    if (is_new) {
-      one->second.rank = rank;
-      one->second.late_s.resize(model.size(), 0);
-      one->second.update_late_s.resize(model.size(), 0);
-    }
-    return one->second;
+  const auto of = [&](const ModelStep& step, size_t place) -> LateRank& {
+    LateRank& one = by_rank[step.times->ranks[place].rank];
+    one.rank = step.times->ranks[place].rank;
+    one.late_s.resize(model.size(), 0);
+    one.update_late_s.resize(model.size(), 0);
+    return one;
   };
   for (size_t s = 0; s < model.size(); ++s) {
     const ModelStep& step = model[s];
-    const std::vector<double> ready = step.ready();
-    const auto last = std::max_element(ready.begin(), ready.end()) - ready.begin();
-    const auto last_update = std::max_element(step.update.begin(), step.update.end()) - step.update.begin();
-    of(step, last).late_s[s] = Forward(ready, late);
-    of(step, last_update).update_late_s[s] = Forward(step.update, late_in_update);
+    const size_t last = PlaceOfLargest(step.ready()), last_update = PlaceOfLargest(step.update);
+    LateRank& one = of(step, last);
+    one.late_s[s] = Forward(step.ready(), late[s]);
+    of(step, last_update).update_late_s[s] = Forward(step.update, late_in_update[s]);
+    for (int part = 0; part < kParts; ++part) {
+      double others = 0;
+      for (const Parts& parts : step.parts) others += parts[part];
+      const auto ranks = static_cast<double>(step.parts.size());
+      if (ranks > 1) one.by_part[part] += (ranks * step.parts[last][part] - others) / (ranks - 1);
+    }
   }
   std::vector<LateRank> last_ones;
-  for (auto& [rank, one] : by_rank) last_ones.push_back(std::move(one));
+  double all = 0, most = 0;
+  for (auto& [rank, one] : by_rank) {
+    all += one.total();
+    most = std::max(most, one.total());
+    last_ones.push_back(std::move(one));
+  }
+  if (most > kAlwaysOne * all) last_ones.clear();
   return last_ones;
 }
 
@@ -285,8 +318,9 @@ std::vector<double> FindSlowerComputing(const std::vector<StepTimes>& steps, con
   std::map<size_t, double> fast_s;
   for (const auto& [world, values] : own) {
     const bool compares = apart[world].size() >= kEnoughOthers;
-    std::vector<double> bins = BinMeans(compares ? apart[world] : values, kComputeBins);
-    fast_s[world] = Percentile(&bins, compares ? 0.5 : kFastShare);
+    std::vector<double> bins = BinMeans(values, kComputeBins), others_bins = BinMeans(apart[world], kComputeBins);
+    fast_s[world] = Percentile(&bins, kFastShare);
+    if (compares) fast_s[world] = std::min(fast_s[world], Percentile(&others_bins, 0.5));
   }
   std::map<size_t, size_t> place;
   std::vector<double> slower_s;

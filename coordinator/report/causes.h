@@ -42,7 +42,7 @@ Cause TakeInput(std::vector<ModelStep>* model);
 Cause TakeCommunication(std::vector<ModelStep>* model);
 
 // Another rank each time: the last of a step, late by what a last one is, typically, against the median of the others;
-// so that what is left without it is as uneven as ranks are without a fault.
+// so that what is left without it is as uneven as ranks are without a fault. None, if it is one rank nearly always.
 std::vector<LateRank> FindLastOnes(const std::vector<ModelStep>& model);
 Cause TakeLastOnes(const std::vector<LateRank>& last_ones, std::vector<ModelStep>* model);
 

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <iterator>
 #include <map>
 #include <numeric>
 #include <optional>
+#include <utility>
 
 #include "common/base/statistics.h"
 
@@ -14,19 +16,25 @@ namespace {
 
 // Medians of so many steps in a row are what is looked at, since single steps may be late for anything; of a short
 // span of steps there are so many at least.
-constexpr size_t kMostSteps = 5, kFewestBlocks = 20;
-constexpr size_t kFewestOfSegment = 3, kFewForNoise = 6;  // blocks
-constexpr size_t kPlaces = 200;                           // of a range, at which its level may change
+constexpr size_t kSteps = 5, kFewestBlocks = 20, kMostBlocks = 1000;
+constexpr size_t kFewForNoise = 6;  // blocks
 // In standard errors: for a level to have changed at any place, and to be above 0.
 constexpr double kChanged = 5, kLate = 4;
 // Neighbours' differences larger than the others', which changes of the level may be; and what the squares of the
 // others are of all, of normal noise.
-constexpr double kTrimmed = 0.1, kSquaresLeft = 0.623;
+constexpr double kChanges = 0.5, kSquaresLeft = 0.143;
 // A single step is late if it is beyond the others' median by so many times their spread, as the standard deviation of
 // normal noise; and a rank has more late steps than others have if its count is so many standard errors above theirs.
 constexpr double kOdd = 6, kMore = 4;
-constexpr double kMoreInAll = 2;  // … where no place is chosen: of a range that is all steps
+constexpr double kMoreInHalf = 3;    // … of a range that is half of all steps, or more: no place is chosen
+constexpr size_t kFewestOfARow = 5;  // of rows that are chance the most are shorter …
+constexpr double kGoodPart = 0.2;    // of all steps
+constexpr double kNearlyAll = 0.8;   // … or have steps that are not late
+constexpr size_t kMostOfARow = 8;    // late steps in a row count as so many: they may be one accident
 constexpr double kMadOfNormal = 0.6745;
+constexpr double kMuch = 0.08, kLeastNoise = 0.01;  // of a step
+constexpr int kRounds = 8;
+constexpr double kOutside = 0.1;  // at either end, of what is typical
 // Two ranks are late together if they share so much of the later one's lateness.
 constexpr double kTogether = 0.5;
 
@@ -44,7 +52,7 @@ double MiddleOf(std::vector<double> values) {
 // The mean but for what stands out at either end; of a rank that others hold up in a half of the steps it is both.
 double TypicalOf(std::vector<double> values) {
   std::sort(values.begin(), values.end());
-  const auto out = static_cast<std::ptrdiff_t>(kTrimmed * static_cast<double>(values.size()));
+  const auto out = static_cast<std::ptrdiff_t>(kOutside * static_cast<double>(values.size()));
   const double sum = std::accumulate(values.begin() + out, values.end() - out, 0.0);
   return sum / static_cast<double>(values.size() - 2 * static_cast<size_t>(out));
 }
@@ -52,11 +60,14 @@ double TypicalOf(std::vector<double> values) {
 // Levels of a series with noise.
 class Levels {
  public:
-  explicit Levels(const std::vector<double>& values) {
-    for (const double value : values) sums_.push_back(sums_.back() + value);
-    noise_ = NoiseOf(values);
+  Levels(const std::vector<double>& values, double least_noise) {
+    for (const double value : values) {
+      sums_.push_back(sums_.back() + value);
+      squares_.push_back(squares_.back() + value * value);
+    }
+    noise_ = std::max(least_noise, NoiseOf(values));
     least_ = *std::min_element(values.begin(), values.end());
-    Split({0, values.size()});
+    Divide();
   }
 
   // In order; those above 0. A series too short to tell its noise by is late if all of it is.
@@ -71,55 +82,46 @@ class Levels {
   }
 
  private:
+  // By all differences of neighbours, or by the smaller ones, if those say less.
   static double NoiseOf(const std::vector<double>& values) {
     std::vector<double> squares;
     for (size_t i = 1; i < values.size(); ++i) squares.push_back(std::pow(values[i] - values[i - 1], 2));
     if (squares.empty()) return 0;
     std::sort(squares.begin(), squares.end());
-    const auto trimmed = static_cast<size_t>(kTrimmed * static_cast<double>(squares.size()));
-    const double left = trimmed == 0 ? 1 : kSquaresLeft;
-    squares.resize(squares.size() - trimmed);
-    const double sum = std::accumulate(squares.begin(), squares.end(), 0.0);
-    return std::sqrt(sum / left / 2 / static_cast<double>(squares.size()));
+    const auto mean_of = [&](size_t count) {
+      return std::accumulate(squares.begin(), squares.begin() + static_cast<std::ptrdiff_t>(count), 0.0) /
+             static_cast<double>(count);
+    };
+    const size_t smaller = squares.size() - static_cast<size_t>(kChanges * static_cast<double>(squares.size()));
+    return std::sqrt(std::min(mean_of(squares.size()), mean_of(smaller) / kSquaresLeft) / 2);
   }
 
   double Mean(Range range) const { return (sums_[range.end] - sums_[range.begin]) / static_cast<double>(range.size()); }
 
-  // By how much the level of `part` differs from that of the rest of `range`, in standard errors of one block.
-  double Change(Range part, Range range) const {
-    const auto inside = static_cast<double>(part.size()), outside = static_cast<double>(range.size()) - inside;
-    const double sum = sums_[part.end] - sums_[part.begin], all = sums_[range.end] - sums_[range.begin];
-    return std::abs(sum / inside - (all - sum) / outside) / std::sqrt(1 / inside + 1 / outside);
+  // Of the squares around the mean.
+  double Squares(Range range) const {
+    return squares_[range.end] - squares_[range.begin] - Mean(range) * (sums_[range.end] - sums_[range.begin]);
   }
 
-  // A part in the middle or at an end that differs from the rest.
-  void Split(Range range) {
-    const size_t places = std::min(kPlaces, range.size());
-    const auto place = [&](size_t i) { return range.begin + i * range.size() / places; };
-    const auto fits = [](size_t blocks) { return blocks == 0 || blocks >= kFewestOfSegment; };
-    Range best;
-    double most = kChanged * noise_;
-    for (size_t i = 0; i < places; ++i) {
-      for (size_t j = i + 1; j <= places; ++j) {
-        const Range part = {place(i), place(j)};
-        const bool fit = fits(part.begin - range.begin) && fits(part.size()) && fits(range.end - part.end);
-        if (!fit || part.size() == range.size()) continue;
-        const double change = Change(part, range);
-        if (change <= most) continue;
-        most = change;
-        best = part;
+  // Those with the least squares, if each costs what a change of the level has to be at least.
+  void Divide() {
+    const size_t count = sums_.size() - 1;
+    const double price = std::pow(kChanged * noise_, 2);
+    std::vector<double> least(count + 1, INFINITY);  // of the first so many
+    std::vector<size_t> begin(count + 1, 0);         // of the last range of these
+    least[0] = 0;
+    for (size_t end = 1; end <= count; ++end) {
+      for (size_t at = 0; at < end; ++at) {
+        const double squares = least[at] + Squares({at, end}) + price;
+        if (squares >= least[end]) continue;
+        least[end] = squares;
+        begin[end] = at;
       }
     }
-    if (best.size() == 0) {
-      ranges_.push_back(range);
-      return;
-    }
-    if (best.begin > range.begin) Split({range.begin, best.begin});
-    Split(best);
-    if (best.end < range.end) Split({best.end, range.end});
+    for (size_t end = count; end > 0; end = begin[end]) ranges_.insert(ranges_.begin(), {begin[end], end});
   }
 
-  std::vector<double> sums_ = {0};
+  std::vector<double> sums_ = {0}, squares_ = {0};
   double noise_ = 0, least_ = 0;
   std::vector<Range> ranges_;
 };
@@ -131,24 +133,10 @@ std::optional<size_t> PlaceOf(int rank, const ModelStep& step) {
   return std::nullopt;
 }
 
-// By step: of its work, what is beyond the median of the others'.
-std::vector<double> LatenessOf(int rank, const std::vector<ModelStep>& model) {
-  std::vector<double> late;
-  for (const ModelStep& step : model) {
-    late.push_back(0);
-    const std::optional<size_t> own = PlaceOf(rank, step);
-    if (!own.has_value() || step.work.size() < 2) continue;
-    std::vector<double> others = step.work;
-    others.erase(others.begin() + static_cast<std::ptrdiff_t>(*own));
-    late.back() = step.work[*own] - MiddleOf(std::move(others));
-  }
-  return late;
-}
-
 // The ranges of steps in which the level of `late` is above 0.
-std::vector<Range> LateRanges(const std::vector<double>& late) {
-  const size_t length = std::max<size_t>(1, std::min(kMostSteps, late.size() / kFewestBlocks));
-  const size_t blocks = late.size() / length;
+std::vector<Range> LateRanges(const std::vector<double>& late, double least_noise) {
+  const size_t length = std::max<size_t>(1, std::min(kSteps, late.size() / kFewestBlocks));
+  const size_t blocks = std::min(kMostBlocks, late.size() / length);
   const auto begin_of = [&](size_t block) { return block * late.size() / blocks; };
   std::vector<double> medians;
   for (size_t block = 0; block < blocks; ++block) {
@@ -156,7 +144,7 @@ std::vector<Range> LateRanges(const std::vector<double>& late) {
     medians.push_back(MiddleOf({begin + static_cast<std::ptrdiff_t>(begin_of(block)),
                                 begin + static_cast<std::ptrdiff_t>(begin_of(block + 1))}));
   }
-  std::vector<Range> ranges = Levels(medians).Late();
+  std::vector<Range> ranges = Levels(medians, least_noise).Late();
   for (Range& range : ranges) range = {begin_of(range.begin), begin_of(range.end)};
   return ranges;
 }
@@ -177,7 +165,7 @@ double OddBeyond(const std::vector<double>& late) {
 
 // Whether a rank has more late steps than the `others` have, beyond so many standard errors.
 bool IsMore(size_t own, std::vector<double> others, double errors) {
-  if (others.empty()) return false;
+  if (own == 0 || others.empty()) return false;
   const auto count = static_cast<double>(own);
   const double usual = MiddleOf(std::move(others));
   return count - usual >= errors * std::sqrt(count + usual);
@@ -188,14 +176,19 @@ class Lateness {
  public:
   explicit Lateness(const std::vector<ModelStep>& model) : model_(model) {
     for (const ModelStep& step : model) {
+      step_s_ += step.seconds() / static_cast<double>(model.size());
       for (const RankTimes& rank : step.times->ranks) ranks_[rank.rank];
     }
-    for (auto& [rank, one] : ranks_) {
-      one.late = LatenessOf(rank, model);
-      one.steps = LateRanges(one.late);
+    // A rank that is much later hides how late another one is: that is then seen against the rest.
+    for (int round = 0; round < kRounds; ++round) {
+      for (auto& [rank, one] : ranks_) one.late = LatenessOf(rank);
+      std::map<int, std::vector<bool>> much_later;
+      for (auto& [rank, one] : ranks_) one.steps = LateRanges(one.late, kLeastNoise * step_s_);
+      DropChances();
+      AddOddSteps();
+      for (const auto& [rank, one] : ranks_) much_later[rank] = MuchLater(one);
+      if (std::exchange(much_later_, std::move(much_later)) == much_later_) break;
     }
-    DropChances();
-    AddOddSteps();
   }
 
   std::vector<LateRank> Ranks() const {
@@ -204,7 +197,7 @@ class Lateness {
       LateRank late;
       late.rank = rank;
       late.late_s.resize(model_.size(), 0);
-      for (const Range& range : one.steps) AddRange(range, &late);
+      for (const Range& range : one.steps) AddRange(one, range, &late);
       if (!one.steps.empty()) ranks.push_back(std::move(late));
     }
     return ranks;
@@ -213,8 +206,40 @@ class Lateness {
  private:
   struct Rank {
     std::vector<double> late;  // by step
+    std::vector<Range> found;  // where its level is above 0
     std::vector<Range> steps;  // in which it is late
   };
+
+  // By step: of its work, what is beyond the median of the others', of those that are not much later themselves.
+  std::vector<double> LatenessOf(int rank) const {
+    std::vector<double> late;
+    for (size_t s = 0; s < model_.size(); ++s) {
+      late.push_back(0);
+      const ModelStep& step = model_[s];
+      const std::optional<size_t> own = PlaceOf(rank, step);
+      if (!own.has_value() || step.work.size() < 2) continue;
+      std::vector<double> others, all;
+      for (size_t i = 0; i < step.work.size(); ++i) {
+        if (i == *own) continue;
+        all.push_back(step.work[i]);
+        const auto much = much_later_.find(step.times->ranks[i].rank);
+        if (much == much_later_.end() || !much->second[s]) others.push_back(step.work[i]);
+      }
+      late.back() = step.work[*own] - MiddleOf(std::move(others.empty() ? all : others));
+    }
+    return late;
+  }
+
+  // By step: whether it is, by more than a rank may be without its being noticed.
+  std::vector<bool> MuchLater(const Rank& rank) const {
+    std::vector<bool> much(model_.size(), false);
+    for (const Range& range : rank.steps) {
+      if (2 * HalfOf(rank, range) < kMuch * step_s_) continue;
+      std::fill(much.begin() + static_cast<std::ptrdiff_t>(range.begin),
+                much.begin() + static_cast<std::ptrdiff_t>(range.end), true);
+    }
+    return much;
+  }
 
   // In how many steps of `range` it is later than that.
   static size_t CountOf(const Rank& rank, Range range, double late_s) {
@@ -232,17 +257,19 @@ class Lateness {
            2;
   }
 
-  // A level may be that of some steps which happen to be late, as others are of other ranks.
+  // A level may be that of some steps which happen to be late, as others are of ranks that are not found late there.
   bool IsMoreOftenLate(int rank, Range range) const {
     const Rank& own = ranks_.at(rank);
     const double half = HalfOf(own, range);
     const size_t count = CountOf(own, range, half);
+    if (count == own.late.size()) return true;
     std::vector<double> others;
     for (const auto& [other, one] : ranks_) {
-      if (other != rank) others.push_back(static_cast<double>(CountOf(one, range, half)));
+      if (other != rank && !IsIn((range.begin + range.end) / 2, one.found)) {
+        others.push_back(static_cast<double>(CountOf(one, range, half)));
+      }
     }
-    const bool all = range.size() == own.late.size();
-    return (all && count == range.size()) || IsMore(count, std::move(others), all ? kMoreInAll : kMore);
+    return IsMore(count, std::move(others), 2 * range.size() >= own.late.size() ? kMoreInHalf : kMore);
   }
 
   // The range was found by blocks: to the very steps at which it begins and ends.
@@ -259,9 +286,35 @@ class Lateness {
     return range;
   }
 
+  // Several rows, each too short by itself, that no other rank has: two or more, and a good part of all steps, since
+  // each may be an accident.
+  bool HasMoreRows(int rank) const {
+    const auto late_in_rows = [](const Rank& one, size_t most) {
+      size_t all = 0;
+      for (const Range& row : one.found) {
+        const size_t count = CountOf(one, row, HalfOf(one, row));
+        const bool nearly_all = static_cast<double>(count) >= kNearlyAll * static_cast<double>(row.size());
+        if (count >= kFewestOfARow && nearly_all) all += std::min(count, most);
+      }
+      return all;
+    };
+    const Rank& own = ranks_.at(rank);
+    std::vector<double> others;
+    for (const auto& [other, one] : ranks_) {
+      if (other != rank) others.push_back(static_cast<double>(late_in_rows(one, kMostOfARow)));
+    }
+    return static_cast<double>(late_in_rows(own, SIZE_MAX)) >= kGoodPart * static_cast<double>(own.late.size()) &&
+           IsMore(late_in_rows(own, kMostOfARow), std::move(others), kMore);
+  }
+
   // Ranges in a row are looked at together first: what comes on top of a lasting lateness makes ranges of its own.
   void DropChances() {
     for (auto& [rank, one] : ranks_) {
+      for (Range& range : one.steps) range = FitEnds(one, range);
+      one.found = one.steps;
+    }
+    for (auto& [rank, one] : ranks_) {
+      if (HasMoreRows(rank)) continue;
       std::vector<Range> kept;
       for (size_t i = 0, end = 0; i < one.steps.size(); i = end) {
         for (end = i + 1; end < one.steps.size() && one.steps[end].begin == one.steps[end - 1].end;) ++end;
@@ -271,7 +324,6 @@ class Lateness {
                      [&, of = rank](const Range& range) { return together || IsMoreOftenLate(of, range); });
       }
       one.steps = std::move(kept);
-      for (Range& range : one.steps) range = FitEnds(one, range);
     }
   }
 
@@ -306,6 +358,12 @@ class Lateness {
     return odd;
   }
 
+  static size_t CountOf(const std::vector<Range>& rows) {
+    size_t count = 0;
+    for (const Range& row : rows) count += std::min(row.size(), kMostOfARow);
+    return count;
+  }
+
   // Of ranks that have more of them than ranks have.
   void AddOddSteps() {
     const double least = OddBeyondOfAll();
@@ -314,17 +372,30 @@ class Lateness {
     for (const auto& [rank, own] : odd) {
       std::vector<double> others;
       for (const auto& [other, ranges] : odd) {
-        if (other != rank) others.push_back(static_cast<double>(ranges.size()));
+        if (other != rank) others.push_back(static_cast<double>(CountOf(ranges)));
       }
-      if (own.empty() || !IsMore(own.size(), std::move(others), kMore)) continue;
+      if (own.empty() || !IsMore(CountOf(own), std::move(others), kMore)) continue;
       std::vector<Range>& steps = ranks_[rank].steps;
       steps.insert(steps.end(), own.begin(), own.end());
     }
   }
 
-  void AddRange(const Range& range, LateRank* late) const {
-    std::vector<double> against_others;
+  // Of a range the steps in which it is late: all, but where it is so now and then.
+  static std::vector<size_t> LateStepsOf(const Rank& rank, Range range) {
+    const double half = HalfOf(rank, range);
+    const size_t count = CountOf(rank, range, half);
+    const bool nearly_all = static_cast<double>(count) >= kNearlyAll * static_cast<double>(range.size());
+    std::vector<size_t> steps;
     for (size_t s = range.begin; s < range.end; ++s) {
+      if (nearly_all || rank.late[s] > half) steps.push_back(s);
+    }
+    return steps;
+  }
+
+  void AddRange(const Rank& rank, const Range& range, LateRank* late) const {
+    const std::vector<size_t> steps = LateStepsOf(rank, range);
+    std::vector<double> against_others;
+    for (const size_t s : steps) {
       const std::vector<RankTimes>& ranks = model_[s].times->ranks;
       const std::optional<size_t> own = PlaceOf(late->rank, model_[s]);
       std::vector<double> works;
@@ -342,12 +413,13 @@ class Lateness {
     }
     if (against_others.empty()) return;
     const double typical = std::max(0.0, TypicalOf(std::move(against_others)));
-    std::fill(late->late_s.begin() + static_cast<std::ptrdiff_t>(range.begin),
-              late->late_s.begin() + static_cast<std::ptrdiff_t>(range.end), typical);
+    for (const size_t s : steps) late->late_s[s] = typical;
   }
 
   const std::vector<ModelStep>& model_;
+  double step_s_ = 0;  // mean
   std::map<int, Rank> ranks_;
+  std::map<int, std::vector<bool>> much_later_;  // by step, as of the round before
 };
 
 // Of `model`, the updates for which others wait as if they were all the work.

@@ -106,7 +106,12 @@ class Maker {
     others.insert(others.end(), after.begin(), after.end());
     return others;
   }
+  // Whether a rank makes its batches more slowly than steps would go without `cause`.
+  bool IsSlow(const InputFacts& input, const Finding& cause) const {
+    return input.read_s + input.decode_s > anatomy_.step_s - cause.saving_s_per_step();
+  }
   bool AllInputsAreSlow(const Finding& cause) const;
+  void AddSlowInputs(Finding* cause) const;
   void SetFindings();
   double SinceStart(double time) const { return time - steps_.all.front().time; }
   // Of the step at which something happened, or the last before it.
@@ -431,9 +436,21 @@ absl::Status Maker::SetMetrics() {
 // Where every rank makes its batches more slowly than steps could go, all wait for data, and which of them is last is
 // chance.
 bool Maker::AllInputsAreSlow(const Finding& cause) const {
-  const double without_s = anatomy_.step_s - cause.saving_s_per_step();
   return std::all_of(steps_.input.begin(), steps_.input.end(),
-                     [without_s](const auto& rank) { return rank.second.read_s + rank.second.decode_s > without_s; });
+                     [&](const auto& rank) { return IsSlow(rank.second, cause); });
+}
+
+// Another rank's slow input hides behind the slowest one's.
+void Maker::AddSlowInputs(Finding* cause) const {
+  std::set<int> ranks(cause->ranks().begin(), cause->ranks().end());
+  std::set<std::string> hosts(cause->hosts().begin(), cause->hosts().end());
+  for (const auto& [rank, input] : steps_.input) {
+    if (!IsSlow(input, *cause) || !ranks.insert(rank).second) continue;
+    const auto host = host_of_.find(rank);
+    if (host != host_of_.end() && hosts.insert(host->second).second) cause->add_hosts(host->second);
+  }
+  cause->clear_ranks();
+  for (const int rank : ranks) cause->add_ranks(rank);
 }
 
 void Maker::SetFindings() {
@@ -443,6 +460,8 @@ void Maker::SetFindings() {
       cause.clear_hosts();
       cause.clear_persistence();
       cause.clear_steps_share();
+    } else if (cause.cause() == "input-bound" && !cause.ranks().empty()) {
+      AddSlowInputs(&cause);
     }
     *report_.add_causes() = cause;
   }
