@@ -28,9 +28,9 @@ constexpr double kByItself = 0.8;
 using Removal = std::function<Cause(std::vector<ModelStep>*)>;
 
 // Late ranks one by one, the latest first; together with those that are late in the same steps where one alone saves
-// too little, as of a slow host. `seconds`: of all steps.
-void TakeStragglers(double seconds, std::vector<ModelStep>* model, std::vector<Removal>* removals) {
-  std::vector<LateRank> late = FindLateRanks(*model), group;
+// too little, as of a slow host; those that are taken. `seconds`: of all steps.
+std::vector<LateRank> TakeStragglers(double seconds, std::vector<ModelStep>* model, std::vector<Removal>* removals) {
+  std::vector<LateRank> late = FindLateRanks(*model), group, taken;
   while (!late.empty()) {
     const auto next = std::find_if(late.begin(), late.end(), [&](const LateRank& rank) {
       return group.empty() || AreLateTogether(group.front(), rank);
@@ -46,31 +46,44 @@ void TakeStragglers(double seconds, std::vector<ModelStep>* model, std::vector<R
     if (cause.total() < cause.noticeable() * seconds) continue;
     removals->push_back([group](std::vector<ModelStep>* steps) { return TakeLateRanks(group, steps); });
     *model = std::move(without);
+    taken.insert(taken.end(), group.begin(), group.end());
     group.clear();
   }
+  return taken;
 }
 
-// What may be taken out of `model`. What is seen first, then what is inferred; of the rest of the waiting for data some
-// may be a part of lateness. `seconds`: of all steps. `alone`: one rank.
-std::vector<Removal> RemovalsOf(double seconds, bool alone, std::vector<ModelStep> model,
-                                const std::vector<double>& slower_s) {
-  std::vector<Removal> removals = {
-      [slower_s](std::vector<ModelStep>* steps) { return TakeSlowerComputing(slower_s, steps); }};
+// Late ranks in `model`, and another one each time; the ranks that are late. `seconds`: of all steps.
+std::vector<LateRank> AddStragglers(double seconds, std::vector<ModelStep> model, std::vector<Removal>* removals) {
+  std::vector<LateRank> late = TakeStragglers(seconds, &model, removals);
+  const std::vector<LateRank> last_ones = FindLastOnes(model);
+  if (last_ones.empty()) return late;
+  const Removal rotating = [last_ones](std::vector<ModelStep>* steps) { return TakeLastOnes(last_ones, steps); };
+  // In a few steps, however late, it is an accident: half of them have to have one.
+  const double steps = static_cast<double>(model.size());
+  if (Median(rotating(&model).saving) < kNoticeable * seconds / steps) return late;
+  removals->push_back(rotating);
+  late.insert(late.end(), last_ones.begin(), last_ones.end());
+  return late;
+}
+
+// What may be taken out of `model`, of `steps`. What is seen first, then what is inferred; of the rest of the waiting
+// for data some may be a part of lateness. `seconds`: of all steps. `alone`: one rank.
+std::vector<Removal> RemovalsOf(double seconds, bool alone, const std::vector<StepTimes>& steps,
+                                const std::vector<StepTimes>& others, std::vector<ModelStep> model) {
+  std::vector<Removal> removals;
   std::vector<ModelStep> without = model;
   const Cause input = TakeInput(&without);
   if (input.total() >= input.noticeable() * seconds) {
     removals.emplace_back(TakeInput);
     model = std::move(without);
   }
-  if (alone) return removals;
-  removals.emplace_back(TakeCommunication);
-  TakeStragglers(seconds, &model, &removals);
-  const std::vector<LateRank> last_ones = FindLastOnes(model);
-  if (last_ones.empty()) return removals;
-  const Removal rotating = [last_ones](std::vector<ModelStep>* steps) { return TakeLastOnes(last_ones, steps); };
-  // In a few steps, however late, it is an accident: half of them have to have one.
-  const double steps = static_cast<double>(model.size());
-  if (Median(rotating(&model).saving) >= kNoticeable * seconds / steps) removals.push_back(rotating);
+  std::vector<LateRank> late;
+  if (!alone) {
+    removals.emplace_back(TakeCommunication);
+    late = AddStragglers(seconds, std::move(model), &removals);
+  }
+  const std::vector<double> slower_s = FindSlowerComputing(steps, others, late);
+  removals.emplace_back([slower_s](std::vector<ModelStep>* all) { return TakeSlowerComputing(slower_s, all); });
   return removals;
 }
 
@@ -289,8 +302,7 @@ Anatomy Analyze(const std::vector<StepTimes>& steps, const std::vector<StepTimes
 
   const double seconds = anatomy.step_s * count;
   const std::vector<ModelStep> whole = model;
-  std::vector<Cause> causes =
-      InOrder(seconds, RemovalsOf(seconds, alone, model, FindSlowerComputing(steps, others)), &model);
+  std::vector<Cause> causes = InOrder(seconds, RemovalsOf(seconds, alone, steps, others, model), &model);
   // Of the waiting for data what is seen only now.
   Cause rest = TakeInput(&model);
   rest.finding.set_after_others(IsHidden(TakeInput, rest.total(), whole));

@@ -18,7 +18,6 @@ namespace {
 
 // How fast a run computes when nothing slows it down: as in this share of its bins, or faster.
 constexpr size_t kComputeBins = 100, kInARow = 5;
-constexpr double kFasterOfARow = 0.4;
 constexpr double kAlwaysOne = 0.9;  // of what the last are late: one rank with more of it is no other one each time
 constexpr size_t kAround = 20;      // steps, whose lateness is one
 constexpr double kFastShare = 0.2;
@@ -143,8 +142,8 @@ std::map<int, size_t> WorldsOf(const std::vector<StepTimes>& steps) {
 }
 
 // Of the steps of launches with as many ranks, in order: what the rank that computes fastest takes, since what slows
-// all of them down slows it down, too, and no late rank counts. Of each rank one of the faster ones of some steps in a
-// row, since single ones may be slow for anything, and all ranks late in turns.
+// all of them down slows it down, too, and no late rank counts. Of each rank the median of some steps in a
+// row, since single ones may be slow for anything.
 using ByWorld = std::map<size_t, std::vector<double>>;
 ByWorld FastestComputing(const std::vector<StepTimes>& steps) {
   const std::map<int, size_t> worlds = WorldsOf(steps);
@@ -163,11 +162,27 @@ ByWorld FastestComputing(const std::vector<StepTimes>& steps) {
         }
       }
       double least = INFINITY;
-      for (auto& [rank, times] : by_rank) least = std::min(least, Percentile(&times, kFasterOfARow));
+      for (auto& [rank, times] : by_rank) least = std::min(least, Median(std::move(times)));
       values.resize(end, least);
     });
   }
   return fastest;
+}
+
+// What these are late for in computing.
+void TakeFromComputing(const std::vector<LateRank>& late, std::vector<StepTimes>* steps) {
+  for (const LateRank& one : late) {
+    const Part part = one.part();
+    if (part != kForward && part != kBackward && part != kOptimizer) continue;
+    size_t s = 0;  // of the model
+    for (StepTimes& step : *steps) {
+      if (step.ranks.empty()) continue;
+      for (RankTimes& rank : step.ranks) {
+        if (rank.rank == one.rank) rank.parts[part] -= one.late_s[s] + one.update_late_s[s];
+      }
+      ++s;
+    }
+  }
 }
 
 }  // namespace
@@ -312,7 +327,9 @@ Cause TakeCommunication(std::vector<ModelStep>* model) {
   return cause;
 }
 
-std::vector<double> FindSlowerComputing(const std::vector<StepTimes>& steps, const std::vector<StepTimes>& others) {
+std::vector<double> FindSlowerComputing(std::vector<StepTimes> steps, const std::vector<StepTimes>& others,
+                                        const std::vector<LateRank>& late) {
+  TakeFromComputing(late, &steps);
   const std::map<int, size_t> worlds = WorldsOf(steps);
   ByWorld own = FastestComputing(steps), apart = FastestComputing(others);
   std::map<size_t, double> fast_s;

@@ -47,8 +47,10 @@ std::vector<LateRank> FindLastOnes(const std::vector<ModelStep>& model);
 Cause TakeLastOnes(const std::vector<LateRank>& last_ones, std::vector<ModelStep>* model);
 
 // Computing that takes longer than in `others`, of the same run, or, if those are too few, than in the faster ones of
-// `steps`, on all ranks: a processor that is slowed down or shared shows as that alone. By step that has ranks.
-std::vector<double> FindSlowerComputing(const std::vector<StepTimes>& steps, const std::vector<StepTimes>& others);
+// `steps`, on all ranks, but for what these are `late`: a processor that is slowed down or shared shows as that alone.
+// By step that has ranks.
+std::vector<double> FindSlowerComputing(std::vector<StepTimes> steps, const std::vector<StepTimes>& others,
+                                        const std::vector<LateRank>& late);
 Cause TakeSlowerComputing(const std::vector<double>& slower_s, std::vector<ModelStep>* model);
 
 }  // namespace lockstep

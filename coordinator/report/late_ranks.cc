@@ -29,6 +29,7 @@ constexpr double kOdd = 6, kMore = 4;
 constexpr double kMoreInHalf = 3;    // … of a range that is half of all steps, or more: no place is chosen
 constexpr size_t kFewestOfARow = 5;  // of rows that are chance the most are shorter …
 constexpr double kGoodPart = 0.2;    // of all steps
+constexpr double kHardly = 0.2;      // of what is typical
 constexpr double kNearlyAll = 0.8;   // … or have steps that are not late
 constexpr size_t kMostOfARow = 8;    // late steps in a row count as so many: they may be one accident
 constexpr double kMadOfNormal = 0.6745;
@@ -61,22 +62,29 @@ double TypicalOf(std::vector<double> values) {
 class Levels {
  public:
   Levels(const std::vector<double>& values, double least_noise) {
-    for (const double value : values) {
-      sums_.push_back(sums_.back() + value);
-      squares_.push_back(squares_.back() + value * value);
+    for (size_t i = 0; i < values.size(); ++i) {
+      sums_.push_back(sums_.back() + values[i]);
+      squares_.push_back(squares_.back() + values[i] * values[i]);
+      differences_.push_back(differences_.back() + (i == 0 ? 0 : std::pow(values[i] - values[i - 1], 2)));
     }
     noise_ = std::max(least_noise, NoiseOf(values));
     least_ = *std::min_element(values.begin(), values.end());
     Divide();
   }
 
-  // In order; those above 0. A series too short to tell its noise by is late if all of it is.
+  // In order; those above 0, those in a row whose levels differ by less than their own unevenness as one. A series too
+  // short to tell its noise by is late if all of it is.
   std::vector<Range> Late() const {
     std::vector<Range> late;
     const bool is_short = sums_.size() <= kFewForNoise;
     for (const Range& range : ranges_) {
       const bool above = Mean(range) > kLate * noise_ / std::sqrt(static_cast<double>(range.size()));
-      if (is_short ? least_ > 0 : above) late.push_back(range);
+      if (!(is_short ? least_ > 0 : above)) continue;
+      if (!late.empty() && late.back().end == range.begin && AreAlike(late.back(), range)) {
+        late.back().end = range.end;
+      } else {
+        late.push_back(range);
+      }
     }
     return late;
   }
@@ -97,6 +105,15 @@ class Levels {
   }
 
   double Mean(Range range) const { return (sums_[range.end] - sums_[range.begin]) / static_cast<double>(range.size()); }
+
+  // Of two in a row.
+  bool AreAlike(Range one, Range next) const {
+    const double noise = std::sqrt((differences_[next.end] - differences_[one.begin + 1]) / 2 /
+                                   static_cast<double>(next.end - one.begin - 1));
+    const double change = std::abs(Mean(one) - Mean(next));
+    return change <
+           kChanged * noise * std::sqrt(1.0 / static_cast<double>(one.size()) + 1.0 / static_cast<double>(next.size()));
+  }
 
   // Of the squares around the mean.
   double Squares(Range range) const {
@@ -121,7 +138,8 @@ class Levels {
     for (size_t end = count; end > 0; end = begin[end]) ranges_.insert(ranges_.begin(), {begin[end], end});
   }
 
-  std::vector<double> sums_ = {0}, squares_ = {0};
+  // Of the first so many.
+  std::vector<double> sums_ = {0}, squares_ = {0}, differences_ = {0};
   double noise_ = 0, least_ = 0;
   std::vector<Range> ranges_;
 };
@@ -380,14 +398,14 @@ class Lateness {
     }
   }
 
-  // Of a range the steps in which it is late: all, but where it is so now and then.
+  // Of a range the steps in which it is late: all, but where it is so now and then, and else hardly.
   static std::vector<size_t> LateStepsOf(const Rank& rank, Range range) {
-    const double half = HalfOf(rank, range);
-    const size_t count = CountOf(rank, range, half);
+    const double hardly = kHardly * 2 * HalfOf(rank, range);
+    const size_t count = CountOf(rank, range, hardly);
     const bool nearly_all = static_cast<double>(count) >= kNearlyAll * static_cast<double>(range.size());
     std::vector<size_t> steps;
     for (size_t s = range.begin; s < range.end; ++s) {
-      if (nearly_all || rank.late[s] > half) steps.push_back(s);
+      if (nearly_all || rank.late[s] > hardly) steps.push_back(s);
     }
     return steps;
   }
