@@ -195,17 +195,22 @@ class Lateness {
   explicit Lateness(const std::vector<ModelStep>& model) : model_(model) {
     for (const ModelStep& step : model) {
       step_s_ += step.seconds() / static_cast<double>(model.size());
-      for (const RankTimes& rank : step.times->ranks) ranks_[rank.rank];
+      for (const RankTimes& rank : step.times->ranks) {
+        ranks_[rank.rank];
+        much_later_[rank.rank].resize(model.size(), false);
+      }
     }
     // A rank that is much later hides how late another one is: that is then seen against the rest.
     for (int round = 0; round < kRounds; ++round) {
-      for (auto& [rank, one] : ranks_) one.late = LatenessOf(rank);
-      std::map<int, std::vector<bool>> much_later;
-      for (auto& [rank, one] : ranks_) one.steps = LateRanges(one.late, kLeastNoise * step_s_);
+      for (auto& [rank, one] : ranks_) {
+        one.late = LatenessOf(rank);
+        one.steps = LateRanges(one.late, kLeastNoise * step_s_);
+      }
       DropChances();
       AddOddSteps();
-      for (const auto& [rank, one] : ranks_) much_later[rank] = MuchLater(one);
-      if (std::exchange(much_later_, std::move(much_later)) == much_later_) break;
+      const std::map<int, std::vector<bool>> before = much_later_;
+      for (const auto& [rank, one] : ranks_) much_later_[rank] = MuchLater(one);
+      if (much_later_ == before) break;
     }
   }
 
@@ -240,8 +245,7 @@ class Lateness {
       for (size_t i = 0; i < step.work.size(); ++i) {
         if (i == *own) continue;
         all.push_back(step.work[i]);
-        const auto much = much_later_.find(step.times->ranks[i].rank);
-        if (much == much_later_.end() || !much->second[s]) others.push_back(step.work[i]);
+        if (!much_later_.at(step.times->ranks[i].rank)[s]) others.push_back(step.work[i]);
       }
       late.back() = step.work[*own] - MiddleOf(std::move(others.empty() ? all : others));
     }
@@ -452,6 +456,12 @@ std::vector<ModelStep> UpdatesOf(std::vector<ModelStep> model) {
   return model;
 }
 
+bool AnyWork(const std::vector<ModelStep>& model) {
+  return std::any_of(model.begin(), model.end(), [](const ModelStep& step) {
+    return std::any_of(step.work.begin(), step.work.end(), [](double work) { return work > 0; });
+  });
+}
+
 double Sum(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
 }  // namespace
@@ -474,8 +484,9 @@ bool AreLateTogether(const LateRank& later, const LateRank& other) {
 std::vector<LateRank> FindLateRanks(const std::vector<ModelStep>& model) {
   std::map<int, LateRank> by_rank;
   for (LateRank& rank : Lateness(model).Ranks()) by_rank[rank.rank] = std::move(rank);
-  const std::vector<ModelStep> updates = UpdatesOf(model);
-  for (LateRank& rank : Lateness(updates).Ranks()) by_rank[rank.rank].update_late_s = std::move(rank.late_s);
+  if (const std::vector<ModelStep> updates = UpdatesOf(model); AnyWork(updates)) {
+    for (LateRank& rank : Lateness(updates).Ranks()) by_rank[rank.rank].update_late_s = std::move(rank.late_s);
+  }
   std::vector<LateRank> ranks;
   for (auto& [number, rank] : by_rank) {
     rank.rank = number;
