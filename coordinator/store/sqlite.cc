@@ -158,9 +158,6 @@ absl::Status Statement::Bind(int index, Blob value) {
 int64_t Statement::Int(int column) const { return sqlite3_column_int64(statement_, column); }
 double Statement::Real(int column) const { return sqlite3_column_double(statement_, column); }
 std::string Statement::Text(int column) const { return std::string(Bytes(column)); }
-bool Statement::IsInfinite(int column) const {
-  return sqlite3_column_type(statement_, column) == SQLITE_FLOAT && !std::isfinite(Real(column));
-}
 bool Statement::IsNull(int column) const { return sqlite3_column_type(statement_, column) == SQLITE_NULL; }
 int Statement::columns() const { return sqlite3_column_count(statement_); }
 std::string Statement::Name(int column) const { return sqlite3_column_name(statement_, column); }

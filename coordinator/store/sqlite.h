@@ -59,7 +59,6 @@ class Statement {
   double Real(int column) const;
   std::string Text(int column) const;
   absl::string_view Bytes(int column) const;  // until the next Step or Reset
-  bool IsInfinite(int column) const;
   bool IsNull(int column) const;
   int columns() const;
   std::string Name(int column) const;
