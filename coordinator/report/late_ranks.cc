@@ -15,25 +15,26 @@ namespace lockstep {
 namespace {
 
 // Medians of so many steps in a row are what is looked at, since single steps may be late for anything; of a short
-// span of steps there are so many at least.
-constexpr size_t kSteps = 5, kFewestBlocks = 20, kMostBlocks = 1000;
-constexpr size_t kFewForNoise = 6;  // blocks
+// span of steps there are so many at least, of a long one at most. Of fewer no noise can be told.
+constexpr size_t kSteps = 5, kFewestBlocks = 20, kMostBlocks = 1000, kFewForNoise = 6;
 // In standard errors: for a level to have changed at any place, and to be above 0.
 constexpr double kChanged = 5, kLate = 4;
-// Neighbours' differences larger than the others', which changes of the level may be; and what the squares of the
-// others are of all, of normal noise.
-constexpr double kChanges = 0.5, kSquaresLeft = 0.143;
+// The larger ones of neighbours' differences, which changes of the level may be; what the squares of the others are of
+// all, of normal noise; and, of a step, what noise is at least.
+constexpr double kChanges = 0.5, kSquaresLeft = 0.143, kLeastNoise = 0.01;
 // A single step is late if it is beyond the others' median by so many times their spread, as the standard deviation of
-// normal noise; and a rank has more late steps than others have if its count is so many standard errors above theirs.
-constexpr double kOdd = 6, kMore = 4;
-constexpr double kMoreInHalf = 3;    // … of a range that is half of all steps, or more: no place is chosen
-constexpr size_t kFewestOfARow = 5;  // of rows that are chance the most are shorter …
-constexpr double kGoodPart = 0.2;    // of all steps
-constexpr double kHardly = 0.2;      // of what is typical
-constexpr double kNearlyAll = 0.8;   // … or have steps that are not late
-constexpr size_t kMostOfARow = 8;    // late steps in a row count as so many: they may be one accident
+// normal noise; and a rank has more late steps than others have if its count is so many standard errors above theirs,
+// or fewer, of a range that is half of all steps or more, since no place is chosen there.
+constexpr double kOdd = 6, kMore = 4, kMoreInHalf = 3;
 constexpr double kMadOfNormal = 0.6745;
-constexpr double kMuch = 0.08, kLeastNoise = 0.01;  // of a step
+// Late steps in a row may be one accident, so they count as so many at most. Rows that are chance are shorter, or have
+// steps that are not late; those that are none are so much of all steps.
+constexpr size_t kMostOfARow = 8, kFewestOfARow = 5;
+constexpr double kNearlyAll = 0.8, kGoodPart = 0.2;
+// Of what is typical, in a range that has late steps now and then: the other steps' lateness is less.
+constexpr double kHardly = 0.2;
+// A rank that is later, by this share of a step, is none to compare others with.
+constexpr double kMuch = 0.08;
 constexpr int kRounds = 8;
 constexpr double kOutside = 0.1;  // at either end, of what is typical
 // Two ranks are late together if they share so much of the later one's lateness.
