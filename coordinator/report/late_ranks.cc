@@ -25,7 +25,7 @@ constexpr double kChanges = 0.5, kSquaresLeft = 0.143, kLeastNoise = 0.01;
 // A single step is late if it is beyond the others' median by so many times their spread, as the standard deviation of
 // normal noise; and a rank has more late steps than others have if its count is so many standard errors above theirs,
 // or fewer, of a range that is half of all steps or more, since no place is chosen there.
-constexpr double kOdd = 6, kMore = 4, kMoreInHalf = 3;
+constexpr double kOdd = 6, kMore = 4, kMoreInHalf = 2.5;
 constexpr double kMadOfNormal = 0.6745;
 // Late steps in a row may be one accident, so they count as so many at most. Rows that are chance are shorter, or have
 // steps that are not late; those that are none are so much of all steps.
@@ -195,7 +195,7 @@ class Lateness {
  public:
   explicit Lateness(const std::vector<ModelStep>& model) : model_(model) {
     for (const ModelStep& step : model) {
-      step_s_ += step.seconds() / static_cast<double>(model.size());
+      step_s_ += step.seconds() / static_cast<double>(model.size() * step.times->count);
       for (const RankTimes& rank : step.times->ranks) {
         ranks_[rank.rank];
         much_later_[rank.rank].resize(model.size(), false);
@@ -229,7 +229,7 @@ class Lateness {
 
  private:
   struct Rank {
-    std::vector<double> late;  // by step
+    std::vector<double> late;  // by step of the model, for each step in it
     std::vector<Range> found;  // where its level is above 0
     std::vector<Range> steps;  // in which it is late
   };
@@ -248,7 +248,8 @@ class Lateness {
         all.push_back(step.work[i]);
         if (!much_later_.at(step.times->ranks[i].rank)[s]) others.push_back(step.work[i]);
       }
-      late.back() = step.work[*own] - MiddleOf(std::move(others.empty() ? all : others));
+      late.back() = (step.work[*own] - MiddleOf(std::move(others.empty() ? all : others))) /
+                    static_cast<double>(step.times->count);
     }
     return late;
   }
@@ -432,11 +433,12 @@ class Lateness {
       for (int part = 0; part < kParts; ++part) {
         late->by_part[part] += model_[s].parts[*own][part] - sums[part] / static_cast<double>(works.size());
       }
-      against_others.push_back(model_[s].work[*own] - MiddleOf(std::move(works)));
+      against_others.push_back((model_[s].work[*own] - MiddleOf(std::move(works))) /
+                               static_cast<double>(model_[s].times->count));
     }
     if (against_others.empty()) return;
     const double typical = std::max(0.0, TypicalOf(std::move(against_others)));
-    for (const size_t s : steps) late->late_s[s] = typical;
+    for (const size_t s : steps) late->late_s[s] = typical * static_cast<double>(model_[s].times->count);
   }
 
   const std::vector<ModelStep>& model_;

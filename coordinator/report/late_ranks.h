@@ -14,7 +14,7 @@ namespace lockstep {
 // for each change (Jackson et al. 2005), the noise taken from neighbours' differences (von Neumann 1941) but for the
 // larger half, so that no change of the level disturbs it. Late is a rank whose level is above the noise of its mean,
 // and that is late in more of those steps than other ranks are, beyond chance: of ranks that are late at random one is
-// the unlucky one for a while. It takes 16 steps where others have none, 9 where they are half of all or more, or
+// the unlucky one for a while. It takes 16 steps where others have none, 7 where they are half of all or more, or
 // several shorter rows that are a fifth of all together. By how much is then counted against the ranks that are not
 // late. Of two halves that differ the slower one is late; where most are late alike, that is how fast ranks are. Late
 // as well is a rank in single steps, as in every tenth, if they stand out from its other steps and it has more of them
