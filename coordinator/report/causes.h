@@ -15,9 +15,9 @@ constexpr char kComputeBound[] = "compute-bound", kCommunicationBound[] = "commu
 constexpr char kInputBound[] = "input-bound", kStragglerBound[] = "straggler-bound";
 constexpr char kPersistent[] = "persistent", kRotating[] = "rotating";
 
-// A cause is noticeable if it costs this share of a step; less, of late ranks, which have been told from chance, and of
-// waiting for data, which is seen as such.
-constexpr double kNoticeable = 0.1, kNoticeableLate = 0.08, kNoticeableInput = 0.05;
+// A cause is noticeable if it costs this share of a step; less (kNoticeableLate), of late ranks, which have been told
+// from chance, and of waiting for data, which is seen as such.
+constexpr double kNoticeable = 0.1, kNoticeableInput = 0.05;
 
 struct Cause {
   Finding finding;             // without what it saves

@@ -10,22 +10,15 @@
 #include <utility>
 
 #include "common/base/statistics.h"
+#include "coordinator/report/levels.h"
 
 namespace lockstep {
 namespace {
 
-// Medians of so many steps in a row are what is looked at, since single steps may be late for anything; of a short
-// span of steps there are so many at least, of a long one at most. Of fewer no noise can be told.
-constexpr size_t kSteps = 5, kFewestBlocks = 20, kMostBlocks = 1000, kFewForNoise = 6;
-// In standard errors: for a level to have changed at any place, and to be above 0.
-constexpr double kChanged = 5, kLate = 4;
-// The larger ones of neighbours' differences, which changes of the level may be; what the squares of the others are of
-// all, of normal noise; and, of a step, what noise is at least.
-constexpr double kChanges = 0.5, kSquaresLeft = 0.143, kLeastNoise = 0.01;
 // A single step is late if it is beyond the others' median by so many times their spread, as the standard deviation of
 // normal noise; and a rank has more late steps than others have if its count is so many standard errors above theirs,
 // or fewer, of a range that is half of all steps or more, since no place is chosen there.
-constexpr double kOdd = 6, kMore = 4, kMoreInHalf = 2.5;
+constexpr double kOdd = 6, kMore = 4, kMoreInHalf = 3;
 constexpr double kMadOfNormal = 0.6745;
 // Late steps in a row may be one accident, so they count as so many at most. Rows that are chance are shorter, or have
 // steps that are not late; those that are none are so much of all steps.
@@ -33,23 +26,12 @@ constexpr size_t kMostOfARow = 8, kFewestOfARow = 5;
 constexpr double kNearlyAll = 0.8, kGoodPart = 0.2;
 // Of what is typical, in a range that has late steps now and then: the other steps' lateness is less.
 constexpr double kHardly = 0.2;
-// A rank that is later, by this share of a step, is none to compare others with.
-constexpr double kMuch = 0.08;
+// Noise is at least this share of a step.
+constexpr double kLeastNoise = 0.01;
 constexpr int kRounds = 8;
 constexpr double kOutside = 0.1;  // at either end, of what is typical
 // Two ranks are late together if they share so much of the later one's lateness.
 constexpr double kTogether = 0.5;
-
-struct Range {
-  size_t begin = 0, end = 0;
-  size_t size() const { return end - begin; }
-};
-
-// The mean of the two in the middle; of an even number of ranks that take turns no one is late on average.
-double MiddleOf(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
-}
 
 // The mean but for what stands out at either end; of a rank that others hold up in a half of the steps it is both.
 double TypicalOf(std::vector<double> values) {
@@ -59,113 +41,11 @@ double TypicalOf(std::vector<double> values) {
   return sum / static_cast<double>(values.size() - 2 * static_cast<size_t>(out));
 }
 
-// Levels of a series with noise.
-class Levels {
- public:
-  Levels(const std::vector<double>& values, double least_noise) {
-    for (size_t i = 0; i < values.size(); ++i) {
-      sums_.push_back(sums_.back() + values[i]);
-      squares_.push_back(squares_.back() + values[i] * values[i]);
-      differences_.push_back(differences_.back() + (i == 0 ? 0 : std::pow(values[i] - values[i - 1], 2)));
-    }
-    noise_ = std::max(least_noise, NoiseOf(values));
-    least_ = *std::min_element(values.begin(), values.end());
-    Divide();
-  }
-
-  // In order; those above 0, those in a row whose levels differ by less than their own unevenness as one. A series too
-  // short to tell its noise by is late if all of it is.
-  std::vector<Range> Late() const {
-    std::vector<Range> late;
-    const bool is_short = sums_.size() <= kFewForNoise;
-    for (const Range& range : ranges_) {
-      const bool above = Mean(range) > kLate * noise_ / std::sqrt(static_cast<double>(range.size()));
-      if (!(is_short ? least_ > 0 : above)) continue;
-      if (!late.empty() && late.back().end == range.begin && AreAlike(late.back(), range)) {
-        late.back().end = range.end;
-      } else {
-        late.push_back(range);
-      }
-    }
-    return late;
-  }
-
- private:
-  // By all differences of neighbours, or by the smaller ones, if those say less.
-  static double NoiseOf(const std::vector<double>& values) {
-    std::vector<double> squares;
-    for (size_t i = 1; i < values.size(); ++i) squares.push_back(std::pow(values[i] - values[i - 1], 2));
-    if (squares.empty()) return 0;
-    std::sort(squares.begin(), squares.end());
-    const auto mean_of = [&](size_t count) {
-      return std::accumulate(squares.begin(), squares.begin() + static_cast<std::ptrdiff_t>(count), 0.0) /
-             static_cast<double>(count);
-    };
-    const size_t smaller = squares.size() - static_cast<size_t>(kChanges * static_cast<double>(squares.size()));
-    return std::sqrt(std::min(mean_of(squares.size()), mean_of(smaller) / kSquaresLeft) / 2);
-  }
-
-  double Mean(Range range) const { return (sums_[range.end] - sums_[range.begin]) / static_cast<double>(range.size()); }
-
-  // Of two in a row.
-  bool AreAlike(Range one, Range next) const {
-    const double noise = std::sqrt((differences_[next.end] - differences_[one.begin + 1]) / 2 /
-                                   static_cast<double>(next.end - one.begin - 1));
-    const double change = std::abs(Mean(one) - Mean(next));
-    return change <
-           kChanged * noise * std::sqrt(1.0 / static_cast<double>(one.size()) + 1.0 / static_cast<double>(next.size()));
-  }
-
-  // Of the squares around the mean.
-  double Squares(Range range) const {
-    return squares_[range.end] - squares_[range.begin] - Mean(range) * (sums_[range.end] - sums_[range.begin]);
-  }
-
-  // Those with the least squares, if each costs what a change of the level has to be at least.
-  void Divide() {
-    const size_t count = sums_.size() - 1;
-    const double price = std::pow(kChanged * noise_, 2);
-    std::vector<double> least(count + 1, INFINITY);  // of the first so many
-    std::vector<size_t> begin(count + 1, 0);         // of the last range of these
-    least[0] = 0;
-    for (size_t end = 1; end <= count; ++end) {
-      for (size_t at = 0; at < end; ++at) {
-        const double squares = least[at] + Squares({at, end}) + price;
-        if (squares >= least[end]) continue;
-        least[end] = squares;
-        begin[end] = at;
-      }
-    }
-    for (size_t end = count; end > 0; end = begin[end]) ranges_.insert(ranges_.begin(), {begin[end], end});
-  }
-
-  // Of the first so many.
-  std::vector<double> sums_ = {0}, squares_ = {0}, differences_ = {0};
-  double noise_ = 0, least_ = 0;
-  std::vector<Range> ranges_;
-};
-
 std::optional<size_t> PlaceOf(int rank, const ModelStep& step) {
   for (size_t i = 0; i < step.times->ranks.size(); ++i) {
     if (step.times->ranks[i].rank == rank) return i;
   }
   return std::nullopt;
-}
-
-// The ranges of steps in which the level of `late` is above 0.
-std::vector<Range> LateRanges(const std::vector<double>& late, double least_noise) {
-  const size_t length = std::max<size_t>(1, std::min(kSteps, late.size() / kFewestBlocks));
-  const size_t blocks = std::min(kMostBlocks, late.size() / length);
-  const auto begin_of = [&](size_t block) { return block * late.size() / blocks; };
-  std::vector<double> medians;
-  for (size_t block = 0; block < blocks; ++block) {
-    const auto begin = late.begin();
-    medians.push_back(MiddleOf({begin + static_cast<std::ptrdiff_t>(begin_of(block)),
-                                begin + static_cast<std::ptrdiff_t>(begin_of(block + 1))}));
-  }
-  std::vector<Range> ranges = Levels(medians, least_noise).Late();
-  for (Range& range : ranges) range = {begin_of(range.begin), begin_of(range.end)};
-  return ranges;
 }
 
 bool IsIn(size_t step, const std::vector<Range>& ranges) {
@@ -205,7 +85,7 @@ class Lateness {
     for (int round = 0; round < kRounds; ++round) {
       for (auto& [rank, one] : ranks_) {
         one.late = LatenessOf(rank);
-        one.steps = LateRanges(one.late, kLeastNoise * step_s_);
+        one.steps = RangesAbove(one.late, kLeastNoise * step_s_);
       }
       DropChances();
       AddOddSteps();
@@ -258,7 +138,7 @@ class Lateness {
   std::vector<bool> MuchLater(const Rank& rank) const {
     std::vector<bool> much(model_.size(), false);
     for (const Range& range : rank.steps) {
-      if (2 * HalfOf(rank, range) < kMuch * step_s_) continue;
+      if (2 * HalfOf(rank, range) < kNoticeableLate * step_s_) continue;
       std::fill(much.begin() + static_cast<std::ptrdiff_t>(range.begin),
                 much.begin() + static_cast<std::ptrdiff_t>(range.end), true);
     }

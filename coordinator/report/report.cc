@@ -178,8 +178,10 @@ void Maker::SetFaults(ReportRun* run) {
   for (const RunRecord::Stretch& stretch : asked) {
     const auto faults = request_.faults.find(stretch.incarnation);
     if (faults == request_.faults.end()) continue;
+    std::set<std::string> of_launch;
     for (const Inject& inject : faults->second) {
       const std::string text = InjectText(inject);
+      if (!of_launch.insert(text).second) continue;  // asked for twice
       if (steps_of.count(text) == 0) in_order.push_back(text);
       steps_of[text].push_back(absl::StrCat(stretch.first, " to ", stretch.last));
     }

@@ -85,4 +85,5 @@ if __name__ == "__main__":
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as ours: torch.set_num_threads does not reach it, and more add in another order
     multiprocessing.spawn(train, (port, *sys.argv[1:]), nprocs=RANKS)
