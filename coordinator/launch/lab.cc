@@ -289,20 +289,6 @@ ClusterNetwork Lab::Network() {
 
 namespace {
 
-// Labs that were given up half way, but this one.
-absl::Status SweepBut(const std::string& name) {
-  const absl::StatusOr<std::vector<std::string>> files = FileSystem::Real()->List(kStates);
-  if (absl::IsNotFound(files.status())) return absl::OkStatus();
-  RETURN_IF_ERROR(files.status());
-  for (const std::string& other : *files) {
-    if (other == name || IsComplete(other)) continue;
-    ASSIGN_OR_RETURN(const Lab lab, Lab::Named(other));
-    const absl::Status down = lab.Down();
-    if (!absl::IsUnavailable(down)) RETURN_IF_ERROR(down);  // somebody is at work on it
-  }
-  return absl::OkStatus();
-}
-
 absl::Status KillProcesses(const std::vector<std::string>& spaces, const std::string& name) {
   const absl::Time until = absl::Now() + kDeadline;
   for (;;) {
@@ -330,6 +316,29 @@ absl::Status TakeAway(const std::string& name) {
   for (const int host : own->second) names.push_back(absl::StrCat(kPrefix, name, "-", host));
   RETURN_IF_ERROR(KillProcesses(names, name));
   for (const std::string& space : names) RETURN_IF_ERROR(Ip({"netns", "del", space}).status());
+  return absl::OkStatus();
+}
+
+// Whoever holds `state` takes the lab away with it.
+absl::Status TakeAwayWith(StateFile* state, const std::string& name) {
+  RETURN_IF_ERROR(state->Say("unfinished"));
+  RETURN_IF_ERROR(TakeAway(name));
+  state->Remove();
+  return absl::OkStatus();
+}
+
+// Labs that were given up half way, but this one.
+absl::Status SweepBut(const std::string& name) {
+  const absl::StatusOr<std::vector<std::string>> files = FileSystem::Real()->List(kStates);
+  if (absl::IsNotFound(files.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(files.status());
+  for (const std::string& other : *files) {
+    if (other == name || IsComplete(other)) continue;
+    absl::StatusOr<StateFile> state = StateFile::Lock(other);
+    if (absl::IsUnavailable(state.status())) continue;  // somebody is at work on it
+    RETURN_IF_ERROR(state.status());
+    if (!IsComplete(other)) RETURN_IF_ERROR(TakeAwayWith(&*state, other));  // it may have been made since
+  }
   return absl::OkStatus();
 }
 
@@ -392,10 +401,7 @@ absl::Status Lab::Down() const {
   RETURN_IF_ERROR(CheckTools());
   RETURN_IF_ERROR(SweepBut(name_));
   ASSIGN_OR_RETURN(StateFile state, StateFile::Lock(name_));
-  RETURN_IF_ERROR(state.Say("unfinished"));
-  RETURN_IF_ERROR(TakeAway(name_));
-  state.Remove();
-  return absl::OkStatus();
+  return TakeAwayWith(&state, name_);
 }
 
 absl::Status Lab::CheckHost(int host) const {

@@ -150,6 +150,35 @@ class Labs(Case):
                         lab("down")
                 self.assertEqual(left(), self.before)
 
+    def test_labs_that_are_made_at_once_are_all_there_and_those_killed_at_once_are_cleaned(self):
+        names = [f"{NAME}{number}" for number in range(2, 6)]
+
+        def at_once(what, *words):
+            return [start("lab", what, "--name", name, *words, stdout=subprocess.DEVNULL) for name in names]
+
+        def hosts_of(name):
+            return sum(space.startswith(f"lockstep-{name}-") for space in spaces()) - 1  # but for the switch
+
+        for _ in range(ROUNDS):
+            for process in at_once("up", "--hosts", 3):
+                said = process.communicate(timeout=60)[1]
+                self.assertEqual(process.returncode, 0, said)
+            self.assertEqual([hosts_of(name) for name in names], [3] * len(names))
+            for process in at_once("down"):
+                self.assertEqual(process.wait(60), 0, process.stderr.read())
+                process.stderr.close()
+            self.assertEqual(left(), self.before)
+            killed = at_once("up", "--hosts", 40)
+            wait_for(lambda: all(hosts_of(name) > 0 for name in names), "the middle of it")
+            for process in killed:
+                process.kill()
+                process.communicate()
+            self.assertLess(max(map(hosts_of, names)), 40)
+            lab("up", "--hosts", 1)  # of its own
+            self.assertEqual([hosts_of(name) for name in names], [-1] * len(names))
+            lab("down")
+            self.assertEqual(left(), self.before)
+
     def test_what_is_asked_wrongly_is_said_and_changes_nothing(self):
         for words, said in ((["up", "--hosts", 0], "1 to 200 hosts"), (["up", "--hosts", 2, "--rate", "fast"], "'fast' is no rate"), (["up", "--hosts", 2, "--rate", "2000gbit"], "'2000gbit' is no rate"),
                             (["up", "--hosts", 2, "--per-host", "3:rate=1mbit"], "host 3"), (["up", "--hosts", 2, "--per-host", "1:speed=2"], "--per-host 1:speed=2"),
