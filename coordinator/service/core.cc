@@ -158,6 +158,7 @@ void Core::AppliedWorkerJoined(const Update& update) {
 absl::StatusOr<GetRunReply> Core::GetRun() {
   MutexLock lock(&mutex_);
   if (incarnation_ == 0) return absl::UnavailableError("the coordinator is starting; try again");
+  ++started_;
   GetRunReply reply;
   *reply.mutable_config() = state_.config();
   reply.set_config_digest(state_.config_digest());

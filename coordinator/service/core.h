@@ -148,6 +148,8 @@ class Core {
     return static_cast<int>(state_.workers().size()) == state_.world();
   }
   std::string MissingRanks() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // How far those have come that have not joined: whether their processes are there.
+  std::string StartedWorkers() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // For people (core_status.cc).
   void HoldEpochLine(const EpochDone& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -179,6 +181,7 @@ class Core {
   Grant grant_ ABSL_GUARDED_BY(mutex_);                            // the last one made: most ranks ask for the same
   int64_t grant_reached_ ABSL_GUARDED_BY(mutex_) = -1;             // granted_through when it was made
   std::optional<EpochLine> epoch_line_ ABSL_GUARDED_BY(mutex_);    // waits for the evaluation at its step
+  int started_ ABSL_GUARDED_BY(mutex_) = 0;                        // workers that have asked what to do
   std::string refused_ ABSL_GUARDED_BY(mutex_);                    // the last that may not join, and why
   bool uploading_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Duration begun_ ABSL_GUARDED_BY(mutex_), last_tick_ ABSL_GUARDED_BY(mutex_);

@@ -75,13 +75,21 @@ std::string Core::MissingRanks() const {
                       count == 1 ? " has" : " have");
 }
 
+std::string Core::StartedWorkers() const {
+  const int world = state_.world();
+  if (started_ == 0) return "no worker has started";
+  if (started_ < world) return absl::StrCat(started_, " of ", world, " workers have started");
+  return "all workers have started, and MPI does not bring them together";
+}
+
 void Core::WatchJoins(absl::Duration now) {
   if (AllHaveJoined() || state_.failed()) return;
   if (now - begun_ < options_.join_timeout) return;
   Update update;
   update.mutable_failed()->set_rank(-1);
-  update.mutable_failed()->set_what(absl::StrCat(
-      MissingRanks(), " not joined within ", InSeconds(options_.join_timeout), refused_.empty() ? "" : "; ", refused_));
+  update.mutable_failed()->set_what(absl::StrCat(MissingRanks(), " not joined within ",
+                                                 InSeconds(options_.join_timeout), refused_.empty() ? ": " : "; ",
+                                                 refused_.empty() ? StartedWorkers() : refused_));
   Submit(std::move(update));
 }
 

@@ -213,7 +213,8 @@ TEST(CoreTest, WhoDoesNotJoinInTimeIsNamed) {
     for (int rank = 0; rank < 3; ++rank) run.Beat(rank, 0);
     run.Pass(absl::Seconds(1));
   }
-  EXPECT_EQ(run.links[0].Last(CoordinatorMessage::kAbort).abort().reason(), "rank 3 of 4 has not joined within 120 s");
+  EXPECT_EQ(run.links[0].Last(CoordinatorMessage::kAbort).abort().reason(), 
+            "rank 3 of 4 has not joined within 120 s: 3 of 4 workers have started");
 }
 
 TEST(CoreTest, ARankThatMayNotJoinIsTheReasonWhyOthersAreLost) {
@@ -234,12 +235,13 @@ TEST(CoreTest, WhereThoseWereStartedWhoDoNotJoinIsSaid) {
   CoreFixture run(ServiceConfig(), 4, {"a", "a", "b", "b"});
   ASSERT_EQ(run.core->Begin(run.started), absl::OkStatus());
   for (int rank = 0; rank < 2; ++rank) run.JoinAndAttend(rank);
+  for (int rank = 2; rank < 4; ++rank) ASSERT_EQ(run.core->GetRun().status(), absl::OkStatus());
   for (int second = 0; second < 120; ++second) {
     for (int rank = 0; rank < 2; ++rank) run.Beat(rank, 0);
     run.Pass(absl::Seconds(1));
   }
   EXPECT_EQ(run.links[0].Last(CoordinatorMessage::kAbort).abort().reason(),
-            "ranks 2, 3 of 4, on b, have not joined within 120 s");
+            "ranks 2, 3 of 4, on b, have not joined within 120 s: all workers have started, and MPI does not bring them together");
 }
 
 TEST(CoreTest, ManyWhoDoNotJoinAreCounted) {
@@ -247,7 +249,8 @@ TEST(CoreTest, ManyWhoDoNotJoinAreCounted) {
   ASSERT_EQ(run.core->Begin(run.started), absl::OkStatus());
   run.Pass(absl::Seconds(120));
   ASSERT_TRUE(run.core->WaitUntilEnded(absl::ZeroDuration()));
-  EXPECT_EQ(run.core->ended().why(), "ranks 0, 1, 2, 3, 4, 5, 6, 7 and 92 more of 100 have not joined within 120 s");
+  EXPECT_EQ(run.core->ended().why(), "ranks 0, 1, 2, 3, 4, 5, 6, 7 and 92 more of 100 have not joined within 120 s: no worker has "
+            "started");
   EXPECT_EQ(run.core->ended().exit_code(), 1);
 }
 

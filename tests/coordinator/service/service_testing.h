@@ -166,6 +166,7 @@ class CoreFixture {
     for (int rank = 0; rank < started.world(); ++rank) JoinAndAttend(rank);
   }
   void JoinAndAttend(int rank) {
+    ASSERT_EQ(core->GetRun().status(), absl::OkStatus());
     ASSERT_EQ(core->Join(GoodJoin(rank, started.world())).status(), absl::OkStatus());
     ASSERT_EQ(core->Attach(rank, 1, &links[rank]), absl::OkStatus());
   }
