@@ -450,6 +450,7 @@ class DoctorOfMore(Examined):
         alone.mkdir()
         shutil.copy(LOCKSTEP, alone)
         self.OURS = [*self.OURS[:-1], str(alone / "lockstep")]
+        self.typed = ["export PATH=/usr/sbin:/usr/bin:/sbin:/bin"]  # without one that whoever runs this has there
         (wrong,) = self.doctor({"--out": str(self.folder / "out"), "--workers": "1"})
         self.assertEqual(wrong["check"], "lockstep-worker")
         self.assertEqual(wrong["mend"], f"LOCKSTEP_WORKER=PATH {alone}/lockstep ..., or install it anew")
