@@ -97,6 +97,7 @@ absl::Status SetWhole(const FieldDescriptor* field, absl::string_view text, Mess
 
 // 30, 30s, 500ms, 5m, 2h, 1d to seconds.
 bool ParseSeconds(absl::string_view text, double* seconds) {
+  if (text.empty() || absl::ascii_isspace(text.front()) || absl::ascii_isspace(text.back())) return false;
   double factor = 1;
   if (absl::ConsumeSuffix(&text, "ms")) {
     factor = 1e-3;
@@ -109,8 +110,7 @@ bool ParseSeconds(absl::string_view text, double* seconds) {
   } else {
     absl::ConsumeSuffix(&text, "s");
   }
-  if (text.empty() || absl::ascii_isspace(text.front()) || absl::ascii_isspace(text.back())) return false;
-  if (!absl::SimpleAtod(text, seconds)) return false;
+  if (!absl::SimpleAtod(text, seconds)) return false;  // with a space before the unit, as --settings has it
   *seconds = factor == 1e-3 ? *seconds / 1000 : *seconds * factor;
   return true;
 }

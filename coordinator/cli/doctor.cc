@@ -254,7 +254,7 @@ void ShowComplaints(const std::vector<Check>& checks) {
 absl::StatusOr<std::vector<Check>> Diagnose(const Arguments& arguments) {
   Examined all;
   Cluster cluster = ThisMachine();
-  if (!arguments.cluster.empty()) {
+  if (!arguments.cluster.empty() || !arguments.cluster.ssh.empty()) {
     std::vector<UnknownHost> unknown;
     ASSIGN_OR_RETURN(cluster, FindCluster(arguments.cluster, &unknown));
     for (const UnknownHost& one : unknown) {

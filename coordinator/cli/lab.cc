@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <iostream>
 #include <memory>
@@ -81,9 +82,14 @@ absl::Status List() {
     ASSIGN_OR_RETURN(const Lab lab, Lab::Named(name));
     ASSIGN_OR_RETURN(const std::vector<int> hosts, lab.Hosts());
     for (const int host : hosts) {
-      ASSIGN_OR_RETURN(const Lab::Link link, lab.LinkOf(host));
+      const absl::StatusOr<Lab::Link> link = lab.LinkOf(host);
+      if (!link.ok()) {
+        ASSIGN_OR_RETURN(const std::vector<int> left, lab.Hosts());
+        if (std::find(left.begin(), left.end(), host) == left.end()) continue;  // taken down meanwhile
+        return link.status();
+      }
       table.Add({host == hosts.front() ? name : "", Lab::NameOf(host), Lab::AddressOf(host),
-                 link.rate.empty() ? "-" : link.rate, link.delay.empty() ? "-" : link.delay});
+                 link->rate.empty() ? "-" : link->rate, link->delay.empty() ? "-" : link->delay});
     }
   }
   std::cout << table.Text("") << std::flush;

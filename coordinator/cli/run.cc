@@ -303,9 +303,12 @@ absl::StatusOr<int> Supervise(Launch* launch, const RuntimeRecords& records, Sig
 
 // The hosts that are asked for; of a resume, if none are, those of before.
 absl::StatusOr<ClusterRequest> RequestOf(const RunArguments& arguments, const std::string& folder) {
-  if (!arguments.cluster.empty() || folder.empty()) return arguments.cluster;
-  const absl::StatusOr<ClusterRequest> before = ReadClusterRequest(folder);
-  if (absl::IsNotFound(before.status())) return ClusterRequest();
+  if (!arguments.cluster.empty()) return arguments.cluster;
+  const absl::StatusOr<ClusterRequest> before = folder.empty() ? absl::NotFoundError("") : ReadClusterRequest(folder);
+  if (absl::IsNotFound(before.status())) {
+    if (!arguments.cluster.ssh.empty()) RETURN_IF_ERROR(FindCluster(arguments.cluster, nullptr).status());
+    return ClusterRequest();
+  }
   if (!before.ok()) return before;
   if (before->slurm && !InSlurm()) {
     return absl::FailedPreconditionError(absl::StrCat(

@@ -83,7 +83,7 @@ absl::Status CheckTools() {
   return absl::OkStatus();
 }
 
-// In one of `units`, the last of them the largest, of which there are `most` at most.
+// One of `units` at least, the last of them the largest, of which there are `most` at most.
 bool IsQuantity(absl::string_view text, std::initializer_list<const char*> units, double most) {
   size_t digits = 0;
   while (digits < text.size() && (absl::ascii_isdigit(text[digits]) || text[digits] == '.')) ++digits;
@@ -92,18 +92,19 @@ bool IsQuantity(absl::string_view text, std::initializer_list<const char*> units
   const std::string unit = absl::AsciiStrToLower(text.substr(digits));
   const auto at = std::find(units.begin(), units.end(), unit);
   if (at == units.end()) return false;
-  return number * std::pow(1e-3, std::distance(at, units.end()) - 1) <= most;
+  const bool is_one = number * std::pow(1e3, std::distance(units.begin(), at)) >= 1;
+  return is_one && number * std::pow(1e-3, std::distance(at, units.end()) - 1) <= most;
 }
 
 absl::Status CheckLink(const Lab::Link& link) {
   const auto given = [](const std::string& text) { return !text.empty() && text != "none"; };
-  if (given(link.rate) && !IsQuantity(link.rate, {"bit", "kbit", "mbit", "gbit"}, kMostGbit)) {
+  if (given(link.rate) && !IsQuantity(link.rate, {"kbit", "mbit", "gbit"}, kMostGbit)) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "'", link.rate, "' is no rate; write it as 1gbit, 200mbit, 64kbit, or none; up to ", kMostGbit, "gbit"));
+        "'", link.rate, "' is no rate; write it as 1gbit, 200mbit, 64kbit, or none; 1kbit to ", kMostGbit, "gbit"));
   }
   if (given(link.delay) && !IsQuantity(link.delay, {"us", "ms", "s"}, kMostDelay)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("'", link.delay, "' is no delay; write it as 5ms, 200us, or none; up to ", kMostDelay, "s"));
+        absl::StrCat("'", link.delay, "' is no delay; write it as 5ms, 200us, or none; 1us to ", kMostDelay, "s"));
   }
   return absl::OkStatus();
 }
@@ -175,14 +176,19 @@ absl::StatusOr<std::set<pid_t>> ProcessesIn(const std::string& space) {
 // locked was given up half way.
 class StateFile {
  public:
-  // Unavailable: another process holds it.
-  static absl::StatusOr<StateFile> Lock(const std::string& name) {
+  // Unavailable: another process holds it, and has for so long.
+  static absl::StatusOr<StateFile> Lock(const std::string& name, absl::Duration patience) {
+    const absl::Time until = absl::Now() + patience;
     RETURN_IF_ERROR(FileSystem::Real()->MakeFolders(kStates, 0755));
     const std::string path = JoinPath(kStates, name);
     for (;;) {
       UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
       if (fd.get() < 0) return ErrnoStatus(errno, path);
       if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+        if (absl::Now() < until) {
+          absl::SleepFor(absl::Milliseconds(20));
+          continue;
+        }
         return absl::UnavailableError(absl::StrCat("lab '", name, "' is being made or taken down just now; try again"));
       }
       struct stat mine {
@@ -334,7 +340,7 @@ absl::Status SweepBut(const std::string& name) {
   RETURN_IF_ERROR(files.status());
   for (const std::string& other : *files) {
     if (other == name || IsComplete(other)) continue;
-    absl::StatusOr<StateFile> state = StateFile::Lock(other);
+    absl::StatusOr<StateFile> state = StateFile::Lock(other, absl::ZeroDuration());
     if (absl::IsUnavailable(state.status())) continue;  // somebody is at work on it
     RETURN_IF_ERROR(state.status());
     if (!IsComplete(other)) RETURN_IF_ERROR(TakeAwayWith(&*state, other));  // it may have been made since
@@ -358,7 +364,7 @@ absl::Status Lab::Up(const Plan& plan) const {
   }
   RETURN_IF_ERROR(CheckTools());
   RETURN_IF_ERROR(SweepBut(name_));
-  ASSIGN_OR_RETURN(StateFile state, StateFile::Lock(name_));
+  ASSIGN_OR_RETURN(StateFile state, StateFile::Lock(name_, kDeadline));
   ASSIGN_OR_RETURN(const std::vector<int> there, Hosts());
   if (!there.empty() && IsComplete(name_)) {
     return absl::AlreadyExistsError(absl::StrCat(
@@ -400,7 +406,7 @@ absl::Status Lab::AddHost(int host) const {
 absl::Status Lab::Down() const {
   RETURN_IF_ERROR(CheckTools());
   RETURN_IF_ERROR(SweepBut(name_));
-  ASSIGN_OR_RETURN(StateFile state, StateFile::Lock(name_));
+  ASSIGN_OR_RETURN(StateFile state, StateFile::Lock(name_, kDeadline));
   return TakeAwayWith(&state, name_);
 }
 

@@ -179,8 +179,16 @@ class Labs(Case):
             lab("down")
             self.assertEqual(left(), self.before)
 
+    def test_who_comes_while_a_lab_is_made_waits(self):
+        up = start("lab", "up", "--name", NAME, "--hosts", 40, stdout=subprocess.DEVNULL)
+        wait_for(spaces, "the middle of it")
+        lab("down")
+        self.assertEqual(up.wait(10), 0, up.stderr.read())
+        up.stderr.close()
+        self.assertEqual(left(), self.before)
+
     def test_what_is_asked_wrongly_is_said_and_changes_nothing(self):
-        for words, said in ((["up", "--hosts", 0], "1 to 200 hosts"), (["up", "--hosts", 2, "--rate", "fast"], "'fast' is no rate"), (["up", "--hosts", 2, "--rate", "2000gbit"], "'2000gbit' is no rate"),
+        for words, said in ((["up", "--hosts", 0], "1 to 200 hosts"), (["up", "--hosts", 2, "--rate", "fast"], "'fast' is no rate"), (["up", "--hosts", 2, "--rate", "2000gbit"], "'2000gbit' is no rate"), (["up", "--hosts", 2, "--rate", "1bit"], "'1bit' is no rate"), (["up", "--hosts", 2, "--rate", "0.5kbit"], "'0.5kbit' is no rate"),
                             (["up", "--hosts", 2, "--per-host", "3:rate=1mbit"], "host 3"), (["up", "--hosts", 2, "--per-host", "1:speed=2"], "--per-host 1:speed=2"),
                             (["cut", 1], f"no lab '{NAME}'"), (["rate", "1gbit"], f"no lab '{NAME}'"), (["up"], "--hosts")):
             done = lab(*words, code=2)
@@ -214,6 +222,8 @@ class TrainingOnALab(Case):
         words = ("run", self.small(convergence__max_steps=5), f"--lab={NAME}", "--out", self.folder / "some")
         self.assertIn("# on 10.77.0.2:2 over", run(*words, "--hosts", "10.77.0.2:2", "--dry-run").stdout)
         self.assertIn("; on 10.77.0.2:2 over", run(*words, "--hosts", "10.77.0.2:2").stdout)
+        for command in ("run", "doctor"):
+            self.assertIn("--ssh: is a command for --hosts", run(command, words[1], "--ssh", "ssh -p 2222", code=2).stderr)
         self.assertIn("--hosts: 10.77.0.3 is not in the lab", run(*words, "--hosts", "10.77.0.3", "--dry-run", code=2).stderr)
 
     def test_a_live_run_answers_from_outside_and_no_secret_lies_about(self):
