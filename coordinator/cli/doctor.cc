@@ -23,6 +23,7 @@
 #include "coordinator/cli/prepare.h"
 #include "coordinator/cli/run_folder.h"
 #include "coordinator/cli/worker_program.h"
+#include "coordinator/launch/lab.h"
 #include "coordinator/observe/text.h"
 
 namespace lockstep {
@@ -166,11 +167,36 @@ Cluster ThisMachine() {
   return cluster;
 }
 
+ExaminedHost LookHere(const Arguments& arguments, const RunNeeds& needs) {
+  return {ThisMachine().hosts.front().host, ReportOfThisHost(needs.folder, needs.checkpoints_bytes, arguments.quick), 0,
+          /*here=*/true, ""};
+}
+
+// A lab's hosts, which are this machine.
+absl::Status LookAtLab(const Cluster& cluster, const Arguments& arguments, Examined* all) {
+  ASSIGN_OR_RETURN(const Lab lab, Lab::Named(all->lab));
+  ExaminedHost machine = LookHere(arguments, all->needs);
+  const int hosts = static_cast<int>(cluster.hosts.size());
+  const int workers = arguments.workers.value_or(std::max(hosts, machine.report.physical / all->needs.threads));
+  for (int i = 0; i < hosts; ++i) {
+    const HostSlots& host = cluster.hosts[i];
+    const int share = workers / hosts + (i < workers % hosts ? 1 : 0);
+    all->hosts.push_back({host.host, machine.report, host.slots > 0 ? host.slots : share, /*here=*/true, ""});
+    machine.workers += all->hosts.back().workers;
+    ASSIGN_OR_RETURN(all->hosts.back().cut, lab.IsCut(Lab::HostOf(host.host)));
+  }
+  all->this_machine = std::move(machine);
+  return absl::OkStatus();
+}
+
 // All hosts at once, each for itself.
 void AskHosts(const Cluster& cluster, const Arguments& arguments, Examined* all) {
   const std::vector<std::string> names = cluster.Names();
   std::vector<absl::StatusOr<HostReport>> reports(names.size());
   std::vector<std::thread> threads;
+  if (std::find(cluster.here.begin(), cluster.here.end(), true) == cluster.here.end()) {
+    all->this_machine = LookHere(arguments, all->needs);
+  }
   for (size_t i = 0; i < names.size(); ++i) {
     threads.emplace_back([&, i] {
       reports[i] = cluster.here[i] ? ReportOfThisHost(all->needs.folder, all->needs.checkpoints_bytes, arguments.quick)
@@ -269,7 +295,11 @@ absl::StatusOr<std::vector<Check>> Diagnose(const Arguments& arguments) {
   all.program = OwnProgram();
   all.worker_program = WorkerProgram();
   all.has_key = HasKey();
-  AskHosts(cluster, arguments, &all);
+  if (all.lab.empty()) {
+    AskHosts(cluster, arguments, &all);
+  } else {
+    RETURN_IF_ERROR(LookAtLab(cluster, arguments, &all));
+  }
   absl::Status measured;
   if (!arguments.quick) {
     absl::StatusOr<std::vector<LinkFigures>> links = LinksOf(cluster, all);

@@ -45,11 +45,13 @@ bool IsOpenMpi(const std::string& package) { return absl::StartsWith(package, "o
 
 class Examination {
  public:
-  explicit Examination(const Examined& all) : all_(all) {}
+  explicit Examination(const Examined& all) : all_(all) {
+    machines_ = IsLab() ? std::vector<ExaminedHost>{*all.this_machine} : all.hosts;
+  }
 
   std::vector<Check> Run() {
     for (const Examined::Unreached& one : all_.unreached) Unreached(one);
-    for (const ExaminedHost& host : all_.hosts) {
+    for (const ExaminedHost& host : machines_) {
       Worker(host);
       Cores(host);
       Processor(host);
@@ -60,6 +62,7 @@ class Examination {
       Ports(host);
       Strays(host);
     }
+    if (all_.this_machine.has_value() && all_.lab.empty()) Disk(*all_.this_machine);
     Build();
     Alike("LibTorch", &HostReport::torch, &HostReport::torch_package);
     Alike("MPI", &HostReport::mpi, &HostReport::mpi_package);
@@ -69,6 +72,10 @@ class Examination {
   }
 
  private:
+  // All hosts are this machine, which has its cores, memory and limits for them together.
+  bool IsLab() const { return !all_.lab.empty() && all_.this_machine.has_value(); }
+  bool IsOfLab(const std::string& machine) const { return IsLab() && machine == all_.this_machine->name; }
+
   void Right(const std::string& host, const std::string& what, const std::string& said) {
     checks_.push_back({host, what, true, said, "", "", ""});
   }
@@ -117,7 +124,7 @@ class Examination {
   std::string LeaveOut(const std::string& name) const {
     std::vector<HostSlots> others;
     for (const ExaminedHost& host : all_.hosts) {
-      if (host.name != name) others.push_back({host.name, host.workers});
+      if (host.name != name && !IsOfLab(name)) others.push_back({host.name, host.workers});
     }
     return others.empty() ? "train on another machine" : absl::StrCat("--hosts ", HostsText(others));
   }
@@ -128,6 +135,7 @@ class Examination {
   }
   // So many on this host: in all, where hosts get equal shares.
   std::string FewerWorkers(const std::string& name, int on_host) const {
+    if (IsOfLab(name)) return absl::StrCat("--workers ", on_host);
     if (all_.slots_said) {
       std::vector<HostSlots> hosts;
       for (const ExaminedHost& host : all_.hosts) {
@@ -359,7 +367,7 @@ class Examination {
   // "4.1.4 on a, b; none on c".
   std::string ByValue(std::string HostReport::*field) const {
     std::map<std::string, std::vector<std::string>> hosts;
-    for (const ExaminedHost& host : all_.hosts) hosts[host.report.*field].push_back(host.name);
+    for (const ExaminedHost& host : machines_) hosts[host.report.*field].push_back(host.name);
     std::vector<std::string> said;
     for (const auto& [value, names] : hosts) {
       said.push_back(absl::StrCat(value.empty() ? "none" : value, " on ", absl::StrJoin(names, ", ")));
@@ -369,16 +377,16 @@ class Examination {
   // Those that have not what the first one has, which is where the run begins.
   std::vector<const ExaminedHost*> Unlike(std::string HostReport::*field) const {
     std::vector<const ExaminedHost*> unlike;
-    for (const ExaminedHost& host : all_.hosts) {
-      if (host.report.*field != all_.hosts.front().report.*field) unlike.push_back(&host);
+    for (const ExaminedHost& host : machines_) {
+      if (host.report.*field != machines_.front().report.*field) unlike.push_back(&host);
     }
     return unlike;
   }
 
   void Build() {
-    if (all_.hosts.empty()) return;
+    if (machines_.empty()) return;
     const std::vector<const ExaminedHost*> unlike = Unlike(&HostReport::build);
-    for (const ExaminedHost& host : all_.hosts) {
+    for (const ExaminedHost& host : machines_) {
       const HostReport& report = host.report;
       const bool gets_both = std::find(unlike.begin(), unlike.end(), &host) != unlike.end();
       if (gets_both || report.worker_build.empty() || report.worker_build == report.build) continue;
@@ -387,7 +395,7 @@ class Examination {
             "ranks of another build are refused",
             host.here ? "install both from one build" : PutThere(host.name, host.folder));
     }
-    if (unlike.empty()) return Right("", "lockstep", all_.hosts.front().report.build);
+    if (unlike.empty()) return Right("", "lockstep", machines_.front().report.build);
     std::vector<std::string> mends;
     for (const ExaminedHost* host : unlike) mends.push_back(PutThere(host->name, host->folder));
     Wrong("", "lockstep", ByValue(&HostReport::build), "ranks of another build are refused",
@@ -415,12 +423,12 @@ class Examination {
 
   void Alike(const std::string& what, std::string HostReport::*version, std::string HostReport::*package) {
     const bool is_torch = what == "LibTorch";
-    if (all_.hosts.empty() || (is_torch && !all_.hosts.front().report.probed)) return;
-    const HostReport& first = all_.hosts.front().report;
+    if (machines_.empty() || (is_torch && !machines_.front().report.probed)) return;
+    const HostReport& first = machines_.front().report;
     if (first.*version == "") {
       if (is_torch) return;  // said under BLAS
-      return Wrong("", what, absl::StrCat("is not on ", all_.hosts.front().name), "no run can start",
-                   AsRoot(all_.hosts.front(), absl::StrCat("apt-get install -y ", LOCKSTEP_RUN_PACKAGES)));
+      return Wrong("", what, absl::StrCat("is not on ", machines_.front().name), "no run can start",
+                   AsRoot(machines_.front(), absl::StrCat("apt-get install -y ", LOCKSTEP_RUN_PACKAGES)));
     }
     std::vector<const ExaminedHost*> unlike = Unlike(version);
     if (is_torch) {
@@ -430,7 +438,7 @@ class Examination {
     if (unlike.empty()) return Right("", what, first.*version);
     std::vector<std::string> mends;
     if (!is_torch && !IsOpenMpi(first.mpi_package) && !first.mpi_other.empty()) {
-      mends.push_back(On(all_.hosts.front(), ChooseMpi(all_.hosts.front(), first.mpi_other)));
+      mends.push_back(On(machines_.front(), ChooseMpi(machines_.front(), first.mpi_other)));
       unlike.clear();
     }
     for (const ExaminedHost* host : unlike) {
@@ -458,6 +466,9 @@ class Examination {
     const std::string number = host.substr(host.rfind('.') + 1);
     return absl::StrCat(all_.program, " lab ", command, " --name ", all_.lab, " ", words, number);
   }
+  std::string OnLabHost(const ExaminedHost& host, const std::string& command) const {
+    return absl::StrCat(OfLab("on", "", host.name), " sh -c ", ShellWord(command));
+  }
   using Ends = std::vector<const ExaminedHost*>;
 
   std::string MendSlow(const Ends& ends, double bytes_per_s) const {
@@ -476,10 +487,20 @@ class Examination {
                           AsRoot(host, absl::StrCat("iptables -I OUTPUT -p tcp -d ", network, " -j ACCEPT")));
     };
     if (ends.size() == 1 && all_.lab.empty()) return open(*ends.front());  // typed there
+    if (!all_.lab.empty()) {
+      const bool cut = std::any_of(ends.begin(), ends.end(), [](const ExaminedHost* host) { return host->cut; });
+      if (cut) {
+        const auto is_up = [](const ExaminedHost* host) { return !host->cut; };
+        ends.erase(std::remove_if(ends.begin(), ends.end(), is_up), ends.end());
+      }
+      return absl::StrJoin(ends, " && ", [&](std::string* out, const ExaminedHost* host) {
+        absl::StrAppend(out, cut ? OfLab("mend", "", host->name) : OnLabHost(*host, open(*host)));
+      });
+    }
     // Those that others are asked to do first: by that the whole is known to be typed here.
     std::stable_partition(ends.begin(), ends.end(), [](const ExaminedHost* host) { return !host->here; });
     return absl::StrJoin(ends, " && ", [&](std::string* out, const ExaminedHost* host) {
-      absl::StrAppend(out, all_.lab.empty() ? On(*host, open(*host)) : OfLab("mend", "", host->name));
+      absl::StrAppend(out, On(*host, open(*host)));
     });
   }
 
@@ -555,6 +576,7 @@ class Examination {
   }
 
   const Examined& all_;
+  std::vector<ExaminedHost> machines_;  // what the hosts are
   std::vector<Check> checks_;
 };
 

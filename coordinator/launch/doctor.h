@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,7 @@ struct ExaminedHost {
   int workers = 0;
   bool here = false;   // it is this machine
   std::string folder;  // of lockstep's programs there; empty: as here
+  bool cut = false;    // a lab's host, whose link is down
 };
 
 // What a run needs; 0: not known, since there is no config.
@@ -48,6 +50,8 @@ struct RunNeeds {
 // Everything that is looked at.
 struct Examined {
   std::vector<ExaminedHost> hosts;
+  // If it is none of these: checkpoints go here. Of a lab it is all of them, with the workers of all.
+  std::optional<ExaminedHost> this_machine;
   bool slots_said = false;  // how many workers each host gets is said host by host
   struct Unreached {
     std::string host, why;    // of what ssh said the last line says why

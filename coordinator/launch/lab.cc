@@ -455,6 +455,12 @@ absl::Status Lab::Mend(int host) const {
   return IpIn(SpaceOf(kSwitch), {absl::StrCat("link set ", PortOf(host), " up")});
 }
 
+absl::StatusOr<bool> Lab::IsCut(int host) const {
+  RETURN_IF_ERROR(CheckHost(host));
+  ASSIGN_OR_RETURN(const std::string link, Ip({"-n", SpaceOf(kSwitch), "link", "show", PortOf(host)}));
+  return !absl::StrContains(link, ",UP");
+}
+
 std::vector<std::string> Lab::CommandOn(int host, const std::vector<std::string>& words) const {
   std::vector<std::string> all = {"nsenter",
                                   absl::StrCat("--net=", kSpaces, "/", SpaceOf(host)),

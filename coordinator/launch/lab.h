@@ -50,6 +50,7 @@ class Lab {
   // Takes the host's link down: nothing passes any more, and no connection is ended by it. And up again.
   absl::Status Cut(int host) const;
   absl::Status Mend(int host) const;
+  absl::StatusOr<bool> IsCut(int host) const;
 
   // NotFound: there is no such lab, or it has no such host.
   absl::Status CheckHost(int host) const;

@@ -1,8 +1,10 @@
 """A cluster on this machine: `lockstep lab`, and training on it. As root."""
 import argparse
 import json
+import os
 import pathlib
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -286,7 +288,9 @@ class Doctor(Case):
         self.addCleanup(lab, "down")
 
     def complaints(self, *words, code):
-        checks = json.loads(run("doctor", f"--lab={NAME}", "--workers", 3, "--out", self.folder, "--json", *words, code=None).stdout)
+        for option, value in (("--workers", 1), ("--out", self.folder)):
+            words = words if option in words else (*words, option, value)
+        checks = json.loads(run("doctor", f"--lab={NAME}", "--json", *words, code=None).stdout)
         # What of this machine's time goes to others is not the links' doing.
         wrong = [check for check in checks if not check["ok"] and check["check"] != "processor"]
         self.assertEqual(bool(wrong), code != 0, wrong)
@@ -294,7 +298,7 @@ class Doctor(Case):
 
     def test_links_alike_get_no_complaint_and_a_slow_one_is_named(self):
         self.complaints(code=0)
-        done = run("doctor", f"--lab={NAME}", "--workers", 3, "--out", self.folder, code=None)
+        done = run("doctor", f"--lab={NAME}", "--workers", 1, "--out", self.folder, code=None)
         shown = done.stdout
         wrong = [line for line in shown.splitlines() if line.startswith("WRONG")]
         self.assertEqual([line for line in wrong if " processor " not in line], [])
@@ -313,12 +317,30 @@ class Doctor(Case):
         subprocess.run(["sh", "-c", mend], check=True)
 
     def test_a_host_that_others_cannot_reach_is_named(self):
-        lab("cut", 2)
-        wrong = self.complaints(code=1)
-        self.assertEqual({check["check"] for check in wrong}, {"link"})
-        self.assertTrue(all("10.77.0.2" in check["said"] for check in wrong), wrong)
-        self.mend(wrong)
-        self.complaints(code=0)
+        shut = ["iptables", "-A", "INPUT", "-p", "tcp", "-j", "DROP"]
+        for breaks in (lambda: lab("cut", 2), lambda: subprocess.run(on(2, *shut), check=True)):
+            breaks()
+            wrong = self.complaints(code=1)
+            self.assertEqual({check["check"] for check in wrong}, {"link"})
+            self.assertTrue(all("10.77.0.2" in check["said"] for check in wrong), wrong)
+            self.mend(wrong)
+            self.complaints(code=0)
+
+    def test_its_hosts_have_this_machines_cores_and_disk_together(self):
+        cores = len(os.sched_getaffinity(0))
+        (wrong,) = self.complaints("--workers", 2 * cores, code=1)
+        self.assertEqual(wrong["check"], "cores", wrong)
+        option, value = wrong["mend"].split()
+        self.assertEqual((option, value), ("--workers", str(cores)))
+        self.complaints(option, value, code=0)
+        small = self.folder / "small"
+        small.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "none", small], check=True)
+        self.addCleanup(subprocess.run, ["umount", small], check=True)
+        words = (self.small(model__hidden="[1024]"), "--out", small / "run")
+        (wrong,) = self.complaints(*words, code=1)
+        self.assertEqual(wrong["check"], "disk", wrong)
+        self.complaints(words[0], *shlex.split(wrong["mend"]), code=0)
 
 
 def main():

@@ -221,6 +221,44 @@ TEST_F(DoctorTest, AnMpirunFromElsewhereIsFoundAfterDebians) {
   EXPECT_EQ(Complaint().mend, "export PATH=/usr/bin:$PATH");
 }
 
+TEST_F(DoctorTest, ALabsHostsAreOneMachine) {
+  all_.lab = "net";
+  for (size_t i = 0; i < 3; ++i) {
+    all_.hosts[i].name = absl::StrCat("10.77.0.", i + 1);
+    all_.hosts[i].workers = 1;
+    all_.hosts[i].here = true;
+  }
+  all_.this_machine = ExaminedHost{"here", Healthy("here"), 3, true, ""};
+  EXPECT_THAT(Complaints(), IsEmpty());
+  all_.this_machine->workers = 6;
+  EXPECT_EQ(Complaint().said, "6 workers of 1 thread on 4 cores");
+  EXPECT_EQ(Complaint().mend, "--workers 4");
+  all_.this_machine->workers = 3;
+  all_.this_machine->report.open_files = 256;
+  EXPECT_EQ(Complaint().mend, "prlimit --pid $$ --nofile=65536:65536");
+  EXPECT_EQ(Complaint().mend_on, "");
+  all_.this_machine->report.open_files = 65536;
+  all_.this_machine->report.disk_free = 1 << 20;
+  EXPECT_EQ(Complaint().what, "disk");
+  all_.this_machine->report.disk_free = int64_t{100} << 30;
+  for (const size_t link : {0, 2}) all_.links[link].status = absl::UnavailableError("no answer");
+  const std::string open =
+      "iptables -I INPUT -p tcp -s 10.1.0.0/24 -j ACCEPT && iptables -I OUTPUT -p tcp -d 10.1.0.0/24 -j ACCEPT";
+  ASSERT_EQ(Complaints().size(), 2u);
+  EXPECT_EQ(Complaints()[0].mend, "/opt/lockstep lab on --name net 2 sh -c '" + open + "'");
+  all_.hosts[1].cut = true;
+  EXPECT_EQ(Complaints()[0].mend, "/opt/lockstep lab mend --name net 2");
+}
+
+TEST_F(DoctorTest, CheckpointsGoToThisMachineThoughNoWorkerIsHere) {
+  all_.hosts[0].here = false;
+  all_.this_machine = ExaminedHost{"here", Healthy("here"), 0, true, ""};
+  EXPECT_THAT(Complaints(), IsEmpty());
+  all_.this_machine->report.disk_free = 1 << 20;
+  EXPECT_EQ(Complaint().host, "here");
+  EXPECT_EQ(Complaint().what, "disk");
+}
+
 TEST_F(DoctorTest, OfTwoHostsBothAreToLetEachOtherIn) {
   all_.hosts.pop_back();
   all_.links.resize(1);
