@@ -213,7 +213,7 @@ TEST(CoreTest, WhoDoesNotJoinInTimeIsNamed) {
     for (int rank = 0; rank < 3; ++rank) run.Beat(rank, 0);
     run.Pass(absl::Seconds(1));
   }
-  EXPECT_EQ(run.links[0].Last(CoordinatorMessage::kAbort).abort().reason(), 
+  EXPECT_EQ(run.links[0].Last(CoordinatorMessage::kAbort).abort().reason(),
             "rank 3 of 4 has not joined within 120 s: 3 of 4 workers have started");
 }
 
